@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""One command for everything: the demo, the tests, a ComfyUI with this pack, and the Python of all that.
+
+    python3 dev.py demo [--prompt TEXT] [--image FILE] ...     a video, by the real ComfyUI
+    python3 dev.py test [--quick] [TEST ...]                   lint, types, all tests
+    python3 dev.py serve                                       open ComfyUI with this pack
+    python3 dev.py python ARGS                                 run the environment's Python
+
+Needs Python 3.10 or newer and nothing else: the environment, ComfyUI and all data go to $MICROCINEMA_HOME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).absolute().parent))
+
+from devtools import check, demo, serve  # noqa: E402
+from devtools.env import find_environment  # noqa: E402
+from devtools.home import Problem, replace_process, say  # noqa: E402
+from devtools.host import find_host  # noqa: E402
+
+COMMANDS = {
+    "demo": (demo, "make a video with the shipped models, by the real ComfyUI"),
+    "test": (check, "run the linter, the type checker and all tests"),
+    "serve": (serve, "open ComfyUI with this pack"),
+}
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the command line; all after the command `python` is left as it is."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--venv", metavar="PATH", help="the Python environment to use, as it is")
+    common.add_argument("--comfyui", metavar="PATH", help="the ComfyUI to use (also: COMFYUI_PATH)")
+    summary, usage = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        description=summary,
+        epilog=usage,
+        parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, parents=[common], help=text, description=text))
+    commands.add_parser("python", help="run the environment's Python", add_help=False)
+    own, rest = argv, []
+    if "python" in argv and argv.index("python") in (0, 2, 4):
+        cut = argv.index("python") + 1
+        own, rest = argv[:cut], argv[cut:]
+    arguments = parser.parse_args(own, argparse.Namespace(venv=None, comfyui=None))
+    arguments.rest = rest
+    return arguments
+
+
+def run(argv: list[str]) -> None:
+    """Find host and environment, become that environment's Python, and run the command in it."""
+    arguments = parse(argv)
+    if arguments.command == "demo":
+        demo.check_arguments(arguments)
+    environment = find_environment(find_host(arguments.comfyui), arguments.venv)
+    if arguments.command == "python":
+        replace_process([str(environment.python), *arguments.rest], environment.environ())
+    if not environment.is_current():
+        environment.become([str(Path(__file__).absolute()), *argv])
+    COMMANDS[arguments.command][0].main(arguments)
+
+
+def _end(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run the command line; 0, or another code after one clear sentence."""
+    if sys.version_info < (3, 10):  # noqa: UP036  (this is the sentence that says so)
+        print(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.", file=sys.stderr)
+        return 1
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
+    try:
+        run(sys.argv[1:])
+    except Problem as problem:
+        say(f"\n{problem}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped.")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""`dev.py test`: lint, format, types and all tests, those with the real ComfyUI and a browser included."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from .home import ROOT, Problem, home, say
+from .host import find_host
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of `dev.py test`."""
+    parser.add_argument("--quick", action="store_true", help="leave out slow, host and browser tests")
+    parser.add_argument(
+        "tests", nargs="*", metavar="TEST", help="files or folders under tests/ (default: all)"
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run every check, also when an earlier one failed; Problem names those that failed."""
+    checks = [
+        ("ruff check", ["ruff", "check", "."]),
+        ("ruff format", ["ruff", "format", "--check", "."]),
+        ("mypy", ["mypy", "--cache-dir", str(home() / "mypy")]),
+        ("pytest", ["pytest", "-c", "tests/pytest.ini", *_selection(arguments)]),
+    ]
+    environ = {**os.environ, "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
+    failed = [name for name, command in checks if not _passes(name, command, environ)]
+    if failed:
+        raise Problem(f"Failed: {', '.join(failed)}.")
+    say("All checks passed.")
+
+
+def _selection(arguments: argparse.Namespace) -> list[str]:
+    tests = arguments.tests or ["tests"]
+    if arguments.quick:
+        return ["-m", "not slow and not host and not browser", *tests]
+    if not _browser_stands():
+        return ["-m", "not browser", *tests]
+    return tests
+
+
+def _passes(name: str, command: list[str], environ: dict[str, str]) -> bool:
+    say(f"== {name}")
+    start = time.monotonic()
+    code = subprocess.call([sys.executable, "-m", *command], cwd=ROOT, env=environ)
+    say(f"== {name}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - start:.0f} s")
+    return code == 0
+
+
+def _browser_stands() -> bool:
+    """Whether there is a chromium; Debian's is installed when root may."""
+    if any(shutil.which(name) for name in BROWSERS):
+        return True
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        say("Installing Debian's chromium for the browser tests ...")
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.call(["apt-get", "-qq", *command], env=environ, stdout=subprocess.DEVNULL)
+        if any(shutil.which(name) for name in BROWSERS):
+            return True
+    say("NOT RUN: the browser tests. They need chromium, which is absent and cannot be installed from here.")
+    return False

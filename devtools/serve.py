@@ -1,0 +1,28 @@
+"""`dev.py serve`: ComfyUI with this pack, for a person."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import webbrowser
+
+from .home import home, say
+from .host import find_host
+from .server import ComfyServer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of `dev.py serve`."""
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the server until Ctrl-C; pictures and settings stay in $MICROCINEMA_HOME/serve."""
+    host = find_host(arguments.comfyui)
+    say(f"Starting ComfyUI {host.version} ({host.source}) ...")
+    with ComfyServer(sys.executable, host, base=home() / "serve") as server:
+        say(f"ComfyUI is at {server.url} (its folders: {server.base}). Ctrl-C stops it.")
+        if not arguments.no_browser:
+            webbrowser.open(server.url)
+        assert server.process is not None
+        server.process.wait()

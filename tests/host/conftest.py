@@ -1,0 +1,53 @@
+"""Fixtures for tests against the real ComfyUI: one server for the whole session.
+
+`host.run(prompt)` takes an API-format prompt and gives the outputs by node id, `host.run_expect_error(prompt)`
+what the host said, `host.submit` / `host.wait` / `host.interrupt()` the same in parts; `host.input_dir`,
+`host.output_dir`, `host.models_dir` are folders, `host.object_info()` the schemas, `host.url` the address.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devtools.host import Host, find_host
+from devtools.server import ComfyServer
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.host)
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Host:
+    """The ComfyUI on disk ($COMFYUI_PATH, else the one that dev.py takes)."""
+    return find_host()
+
+
+@pytest.fixture(scope="session")
+def host(comfyui: Host) -> Iterator[ComfyServer]:
+    """The running server, with this pack in it."""
+    with ComfyServer(sys.executable, comfyui, arguments=("--disable-metadata",)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def comfy_in_process(comfyui: Host) -> Path:
+    """Make `import comfy...` work in this very process, on the CPU; the host's path stands before the repo's."""
+    path = str(comfyui.path)
+    if path not in sys.path:
+        sys.path.insert(0, path)
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.use_pytorch_cross_attention = True
+    import utils.extra_config  # noqa: F401  (before any node file, or another `utils` wins)
+
+    return comfyui.path

@@ -1,0 +1,67 @@
+"""The pack loads in the real ComfyUI, and the server harness does what its docstrings say."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from devtools.server import ComfyServer, HostError, Interrupted
+
+
+def picture_prompt(name: str) -> dict:
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "copy"}},
+    }
+
+
+def test_the_pack_is_loaded(host: ComfyServer) -> None:
+    assert "IMPORT FAILED" not in "".join(line for line in host.log.splitlines() if "microcinema" in line)
+    assert "microcinema" in host.log
+    assert "KSampler" in host.object_info()
+
+
+def test_a_prompt_runs_and_its_files_are_found(host: ComfyServer) -> None:
+    Image.new("RGB", (32, 16), "red").save(host.input_dir / "red.png")
+    events: list[str] = []
+    outputs = host.run(picture_prompt("red.png"), on_event=lambda kind, data: events.append(kind))
+    (image,) = outputs["2"]["images"]
+    assert Image.open(host.output_dir / image["filename"]).size == (32, 16)
+    assert "executing" in events
+
+
+def test_errors_are_sentences(host: ComfyServer) -> None:
+    assert "LoadImage" in host.run_expect_error(picture_prompt("absent.png"))
+    (host.input_dir / "broken.png").write_bytes(b"no picture")
+    assert "cannot identify image file" in host.run_expect_error(picture_prompt("broken.png"))
+
+
+def test_a_run_can_be_interrupted(host: ComfyServer) -> None:
+    prompt = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 2048, "height": 2048, "batch_size": 16, "color": 0},
+        },
+        "2": {"class_type": "ImageBlur", "inputs": {"image": ["1", 0], "blur_radius": 9, "sigma": 3.0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "never"}},
+    }
+    run = host.submit(prompt)
+    time.sleep(0.5)
+    host.interrupt()
+    with pytest.raises(Interrupted):
+        host.wait(run, timeout=120)
+    assert not list(host.output_dir.glob("never*"))
+
+
+def test_a_broken_pack_is_named(comfyui: object, tmp_path: Path) -> None:
+    import sys
+
+    (tmp_path / "__init__.py").write_text("raise ImportError('this pack is broken')\n")
+    server = ComfyServer(sys.executable, comfyui, pack=tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(HostError, match="this pack is broken"):
+        server.start()
+    assert server.process is None
+    assert not server.base.exists()
