@@ -1,0 +1,109 @@
+"""Fetch the pinned npm packages that the mini world is made of.
+
+Art: Microsoft's Fluent Emoji (MIT), animated by LobeHub's packages (MIT). Keywords: emojilib (MIT).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Package:
+    """One npm package, pinned by version and by the tarball's sha256."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+
+    @property
+    def registry_path(self) -> str:
+        return f"{self.name}/-/{self.name.split('/')[-1]}-{self.version}.tgz"
+
+
+EMOJI_PACKAGES = (
+    Package(
+        "@lobehub/fluent-emoji-anim-1",
+        "1.0.0",
+        "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+    ),
+    Package(
+        "@lobehub/fluent-emoji-anim-2",
+        "1.0.0",
+        "e431da8172e394036c330faa77648d6fbbae1fd3b0be95637c4497c9075019c0",
+    ),
+    Package(
+        "@lobehub/fluent-emoji-anim-3",
+        "1.0.0",
+        "3624d0c34c819c1794b74ccf6ae9034adff7c4cb6318dd2a645145f0196feb43",
+    ),
+    Package(
+        "@lobehub/fluent-emoji-anim-4",
+        "1.0.0",
+        "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
+    ),
+)
+KEYWORD_PACKAGE = Package(
+    "emojilib", "4.0.3", "7f9a6b43cff31d18985b7d65d11faba5bd971cbcc60020cf6d09322fbaaaf303"
+)
+
+
+def fetch(package: Package, downloads: Path) -> Path:
+    """The package's tarball in `downloads`, fetched unless it is there; its hash is checked either way.
+
+    Raises:
+        ValueError: the registry gave, or the folder holds, a file with another hash.
+        OSError: nothing could be downloaded.
+    """
+    downloads.mkdir(parents=True, exist_ok=True)
+    target = downloads / package.file_name
+    if not target.exists():
+        logger.info("fetching %s %s", package.name, package.version)
+        with tempfile.TemporaryDirectory(dir=downloads) as scratch:
+            fetched = _download(package, Path(scratch))
+            _check_hash(fetched, package)
+            os.replace(fetched, target)
+    else:
+        _check_hash(target, package)
+    return target
+
+
+def _download(package: Package, folder: Path) -> Path:
+    if npm := shutil.which("npm"):
+        command = [npm, "pack", "--silent", f"{package.name}@{package.version}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and (folder / package.file_name).exists():
+            return folder / package.file_name
+        logger.warning("npm pack %s failed (%s); trying the registry itself", package.name, done.stderr.strip())
+    registry = os.environ.get("npm_config_registry") or "https://registry.npmjs.org"
+    path = folder / package.file_name
+    with urllib.request.urlopen(f"{registry.rstrip('/')}/{package.registry_path}", timeout=60) as answer:
+        with path.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+    return path
+
+
+def _check_hash(path: Path, package: Package) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != package.sha256:
+        raise ValueError(
+            f"{path} has sha256 {digest.hexdigest()}, but {package.name} {package.version} should have "
+            f"{package.sha256}; delete the file and fetch it again"
+        )
