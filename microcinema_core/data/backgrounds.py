@@ -1,0 +1,122 @@
+"""Backgrounds: flat colours with names, gradients, sharp and blurred crops of scikit-image's photographs."""
+
+from __future__ import annotations
+
+import colorsys
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+# name: hue range in turns, saturation range, value range
+COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
+    "white": ((0.0, 1.0), (0.0, 0.03), (0.94, 1.0)),
+    "gray": ((0.0, 1.0), (0.0, 0.05), (0.35, 0.75)),
+    "black": ((0.0, 1.0), (0.0, 0.1), (0.0, 0.12)),
+    "red": ((-0.02, 0.02), (0.6, 1.0), (0.6, 1.0)),
+    "orange": ((0.06, 0.1), (0.65, 1.0), (0.8, 1.0)),
+    "yellow": ((0.13, 0.17), (0.5, 1.0), (0.85, 1.0)),
+    "green": ((0.28, 0.42), (0.4, 1.0), (0.4, 0.95)),
+    "blue": ((0.56, 0.66), (0.45, 1.0), (0.5, 1.0)),
+    "purple": ((0.72, 0.8), (0.4, 1.0), (0.4, 0.9)),
+    "pink": ((0.88, 0.96), (0.2, 0.55), (0.85, 1.0)),
+    "brown": ((0.04, 0.09), (0.5, 0.8), (0.3, 0.55)),
+}
+KINDS = {"flat": 0.4, "gradient": 0.25, "photo": 0.2, "blurred": 0.15}
+TRAIN_PHOTOS = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coins.png",
+    "grass.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+TEST_PHOTOS = ("coffee.png", "gravel.png", "moon.png")
+_SHORT_SIDE = 320
+
+
+@dataclass(frozen=True)
+class Background:
+    """A picture (3, size, size) in [0, 1], its kind, and the name of its colour where it is flat."""
+
+    pixels: Tensor
+    kind: str
+    colour: str | None = None
+
+
+def random_background(rng: np.random.Generator, *, size: int, split: str = "train") -> Background:
+    """A background of a random kind; photographs of the test split are in no other split."""
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    if kind == "flat":
+        return flat_background(str(rng.choice(list(COLOURS))), rng, size=size)
+    if kind == "gradient":
+        return Background(_gradient(rng, size), kind)
+    names = TEST_PHOTOS if split == "test" else TRAIN_PHOTOS
+    photo = _photo(names[rng.integers(len(names))])
+    return Background(_crop(photo, rng, size, blurred=kind == "blurred"), kind)
+
+
+def flat_background(colour: str, rng: np.random.Generator, *, size: int) -> Background:
+    """One of `COLOURS`, each time a little different."""
+    rgb = torch.tensor(_shade(colour, rng), dtype=torch.float32)
+    return Background(rgb[:, None, None].expand(3, size, size).contiguous(), "flat", colour)
+
+
+def _shade(colour: str, rng: np.random.Generator) -> tuple[float, float, float]:
+    hue, saturation, value = (rng.uniform(*bounds) for bounds in COLOURS[colour])
+    return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
+
+
+def _gradient(rng: np.random.Generator, size: int) -> Tensor:
+    """Between two arbitrary colours, linear at any angle or radial about any point."""
+    ends = torch.tensor(rng.uniform(size=(2, 3)), dtype=torch.float32)
+    axis = torch.linspace(-1, 1, size)
+    if rng.random() < 0.7:
+        angle = rng.uniform(0, 2 * np.pi)
+        ramp = axis[None, :] * np.cos(angle) + axis[:, None] * np.sin(angle)
+    else:
+        x, y = rng.uniform(-0.7, 0.7, size=2)
+        ramp = torch.hypot(axis[None, :] - x, axis[:, None] - y)
+    ramp = (ramp - ramp.min()) / (ramp.max() - ramp.min())
+    return torch.lerp(ends[0, :, None, None], ends[1, :, None, None], ramp)
+
+
+def _crop(photo: Image.Image, rng: np.random.Generator, size: int, *, blurred: bool) -> Tensor:
+    edge = rng.uniform(0.35, 1.0) * min(photo.size)
+    left, top = rng.uniform(0, photo.width - edge), rng.uniform(0, photo.height - edge)
+    box = (left, top, left + edge, top + edge)
+    first = int(rng.integers(size // 16, size // 3)) if blurred else size
+    crop = photo.resize((first, first), Image.Resampling.BILINEAR, box=box)
+    if blurred:
+        crop = crop.resize((size, size), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255
+
+
+@lru_cache(maxsize=None)
+def _photo(name: str) -> Image.Image:
+    with Image.open(_photo_folder() / name) as image:
+        photo = image.convert("RGB")
+    factor = _SHORT_SIDE / min(photo.size)
+    if factor < 1:
+        photo = photo.resize((round(photo.width * factor), round(photo.height * factor)), Image.Resampling.BOX)
+    return photo
+
+
+@lru_cache(maxsize=None)
+def _photo_folder() -> Path:
+    found = importlib.util.find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise ValueError("photo backgrounds need scikit-image's pictures; install the package scikit-image")
+    return Path(found.submodule_search_locations[0]) / "data"
