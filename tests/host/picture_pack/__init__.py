@@ -1,0 +1,45 @@
+"""A node pack for tests only: an IMAGE or AUDIO of exactly the numbers in a file, as no stock node gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+async def comfy_entrypoint() -> Any:
+    import folder_paths
+    from comfy_api.latest import ComfyExtension, io
+    from safetensors.torch import load_file
+
+    class TestPicture(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            return io.Schema(
+                node_id="TestPicture",
+                inputs=[io.String.Input("file")],
+                outputs=[io.Image.Output()],
+            )
+
+        @classmethod
+        def execute(cls, file: str) -> io.NodeOutput:
+            return io.NodeOutput(load_file(Path(folder_paths.get_input_directory()) / file)["image"])
+
+    class TestSound(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            return io.Schema(
+                node_id="TestSound",
+                inputs=[io.String.Input("file")],
+                outputs=[io.Audio.Output()],
+            )
+
+        @classmethod
+        def execute(cls, file: str) -> io.NodeOutput:
+            waveform = load_file(Path(folder_paths.get_input_directory()) / file)["image"]
+            return io.NodeOutput({"waveform": waveform, "sample_rate": 44100})
+
+    class TestExtension(ComfyExtension):
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            return [TestPicture, TestSound]
+
+    return TestExtension()

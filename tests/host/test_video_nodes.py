@@ -1,0 +1,260 @@
+"""Centre Frame and Frame Combine in the real host: what comes out, and what is said about bad input."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from devtools.host import Host
+from devtools.server import ComfyServer
+
+PICTURE_PACK = Path(__file__).parent / "picture_pack"
+
+Give = Callable[[Tensor], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def picture_host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A host with one more pack, whose TestPicture node gives any tensor as an IMAGE."""
+    base = tmp_path_factory.mktemp("host")
+    shutil.copytree(PICTURE_PACK, base / "custom_nodes" / "picture_pack")
+    (base / "models" / "vae").mkdir(parents=True)
+    save_file(tiny_autoencoder(), base / "models" / "vae" / "tiny.safetensors")
+    with ComfyServer(sys.executable, comfyui, base=base, arguments=("--disable-metadata",)) as server:
+        yield server
+
+
+@pytest.fixture
+def give(picture_host: ComfyServer, request: pytest.FixtureRequest) -> Give:
+    """Make a node that gives `image`, any tensor, as an IMAGE."""
+    count = iter(range(100))
+
+    def as_node(image: Tensor) -> dict[str, Any]:
+        name = f"{request.node.name}_{next(count)}.safetensors"
+        save_file({"image": image.contiguous()}, picture_host.input_dir / name)
+        return {"class_type": "TestPicture", "inputs": {"file": name}}
+
+    return as_node
+
+
+def tiny_autoencoder() -> dict[str, Tensor]:
+    """Random weights of the smallest kind of VAE that the host opens (TAESD, 4 channels at 1/8)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def conv(out: int, into: int) -> Tensor:
+        return torch.randn(out, into, 3, 3, generator=generator) * (2 / (9 * into)) ** 0.5
+
+    weights: dict[str, Tensor] = {}
+
+    def block(name: str) -> None:
+        for index in (0, 2, 4):
+            weights[f"{name}.conv.{index}.weight"] = conv(64, 64)
+            weights[f"{name}.conv.{index}.bias"] = torch.zeros(64)
+
+    def single(name: str, out: int, into: int, bias: bool = True) -> None:
+        weights[f"{name}.weight"] = conv(out, into)
+        if bias:
+            weights[f"{name}.bias"] = torch.zeros(out)
+
+    single("taesd_encoder.0", 64, 3)
+    single("taesd_encoder.14", 4, 64)
+    single("taesd_decoder.1", 64, 4)
+    single("taesd_decoder.18", 3, 64)
+    for index in (1, 3, 4, 5, 7, 8, 9, 11, 12, 13):
+        block(f"taesd_encoder.{index}")
+    for index in (2, 6, 10):
+        single(f"taesd_encoder.{index}", 64, 64, bias=False)
+    for index in (3, 4, 5, 8, 9, 10, 13, 14, 15, 17):
+        block(f"taesd_decoder.{index}")
+    for index in (7, 12, 16):
+        single(f"taesd_decoder.{index}", 64, 64, bias=False)
+    return weights
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def combine(give: Give, *segments: Tensor, **options: Any) -> dict[str, Any]:
+    """A prompt: segments -> Frame Combine (node "combine") -> Save Video, and its frames -> Save Image."""
+    prompt = {f"segment {i}": give(segment) for i, segment in enumerate(segments, start=1)}
+    names = ("images", "images_2", "images_3", "images_4")
+    links = {name: [node, 0] for name, node in zip(names, prompt, strict=False)}
+    defaults = {"fps": 8.0, "repeat": 1, "ping_pong": False, "cross_fade": 0, "colour_strength": 0.0}
+    return {
+        **prompt,
+        "combine": {"class_type": "MicroCinemaFrameCombine", "inputs": {**defaults, **links, **options}},
+        "save": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["combine", 0], "filename_prefix": "clip", "format": "auto", "codec": "auto"},
+        },
+        "frames": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["combine", 1], "filename_prefix": "frame"},
+        },
+        "count": {"class_type": "PreviewAny", "inputs": {"source": ["combine", 2]}},
+    }
+
+
+def saved(host: ComfyServer, result: dict[str, Any]) -> list[Path]:
+    """The files that an output node reports."""
+    folders = {"output": host.output_dir, "temp": host.base / "temp"}
+    return [folders[file["type"]] / file["subfolder"] / file["filename"] for file in result["images"]]
+
+
+def decode(path: Path) -> tuple[np.ndarray, Fraction]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert stream.average_rate is not None
+        return np.stack(frames), stream.average_rate
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 47)])
+def test_clip_frames_and_count(picture_host: ComfyServer, give: Give, size: tuple[int, int]) -> None:
+    levels = torch.linspace(0.1, 0.9, 9).reshape(9, 1, 1, 1).expand(9, *size, 3)
+    outputs = picture_host.run(combine(give, levels, fps=32.0))
+    (preview,), (clip,) = saved(picture_host, outputs["combine"]), saved(picture_host, outputs["save"])
+    for path in (preview, clip):
+        frames, rate = decode(path)
+        assert rate == 32
+        assert frames.shape == (9, size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+        np.testing.assert_allclose(frames.mean((1, 2, 3)) / 255, levels[:, 0, 0, 0], atol=0.02)
+    assert outputs["combine"]["animated"] == [True]
+    assert outputs["count"]["text"] == ["9"]
+    images = saved(picture_host, outputs["frames"])
+    assert len(images) == 9
+    assert Image.open(images[0]).size == (size[1], size[0])
+    assert not [file for file in preview.parent.iterdir() if "unfinished" in file.name]
+
+
+def test_one_frame_is_a_clip(picture_host: ComfyServer, give: Give) -> None:
+    outputs = picture_host.run(combine(give, noise(1, 16, 16, 3)))
+    assert decode(saved(picture_host, outputs["save"])[0])[0].shape == (1, 16, 16, 3)
+    assert outputs["count"]["text"] == ["1"]
+
+
+def test_segments_join_fade_and_play(picture_host: ComfyServer, give: Give) -> None:
+    first, second, third = (torch.full((5, 16, 16, 3), level) for level in (0.0, 0.5, 1.0))
+    prompt = combine(give, first, second, third, cross_fade=1, ping_pong=True, repeat=2)
+    outputs = picture_host.run(prompt)
+    assert outputs["count"]["text"] == [str(2 * (2 * 13 - 2))]
+    assert len(decode(saved(picture_host, outputs["save"])[0])[0]) == 48
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_audio_travels_and_ends_with_the_clip(picture_host: ComfyServer, give: Give, channels: int) -> None:
+    prompt = combine(give, noise(8, 16, 16, 3), audio=["sound", 0])
+    prompt["sound"] = {**give(noise(2, channels, 3 * 44100) - 0.5), "class_type": "TestSound"}
+    (clip,) = saved(picture_host, picture_host.run(prompt)["save"])
+    with av.open(str(clip)) as container:
+        assert len(container.streams.audio) == 1
+        assert container.duration is not None and 0.9 < container.duration / av.time_base < 1.2
+
+
+def test_grey_and_alpha_frames(picture_host: ComfyServer, give: Give) -> None:
+    outputs = picture_host.run(combine(give, noise(2, 16, 16, 1), noise(2, 16, 16, 4), noise(2, 16, 16)))
+    assert outputs["count"]["text"] == ["6"]
+
+
+def test_bad_frames_are_named(picture_host: ComfyServer, give: Give) -> None:
+    broken = noise(3, 16, 16, 3)
+    broken[1, 0, 0, 0] = torch.nan
+    for prompt, words in (
+        (combine(give, torch.zeros(0, 16, 16, 3)), "images holds no picture"),
+        (
+            combine(give, broken),
+            "images holds NaN or infinite values (in 1 of 3 pictures, first in number 1)",
+        ),
+        (
+            combine(give, noise(2, 16, 16, 3), noise(2, 16, 24, 3)),
+            "images is 16 x 16 and images_2 is 24 x 16",
+        ),
+        (combine(give, noise(2, 16, 16, 3), noise(2, 16, 16, 3), cross_fade=3), "Use at most 2"),
+        (combine(give, noise(2, 16, 16, 5)), "this one has 5"),
+        (combine(give, noise(2, 16, 16, 3), fps=0.0), "fps"),
+    ):
+        assert words in picture_host.run_expect_error(prompt)
+
+
+def centre(picture: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """A prompt: `picture` -> Centre Frame -> its latent and its picture, saved."""
+    return {
+        "picture": picture,
+        "vae": {"class_type": "VAELoader", "inputs": {"vae_name": "tiny.safetensors"}},
+        "centre": {
+            "class_type": "MicroCinemaCentreFrame",
+            "inputs": {
+                **{"image": ["picture", 0], "vae": ["vae", 0], "width": 0, "height": 0, "fit": "crop"},
+                **options,
+            },
+        },
+        "latent": {
+            "class_type": "SaveLatent",
+            "inputs": {"samples": ["centre", 0], "filename_prefix": "centre"},
+        },
+        "seen": {"class_type": "SaveImage", "inputs": {"images": ["centre", 1], "filename_prefix": "centre"}},
+    }
+
+
+def run_centre(host: ComfyServer, prompt: dict[str, Any]) -> tuple[Tensor, np.ndarray]:
+    """Latent `(1, 4, h/8, w/8)` and picture `(h, w, 3)`, 0 to 255."""
+    outputs = host.run(prompt)
+    (latent,) = outputs["latent"]["latents"]
+    (seen,) = saved(host, outputs["seen"])
+    tensors = load_file(host.output_dir / latent["subfolder"] / latent["filename"])
+    return tensors["latent_tensor"], np.asarray(Image.open(seen))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_centre_frame_is_what_the_model_was_trained_for(
+    picture_host: ComfyServer, give: Give, fit: str
+) -> None:
+    latent, seen = run_centre(picture_host, centre(give(noise(1, 100, 333, 3)), fit=fit))
+    assert latent.shape == (1, 4, 40, 40) and seen.shape == (320, 320, 3)
+    assert torch.isfinite(latent).all()
+
+
+def test_centre_frame_of_a_size_that_the_user_gives(picture_host: ComfyServer, give: Give) -> None:
+    latent, seen = run_centre(picture_host, centre(give(noise(2, 50, 50, 3)), width=99, height=64))
+    assert latent.shape == (1, 4, 8, 12) and seen.shape == (64, 96, 3)
+
+
+def test_a_picture_beyond_4k(picture_host: ComfyServer) -> None:
+    across = np.tile(np.linspace(0, 255, 5000).astype(np.uint8), (3000, 1))
+    Image.fromarray(across).save(picture_host.input_dir / "large.png")
+    loaded = {"class_type": "LoadImage", "inputs": {"image": "large.png"}}
+    latent, seen = run_centre(picture_host, centre(loaded, width=256, height=256, fit="stretch"))
+    assert latent.shape == (1, 4, 32, 32)
+    np.testing.assert_allclose(seen[128, :, 0], np.linspace(0, 255, 256), atol=3)
+
+
+def test_alpha_and_grey_pictures(picture_host: ComfyServer, give: Give) -> None:
+    transparent = torch.zeros(1, 64, 64, 4)
+    assert (run_centre(picture_host, centre(give(transparent), width=64, height=64))[1] == 255).all()
+    for grey in (torch.full((1, 64, 64, 1), 0.5), torch.full((1, 64, 64), 0.5)):
+        assert (run_centre(picture_host, centre(give(grey), width=64, height=64))[1] // 2 == 63).all()
+
+
+def test_bad_pictures_are_named(picture_host: ComfyServer, give: Give) -> None:
+    broken = noise(1, 16, 16, 3)
+    broken[0, 0, 0, 0] = torch.nan
+    for picture, words in (
+        (broken, "The centre frame holds NaN or infinite values"),
+        (torch.zeros(0, 16, 16, 3), "The centre frame holds no picture"),
+        (torch.zeros(1, 16, 16, 7), "this one has 7"),
+    ):
+        assert words in picture_host.run_expect_error(centre(give(picture)))
+    assert "cover" in picture_host.run_expect_error(centre(give(noise(1, 8, 8, 3)), fit="cover"))
