@@ -1,0 +1,1 @@
+"""MicroCinema: text-to-video by divide and conquer (CVPR 2024), as plain PyTorch. See docs/paper.md."""

@@ -1,0 +1,43 @@
+"""What AppearNet hands to the main branch, and where it is added.
+
+Everything is computed before the U-Net runs, so that the U-Net knows no AppearNet, only an `Injection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from einops import rearrange
+from torch import Tensor
+
+from .spatial import Modulation
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Additive features and SPADE modulations, strength included; each `b c h w` (one per video) or `(b f) c h w`.
+
+    conv_in: added to the first convolution's answer (`concat`: a wider first convolution, its second half kept apart).
+    encoder: by input block, added to h after its skip is stored.
+    skips: by input block, added to its skip as the decoder takes it (so that a skip counts once).
+    middle: added to h after the middle block.
+    norms: by the name of the norm's ResBlock and which norm of it, ("input_blocks.1.0", "in" | "out").
+    """
+
+    conv_in: Tensor | None = None
+    encoder: dict[int, Tensor] = field(default_factory=dict)
+    skips: dict[int, Tensor] = field(default_factory=dict)
+    middle: Tensor | None = None
+    norms: dict[tuple[str, str], Modulation] = field(default_factory=dict)
+
+
+NOTHING = Injection()
+
+
+def add(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
+    """x `(b f) c h w` plus a feature per video or per frame."""
+    if feature is None:
+        return x
+    if feature.shape[0] == x.shape[0]:
+        return x + feature
+    return rearrange(rearrange(x, "(b f) c h w -> b f c h w", f=frames) + feature[:, None], "b f c h w -> (b f) c h w")

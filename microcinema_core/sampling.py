@@ -1,0 +1,52 @@
+"""A standalone DDIM sampler, so that training can look at its own samples without ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .schedule import Denoiser, NoiseSchedule
+
+
+def guided(conditional: Denoiser, unconditional: Denoiser | None, guidance_scale: float) -> Denoiser:
+    """Classifier-free guidance on the denoised estimates; a scale of 1 asks the conditional branch alone."""
+    if unconditional is None or guidance_scale == 1.0:
+        return conditional
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        without = unconditional(x, sigma)
+        return without + guidance_scale * (conditional(x, sigma) - without)
+
+    return denoise
+
+
+def ddim_steps(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
+    """Deterministic DDIM (eta = 0), which in x = z_0 + sigma * eps is Euler's method. Yields x after each step."""
+    for sigma, next_sigma in zip(sigmas[:-1], sigmas[1:], strict=True):
+        denoised = denoise(x, sigma)
+        x = denoised + (x - denoised) * (next_sigma / sigma)
+        yield x
+
+
+@torch.no_grad()
+def ddim(
+    denoise: Denoiser,
+    noise: Tensor,
+    *,
+    steps: int = 20,
+    schedule: NoiseSchedule | None = None,
+    keep: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Samples z_0 `(b f) c h w` from unit noise of that shape.
+
+    The start is sqrt(1 + sigma_max^2) * noise, the scale at which the host starts too. `keep(x, sigma)` may put known
+    regions back after each step. Raises ValueError for steps < 1.
+    """
+    sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps).to(noise.device)
+    x = noise * (1 + sigmas[0] ** 2).sqrt()
+    for x, sigma in zip(ddim_steps(denoise, x, sigmas), sigmas[1:], strict=True):
+        if keep is not None:
+            x = keep(x, sigma)
+    return x
