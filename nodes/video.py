@@ -6,14 +6,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import folder_paths
-from comfy_api.latest import InputImpl, Types, io, ui
+import folder_paths  # type: ignore[import-not-found]
+from comfy_api.latest import InputImpl, Types, io, ui  # type: ignore[import-not-found]
 from einops import rearrange
 from torch import Tensor
 
 from ..microcinema_core import centre_frame, video
+from .schema import node_schema
 
-CATEGORY = "MicroCinema"
 MAX_SIZE = 8192
 
 
@@ -22,12 +22,12 @@ class MicroCinemaCentreFrame(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="MicroCinemaCentreFrame",
-            display_name="MicroCinema Centre Frame",
-            category=CATEGORY,
-            description="Makes any picture the centre frame of a video: resized, antialiased, encoded. "
-            "The centre frame decides what everything in the video looks like.",
+        return node_schema(
+            "MicroCinemaCentreFrame",
+            "MicroCinema Centre Frame",
+            "Makes any picture the centre frame of a video: resized, antialiased, encoded. The centre frame "
+            "decides what everything in the video looks like.",
+            search_aliases=["start image", "image to video", "reference image"],
             inputs=[
                 io.Image.Input(
                     "image",
@@ -72,8 +72,6 @@ class MicroCinemaCentreFrame(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, vae: Any, width: int, height: int, fit: str) -> io.NodeOutput:
-        if vae is None:
-            raise ValueError("The centre frame needs a VAE, but the file that was loaded holds none.")
         default = centre_frame.trained_size(vae)
         picture = centre_frame.prepare_centre_frame(
             _to_core(image, "image"),
@@ -90,11 +88,12 @@ class MicroCinemaFrameCombine(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="MicroCinemaFrameCombine",
-            display_name="MicroCinema Frame Combine",
-            category=CATEGORY,
-            description="Joins frames into a clip and shows it. Save it with the stock Save Video node.",
+        return node_schema(
+            "MicroCinemaFrameCombine",
+            "MicroCinema Frame Combine",
+            "Joins frames into a clip and shows it. Save it with the stock Save Video node.",
+            search_aliases=["video combine", "create video", "preview video"],
+            is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The frames, in order."),
                 io.Float.Input(
@@ -159,7 +158,6 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                 io.Image.Output(display_name="images", tooltip="All frames of the video."),
                 io.Int.Output(display_name="frame_count", tooltip="How many frames the video has."),
             ],
-            is_output_node=True,
         )
 
     @classmethod
