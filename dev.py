@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
-from devtools import check, demo, serve  # noqa: E402
-from devtools.env import find_environment  # noqa: E402
-from devtools.home import Problem, replace_process, say  # noqa: E402
-from devtools.host import find_host  # noqa: E402
+from devtools import check, demo, serve
+from devtools.env import find_environment
+from devtools.home import Problem, replace_process, say
+from devtools.host import find_host
 
 COMMANDS = {
     "demo": (demo, "make a video with the shipped models, by the real ComfyUI"),

@@ -138,7 +138,7 @@ def _make(folder: Path, requirements: list[str], host: Host) -> None:
 
 
 def _try_torchaudio(python: Path, host: Host) -> None:
-    """Newer hosts import torchaudio at start, older ones for audio nodes only: without it those are missing."""
+    """Newer hosts import torchaudio at start, older ones for audio nodes only: do without if need be."""
     file = host.path / "requirements.txt"
     if file.is_file() and "torchaudio" in file.read_text():
         try:

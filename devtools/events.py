@@ -15,7 +15,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 @contextlib.contextmanager
 def listen(url: str, on_event: OnEvent) -> Iterator[str]:
-    """Call `on_event(type, data)` for each message of the server at `url`; yields the client id to submit with."""
+    """Call `on_event(type, data)` for each message of the server at `url`; yields the client id to use."""
     client_id = uuid.uuid4().hex
     connected = threading.Event()
     loop = asyncio.new_event_loop()

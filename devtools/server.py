@@ -1,4 +1,4 @@
-"""One ComfyUI server on a free loopback port, in a base directory of its own, with this pack linked into it."""
+"""One ComfyUI server on a free loopback port, in a base directory of its own, this pack linked into it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.error import URLError
+from urllib.request import urlopen
 
-from .events import listen
-from .home import ROOT, Problem, home
+from .client import ComfyClient, HostError
+from .home import ROOT, home
 from .host import Host
 
-Prompt = Mapping[str, Any]
 PACK = "microcinema"
 
 
-class HostError(Problem):
-    """The host refused or broke off a run; the message is what it said."""
-
-
-class Interrupted(HostError):
-    """The run was interrupted."""
-
-
-class ComfyServer:
+class ComfyServer(ComfyClient):
     """Start, ask and stop a ComfyUI. Nothing outside `base` (and `$MICROCINEMA_HOME`) is written.
 
     Args:
@@ -44,6 +33,7 @@ class ComfyServer:
         base: its base directory (models, input, output, custom_nodes ...); a temporary one when None.
         pack: the node pack to link into its custom_nodes; None for a bare host.
         arguments: further command line arguments of ComfyUI.
+        detached: let the server outlive this process (otherwise it ends with it, however that ends).
     """
 
     def __init__(
@@ -54,13 +44,15 @@ class ComfyServer:
         base: Path | None = None,
         pack: Path | None = ROOT,
         arguments: tuple[str, ...] = (),
+        detached: bool = False,
     ) -> None:
+        self.detached = detached
         self.python, self.host, self.pack, self.arguments = Path(python), host, pack, arguments
         self._temporary = base is None
         runs = home() / "runs"
         runs.mkdir(exist_ok=True)
         self.base = base or Path(tempfile.mkdtemp(prefix="host-", dir=runs))
-        self.url = ""
+        super().__init__()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -99,8 +91,8 @@ class ComfyServer:
         with (self.base / "host.log").open("wb") as log:
             self.process = subprocess.Popen(
                 self._command(port),
-                cwd=self.host.path, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                cwd=self.host.path, env=environ, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL if self.detached else subprocess.PIPE,
             )  # fmt: skip
         try:
             self._wait_until_up(timeout)
@@ -112,6 +104,8 @@ class ComfyServer:
     def stop(self) -> None:
         """Stop the server, gently and then by force, and remove a temporary base directory."""
         process, self.process = self.process, None
+        if process and process.stdin:
+            process.stdin.close()
         if process and process.poll() is None:
             process.terminate()
             try:
@@ -122,83 +116,11 @@ class ComfyServer:
         if self._temporary:
             shutil.rmtree(self.base, ignore_errors=True)
 
-    def get(self, path: str) -> Any:
-        """GET `path`, as JSON."""
-        return self._ask(Request(self.url + path))
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """POST `body` as JSON to `path`; the JSON answer, or None when it is empty."""
-        data = json.dumps(body).encode()
-        return self._ask(Request(self.url + path, data, {"Content-Type": "application/json"}))
-
-    def object_info(self, node: str | None = None) -> dict[str, Any]:
-        """Return the schemas of all nodes by node id, or that of one node."""
-        return self.get(f"/object_info/{node}")[node] if node else self.get("/object_info")
-
-    def submit(self, prompt: Prompt, *, client_id: str = "") -> str:
-        """Queue an API-format prompt and return its id; HostError names what the host's validation found."""
-        body = {"prompt": prompt, **({"client_id": client_id} if client_id else {})}
-        try:
-            answer = self.post("/prompt", body)
-        except HTTPError as error:
-            raise HostError(_refusal(json.loads(error.read() or b"{}"))) from None
-        if answer["node_errors"]:
-            self.post("/queue", {"delete": [answer["prompt_id"]]})
-            self.interrupt()
-            raise HostError(_refusal(answer))
-        return str(answer["prompt_id"])
-
-    def wait(self, prompt_id: str, timeout: float = 1800) -> dict[str, Any]:
-        """Wait for a queued prompt; its outputs by node id, as /history gives them."""
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-            if entry and entry.get("status"):
-                _raise_if_failed(entry["status"])
-                return dict(entry["outputs"])
-            time.sleep(0.2)
-        self.interrupt()
-        raise HostError(f"The run was broken off: it took more than {timeout:.0f} s.")
-
-    def run(
-        self,
-        prompt: Prompt,
-        on_event: Callable[[str, dict[str, Any]], None] | None = None,
-        timeout: float = 1800,
-    ) -> dict[str, Any]:
-        """Submit a prompt and wait; `on_event(type, data)` gets the websocket's messages, in another thread."""
-        if on_event is None:
-            return self.wait(self.submit(prompt), timeout)
-        with listen(self.url, on_event) as client_id:
-            return self.wait(self.submit(prompt, client_id=client_id), timeout)
-
-    def run_expect_error(self, prompt: Prompt, timeout: float = 600) -> str:
-        """Run a prompt that has to fail; what the host said. AssertionError when it succeeds."""
-        try:
-            self.run(prompt, timeout=timeout)
-        except HostError as error:
-            return str(error)
-        raise AssertionError("the run was expected to fail, but it succeeded")
-
-    def interrupt(self) -> None:
-        """Interrupt the run that is going on, if any."""
-        self.post("/interrupt", {})
-
-    def free(self) -> None:
-        """Drop loaded models and cached results."""
-        self.post("/free", {"unload_models": True, "free_memory": True})
-
-    def _ask(self, request: Request) -> Any:
-        try:
-            with urlopen(request, timeout=120) as answer:
-                data = answer.read()
-        except HTTPError:
-            raise
-        except (URLError, OSError) as error:
-            if self.process and self.process.poll() is not None:
-                raise HostError(f"ComfyUI ended while running: {_last_words(self.log)}") from None
-            raise HostError(f"ComfyUI does not answer at {self.url}: {error}") from None
-        return json.loads(data) if data else None
+    def explain(self, error: Exception) -> str:
+        """Return why the server does not answer: its last words, when it has ended."""
+        if self.process and self.process.poll() is not None:
+            return f"ComfyUI ended while running: {_last_words(self.log)}"
+        return super().explain(error)
 
     def _lay_out(self) -> None:
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
@@ -208,7 +130,7 @@ class ComfyServer:
         (self.base / "model_paths.yaml").write_text(json.dumps(self._model_paths()))
 
     def _model_paths(self) -> dict[str, dict[str, str]]:
-        """Further model folders, for --extra-model-paths-config (JSON is YAML): the found host's, and ours."""
+        """Further model folders for --extra-model-paths-config (JSON is YAML): the host's own, and ours."""
         paths = {}
         for name, root in (("host", self.host.path / "models"), ("home", home() / "models")):
             folders = sorted(f.name for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
@@ -217,9 +139,10 @@ class ComfyServer:
         return paths
 
     def _command(self, port: int) -> list[str]:
+        launcher = [] if self.detached else [str(Path(__file__).with_name("launch.py"))]
         device = [] if has_gpu(self.python) else ["--cpu"]
         return [
-            str(self.python), "-s", str(self.host.path / "main.py"),
+            str(self.python), "-s", *launcher, str(self.host.path / "main.py"),
             "--listen", "127.0.0.1", "--port", str(port), *device,
             "--base-directory", str(self.base),
             "--extra-model-paths-config", str(self.base / "model_paths.yaml"),
@@ -299,26 +222,3 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _last_words(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
-
-
-def _refusal(answer: Mapping[str, Any]) -> str:
-    """One line from the answer of a refused POST /prompt."""
-    parts = [
-        f"{node['class_type']}: {error['message']}"
-        + (f" ({error['details']})" if error.get("details") else "")
-        for node in (answer.get("node_errors") or {}).values()
-        for error in node["errors"]
-    ]
-    overall = answer.get("error") or {}
-    return "; ".join(parts) or f"{overall.get('message', 'refused')} {overall.get('details', '')}".strip()
-
-
-def _raise_if_failed(status: Mapping[str, Any]) -> None:
-    if status["status_str"] == "success":
-        return
-    for kind, data in status["messages"]:
-        if kind == "execution_interrupted":
-            raise Interrupted("The run was interrupted.")
-        if kind == "execution_error":
-            raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
-    raise HostError("The run failed, and the host did not say why.")

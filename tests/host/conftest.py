@@ -1,8 +1,9 @@
 """Fixtures for tests against the real ComfyUI: one server for the whole session.
 
-`host.run(prompt)` takes an API-format prompt and gives the outputs by node id, `host.run_expect_error(prompt)`
-what the host said, `host.submit` / `host.wait` / `host.interrupt()` the same in parts; `host.input_dir`,
-`host.output_dir`, `host.models_dir` are folders, `host.object_info()` the schemas, `host.url` the address.
+`host.run(prompt)` takes an API-format prompt and gives the outputs by node id,
+`host.run_expect_error(prompt)` what the host said; `host.submit`, `host.wait` and `host.interrupt()` are
+the parts. `host.input_dir`, `host.output_dir`, `host.models_dir` are folders, `host.object_info()` the
+schemas, `host.url` the address. `devtools.workflow.read_prompt(path, host.object_info())` reads a workflow.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def host(comfyui: Host) -> Iterator[ComfyServer]:
 
 @pytest.fixture(scope="session")
 def comfy_in_process(comfyui: Host) -> Path:
-    """Make `import comfy...` work in this very process, on the CPU; the host's path stands before the repo's."""
+    """Make `import comfy...` work in this very process, on the CPU; its path stands before the repo's."""
     path = str(comfyui.path)
     if path not in sys.path:
         sys.path.insert(0, path)

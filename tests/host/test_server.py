@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from devtools.server import ComfyServer, HostError, Interrupted
+from devtools.client import HostError, Interrupted
+from devtools.server import ComfyServer
 
 
 def picture_prompt(name: str) -> dict:

@@ -1,0 +1,95 @@
+"""What `dev.py demo` changes in the shipped graph (API format): prompt, seed, steps, rounds, upscaling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .home import Problem
+from .workflow import Prompt
+
+
+def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
+    """Return the nodes of one class; Problem when there is none."""
+    found = [node for node in prompt.values() if node["class_type"] == kind]
+    if not found:
+        raise Problem(f"The workflow has no {kind} node.")
+    return found
+
+
+def set_everywhere(prompt: Prompt, names: tuple[str, ...], value: Any) -> None:
+    """Set every input of one of these names that is a value, not a link."""
+    for node in prompt.values():
+        for name in names:
+            if name in node["inputs"] and not isinstance(node["inputs"][name], list):
+                node["inputs"][name] = value
+
+
+def values_of(prompt: Prompt, names: tuple[str, ...]) -> list[Any]:
+    """Return the values (not links) of every input of one of these names."""
+    inputs = [node["inputs"] for node in prompt.values()]
+    return [
+        given[name]
+        for given in inputs
+        for name in names
+        if name in given and not isinstance(given[name], list)
+    ]
+
+
+def set_text(prompt: Prompt, text: str) -> None:
+    """Set the text that the graph's `positive` inputs come from."""
+    links = [node["inputs"]["positive"] for node in prompt.values() if "positive" in node["inputs"]]
+    found = [node for link in links for node in _text_nodes(prompt, link[0])]
+    if not found:
+        raise Problem("The workflow has no text node behind a `positive` input.")
+    for node in found:
+        node["inputs"]["text"] = text
+
+
+def get_text(prompt: Prompt) -> str:
+    """Return the text of the graph's `positive` inputs."""
+    for node in prompt.values():
+        if "positive" in node["inputs"]:
+            for text_node in _text_nodes(prompt, node["inputs"]["positive"][0]):
+                return str(text_node["inputs"]["text"])
+    return ""
+
+
+def _text_nodes(prompt: Prompt, start: str) -> list[dict[str, Any]]:
+    """Return the CLIPTextEncode nodes upstream of `start`, that one included."""
+    if prompt[start]["class_type"] == "CLIPTextEncode":
+        return [prompt[start]]
+    links = [value for value in prompt[start]["inputs"].values() if isinstance(value, list)]
+    return [node for link in links for node in _text_nodes(prompt, link[0])]
+
+
+def set_rounds(prompt: Prompt, rounds: int) -> None:
+    """Set the interpolation rounds; with 0 the interpolation is taken out of the graph."""
+    if rounds:
+        for node in nodes_of(prompt, "MicroCinemaTSR"):
+            node["inputs"]["rounds"] = rounds
+        return
+    for identity in [i for i, node in prompt.items() if node["class_type"] == "MicroCinemaTSR"]:
+        given = prompt[identity]["inputs"]
+        instead = {0: given["key_frames"], 1: given["fps"]}
+        del prompt[identity]
+        for node in prompt.values():
+            for name, value in node["inputs"].items():
+                if isinstance(value, list) and value[0] == identity:
+                    node["inputs"][name] = instead[value[1]]
+
+
+def add_upscaler(prompt: Prompt, file_name: str) -> None:
+    """Put the host's own upscaler before the frames are combined."""
+    title = "Upscale"
+    prompt["upscaler"] = {
+        "class_type": "UpscaleModelLoader",
+        "inputs": {"model_name": file_name},
+        "_meta": {"title": f"Load {file_name}"},
+    }
+    for number, node in enumerate(nodes_of(prompt, "MicroCinemaFrameCombine")):
+        prompt[f"upscale-{number}"] = {
+            "class_type": "ImageUpscaleWithModel",
+            "inputs": {"upscale_model": ["upscaler", 0], "image": node["inputs"]["images"]},
+            "_meta": {"title": title},
+        }
+        node["inputs"]["images"] = [f"upscale-{number}", 0]

@@ -1,0 +1,68 @@
+"""Progress of a run from the websocket's messages: one bar at a terminal, one line a stage elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .home import say
+
+
+class Progress:
+    """Listens to a run (`listener(type, data)`), shows it, and keeps each stage's seconds by node title."""
+
+    def __init__(self, prompt: Mapping[str, Mapping[str, Any]]) -> None:
+        self.titles = {identity: node["_meta"]["title"] for identity, node in prompt.items()}
+        self.seconds: dict[str, float] = {}
+        self._node: str | None = None
+        self._since = self._start = time.monotonic()
+        self._done = 0
+
+    def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Take one message."""
+        if kind == "execution_start":
+            self._since = self._start = time.monotonic()
+        elif kind == "execution_cached":
+            self._done += len(data["nodes"])
+        elif kind == "executing":
+            self._enter(data.get("node"))
+        elif kind == "progress_state" and self._node in data["nodes"]:
+            self._show(data["nodes"][self._node])
+
+    def close(self) -> None:
+        """End the stage that is going on."""
+        self._enter(None)
+
+    def _enter(self, node: str | None) -> None:
+        now = time.monotonic()
+        if self._node is not None:
+            title = self.titles.get(self._node, self._node)
+            self.seconds[title] = round(self.seconds.get(title, 0.0) + now - self._since, 2)
+            self._done += 1
+            if now - self._since >= 0.5:
+                self._clear()
+                say(f"  {now - self._since:6.1f} s  {title}")
+        self._node, self._since = node, now
+        if node is not None:
+            self._show({"value": 0, "max": 1})
+
+    def _show(self, state: Mapping[str, Any]) -> None:
+        if not sys.stderr.isatty() or self._node is None:
+            return
+        part = state["value"] / (state["max"] or 1)
+        filled = int(24 * part)
+        count = f" {state['value']:.0f}/{state['max']:.0f}" if state["max"] > 1 else ""
+        text = (
+            f"[{'#' * filled}{'.' * (24 - filled)}] {self._done + 1}/{len(self.titles)} "
+            f"{self.titles.get(self._node, self._node)}{count}  {time.monotonic() - self._start:.0f} s"
+        )
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r{text[:width]:<{width}}")
+        sys.stderr.flush()
+
+    def _clear(self) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")

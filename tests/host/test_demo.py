@@ -1,0 +1,127 @@
+"""`dev.py demo` from outside: the JSON line, errors as one sentence, and no server left however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devtools.home import ROOT
+from devtools.host import Host
+
+pytestmark = pytest.mark.slow
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import dev
+from devtools import demo
+demo.TEXT_WORKFLOW = Path({workflow!r})
+sys.exit(dev.main())
+"""
+
+
+def stub(frames: int, *, blur: bool = False) -> dict:
+    """A workflow of stock nodes only, in the front end's format: blank frames, saved as a video."""
+    size = 1024 if blur else 64
+    nodes = [
+        {"id": 1, "type": "EmptyImage", "widgets_values": [size, size, frames, 255]},
+        {"id": 2, "type": "ImageBlur", "widgets_values": [3, 1.0], "inputs": [{"name": "image", "link": 1}]},
+        {"id": 3, "type": "CreateVideo", "widgets_values": [8.0], "inputs": [{"name": "images", "link": 2}]},
+        {
+            "id": 4,
+            "type": "SaveVideo",
+            "widgets_values": ["video/stub", "mp4", "h264"],
+            "inputs": [{"name": "video", "link": 3}],
+        },
+    ]
+    return {
+        "nodes": nodes,
+        "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"], [3, 3, 0, 4, 0, "VIDEO"]],
+    }
+
+
+@pytest.fixture
+def start(comfyui: Host, tmp_path: Path):
+    """Return a function that starts the demo with a graph of its own; all is ended afterwards."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(graph: dict, *options: str) -> subprocess.Popen[str]:
+        workflow = tmp_path / "graph.json"
+        workflow.write_text(json.dumps(graph))
+        code = RUN.format(root=str(ROOT), workflow=str(workflow))
+        command = [sys.executable, "-c", code, "demo", "--out", str(tmp_path / "out"), *options]
+        environ = {**os.environ, "COMFYUI_PATH": str(comfyui.path), "MICROCINEMA_VENV": sys.prefix}
+        process = subprocess.Popen(
+            command, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def until_running(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until the graph runs; the demo's children, so ComfyUI."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Prompt:"):
+            time.sleep(1)
+            return psutil.Process(process.pid).children(recursive=True)
+    raise AssertionError("the demo ended before it ran anything")
+
+
+def test_the_last_line_is_the_result(start, tmp_path: Path) -> None:
+    process = start(stub(9), "--seed", "3")
+    out, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    result = json.loads(out.splitlines()[-1])
+    assert (result["frames"], result["fps"], result["width"], result["height"]) == (9, 8.0, 64, 64)
+    assert Path(result["video"]).parent == tmp_path / "out"
+    assert Path(result["video"]).stat().st_size > 0
+    assert {"Start ComfyUI", "Save Video"} <= set(result["stages"])
+    assert 0 < sum(result["stages"].values()) <= result["seconds"] + 0.5
+
+
+def test_a_missing_node_is_one_sentence(start) -> None:
+    process = start({"nodes": [{"id": 1, "type": "NoSuchNode"}]})
+    out, errors = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert "needs the node NoSuchNode" in errors
+    assert "Traceback" not in errors
+    assert not out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_server_is_left(start, number: signal.Signals) -> None:
+    process = start(stub(64, blur=True))
+    children = until_running(process)
+    assert children
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number != signal.SIGKILL else -number)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_keep_leaves_the_server_up(start) -> None:
+    process = start(stub(2), "--keep")
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    (line,) = [line for line in errors.splitlines() if "stays up at" in line]
+    server = psutil.Process(int(line.split("(process ")[1].split(":")[0]))
+    assert server.is_running()
+    server.terminate()
+    server.wait(20)
