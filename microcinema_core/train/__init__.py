@@ -1,0 +1,1 @@
+"""Training of every network of the family by one loop; see loop.py."""

@@ -1,0 +1,40 @@
+"""python -m microcinema_core.train CONFIG.toml [--resume]"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import torch
+
+from .config import load
+from .loop import Diverged, run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; exit code 0 done, 1 a problem that one sentence tells, 130 interrupted after saving."""
+    parser = argparse.ArgumentParser(prog="python -m microcinema_core.train", description="Train one stage.")
+    parser.add_argument("config", help="a TOML file, see configs/")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this run")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        config = load(options.config)
+        torch.manual_seed(config.seed)
+        trainer = run(config, resume=options.resume)
+    except Diverged as error:
+        sys.stderr.write(f"stopped, the last checkpoint is good: {error}\n")
+        return 1
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    optim = config.optim
+    whole = (optim.max_steps and trainer.step >= optim.max_steps) or (
+        optim.max_minutes and trainer.elapsed >= 60 * optim.max_minutes
+    )
+    return 0 if whole else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

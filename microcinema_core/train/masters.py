@@ -1,0 +1,77 @@
+"""float32 master weights behind low-precision working weights, and their exponential moving average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class MasterWeights:
+    """float32 copies of the parameters that are trained; the optimizer sees only these. Gradients add up in float32.
+
+    With `separate` false the working weights stay float32 and are the masters themselves. Make this before the working
+    weights are cast down.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], *, separate: bool) -> None:
+        self.names = list(parameters)
+        self.working = list(parameters.values())
+        self.tensors = [nn.Parameter(p.detach().clone()) if separate else p for p in self.working]
+        self.shared = [m is w for m, w in zip(self.tensors, self.working, strict=True)]
+
+    def collect_gradients(self) -> None:
+        """Add the working weights' gradients into the masters' and clear them; call after each backward pass."""
+        for master, working, shared in zip(self.tensors, self.working, self.shared, strict=True):
+            if shared or working.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = working.grad.float()
+            else:
+                master.grad += working.grad
+            working.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters into the working weights."""
+        self.show(self.tensors)
+
+    @torch.no_grad()
+    def show(self, tensors: list[Tensor] | list[nn.Parameter]) -> None:
+        """Copy any tensors of the masters' shapes into the working weights."""
+        for working, tensor in zip(self.working, tensors, strict=True):
+            working.copy_(tensor)
+
+    def clear_gradients(self) -> None:
+        for master in self.tensors:
+            master.grad = None
+
+
+class AverageWeights:
+    """Exponential moving average of the masters: decay is min(decay, (1 + step) / (10 + step))."""
+
+    def __init__(self, masters: MasterWeights, decay: float) -> None:
+        self.masters = masters
+        self.decay = decay
+        self.tensors = [m.detach().clone() for m in masters.tensors]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.tensors, [m.detach() for m in self.masters.tensors], weight)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within this context the working weights are the average; training's own come back after it."""
+        kept = (
+            [m.detach().clone() for m in self.masters.tensors]
+            if any(self.masters.shared)
+            else self.masters.tensors
+        )
+        try:
+            self.masters.show(self.tensors)
+            yield
+        finally:
+            self.masters.show(kept)

@@ -1,0 +1,34 @@
+"""Sample sheets: many pictures in one PNG."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+
+def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:
+    """Pictures (n, 3, h, w) in [-1, 1] as one sheet (3, H, W) in [0, 1], row by row, on white."""
+    rows = -(-len(pictures) // columns)
+    tiles = F.pad((pictures.float().clamp(-1, 1) + 1) / 2, (gap, gap, gap, gap), value=1.0)
+    missing = rows * columns - len(tiles)
+    tiles = torch.cat([tiles, torch.ones(missing, *tiles.shape[1:])]) if missing else tiles
+    height, width = tiles.shape[-2:]
+    return (
+        tiles.view(rows, columns, 3, height, width)
+        .permute(2, 0, 3, 1, 4)
+        .reshape(3, rows * height, columns * width)
+    )
+
+
+def save_png(path: Path, picture: Tensor) -> None:
+    """Write (3, h, w) in [0, 1] as a PNG, at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.png")
+    Image.fromarray(pixels).save(temporary)
+    os.replace(temporary, path)

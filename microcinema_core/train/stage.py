@@ -1,0 +1,67 @@
+"""What a stage (vae, image, base, tsr) gives to the one training loop.
+
+A stage lives in stages/<name>.py, which has `build(config: TrainConfig) -> Stage`. The loop owns precision, optimizer,
+averages, checkpoints and schedules; a stage owns networks, data, the loss and what a person wants to see.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .config import TrainConfig
+
+Batch = dict[str, Tensor]
+Parts = dict[str, dict[str, Tensor]]
+
+STAGES = ("vae", "image", "base", "tsr")
+
+
+class Items(Protocol):
+    """A map-style dataset; items are tensors or dicts of tensors, and depend on the index alone."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor | Batch: ...
+
+
+class Stage(Protocol):
+    """One thing to train."""
+
+    modules: Mapping[str, nn.Module]
+    """Networks that are trained, by the part names of the exported file ("unet", "appearnet", "text", "vae"), built in
+    float32. The loop casts them to the config's precision; frozen networks are kept elsewhere, by the stage alone.
+    """
+    dataset: Items
+
+    def prepare(self) -> None:
+        """Initial weights beyond those of the constructors (init_from, statistics of the data). Not called on resume."""
+        ...
+
+    def group_of(self, name: str) -> str | None:
+        """Learning-rate group (a key of optim.groups) of the parameter `<part>.<key>`; None leaves it frozen."""
+        ...
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Scalar loss of a collated batch, and detached scalars to log. All randomness is the generator's."""
+        ...
+
+    def sheet(self) -> Tensor:
+        """A picture (3, h, w) in [0, 1] of what the networks do now (called with the averaged weights, no grad)."""
+        ...
+
+    def export(self, path: Path, parts: Parts) -> None:
+        """Write the file that others load, from float32 averaged state dicts of `modules`."""
+        ...
+
+
+def build_stage(config: TrainConfig) -> Stage:
+    """The stage that a config names."""
+    if config.stage not in STAGES:
+        raise ValueError(f"stage is {config.stage!r}; it is one of {', '.join(STAGES)}")
+    return importlib.import_module(f".stages.{config.stage}", __package__).build(config)

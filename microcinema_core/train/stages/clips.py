@@ -1,0 +1,232 @@
+"""What the stages `base` and `tsr` share: the noise-prediction loss of eq. 5 with the Appearance Noise Prior of eq. 3.
+
+The two differ in their frames, in the appearance latents that AppearNet sees, and in where their weights come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor, nn
+
+from ...appearnet import AppearNet
+from ...checkpoint import Checkpoint, load_strict, write_checkpoint
+from ...config import AppearNetConfig, UNetConfig
+from ...data.shards import ShardDataset
+from ...layers import per_frame
+from ...noise import LAMBDA, training_noise, with_prior
+from ...sampling import ddim, guided
+from ...schedule import NoiseSchedule, Prediction, denoiser, diffuse, training_target
+from ...text import TextConfig, TextEncoder
+from ...unet import UNet3D, is_temporal
+from ...vae import FoldedVAE
+from ...vae_config import VAEConfig
+from ..sheets import grid
+from ..stage import Batch, Parts
+
+PARTS = {"unet": "the U-Net", "appearnet": "the AppearNet", "text": "the text encoder", "vae": "the VAE"}
+SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """The [model] table. `image_file` holds text encoder and VAE; the rest describes inflation (UNetConfig, AppearNetConfig)."""
+
+    image_file: str
+    lambda_: float = LAMBDA
+    injected_norm: str = "frame"
+    injection: str = "spade"
+    hidden: int = 128
+    spade_norms: str = "both"
+    time_conditioned: bool = False
+    text_conditioned: bool = False
+
+
+@dataclass(frozen=True)
+class ClipLoss:
+    """The [loss] table: how often the text is dropped, and separately the appearance (and lambda with it)."""
+
+    drop_text: float = 0.1
+    drop_appearance: float = 0.1
+
+
+@dataclass(frozen=True)
+class Role:
+    """How base and TSR differ.
+
+    appearance: clips `b f c h w` -> what AppearNet sees, `b c h w` (one frame serves all) or `(b f) c h w`.
+    """
+
+    name: str
+    appearance: Callable[[Tensor], Tensor]
+    frozen: Callable[[str], bool]
+
+
+@dataclass
+class Networks:
+    """The trained two and the frozen two."""
+
+    unet: UNet3D
+    appearnet: AppearNet
+    text: TextEncoder
+    vae: FoldedVAE
+
+    @classmethod
+    def build(cls, unet: UNetConfig, appearnet: AppearNetConfig, image: Checkpoint) -> Networks:
+        """Trained networks at their constructors' weights, frozen ones from the image file."""
+        text = TextEncoder(TextConfig.from_dict(image.configs["text"]))
+        vae = FoldedVAE(VAEConfig.from_dict(image.configs["vae"]))
+        load_strict(text, image.part("text"), f"the text encoder of {image.name}")
+        load_strict(vae, image.part("vae"), f"the VAE of {image.name}")
+        return cls(UNet3D(unet), AppearNet(appearnet), text.eval(), vae.eval())
+
+
+class ClipStage:
+    """Noise prediction on encoded clips."""
+
+    def __init__(
+        self,
+        role: Role,
+        networks: Networks,
+        model: ClipModel,
+        objective: ClipLoss,
+        train: ShardDataset,
+        test: ShardDataset,
+        prediction: Prediction = "eps",
+    ) -> None:
+        self.role, self.networks, self.model, self.objective = role, networks, model, objective
+        self.modules: Mapping[str, nn.Module] = {"unet": networks.unet, "appearnet": networks.appearnet}
+        self.dataset, self.test = train, test
+        self.schedule = NoiseSchedule()
+        self.prediction: Prediction = prediction
+        self.empty = self.encode_text(train.empty_tokens[None].long())
+        self.start: Callable[[Networks], None] = lambda networks: None
+
+    def prepare(self) -> None:
+        self.start(self.networks)
+        if self.model.injection != "concat":
+            self.networks.appearnet.empty_prompt.copy_(self.empty[0])
+
+    def group_of(self, name: str) -> str | None:
+        """The paper's two rates (section 4.1): spatial layers of the U-Net, and all that is new or injects."""
+        if name.startswith("appearnet."):
+            return None if self.role.frozen(name) else "injection"
+        return "temporal" if is_temporal(name) else "spatial"
+
+    @torch.no_grad()
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """(b, 77) -> (b, 77, d)."""
+        return self.networks.text(tokens)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n."""
+        z_0 = draw_latents(batch, generator)
+        clips, frames = z_0.shape[:2]
+        context = self._context(batch["tokens"], generator)
+        kept = (torch.rand(clips, generator=generator) >= self.objective.drop_appearance).float()
+        appearance = self.role.appearance(z_0)
+        z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
+        eps_n = torch.randn(z_0.shape, generator=generator)
+        eps = training_noise(eps_n, z_c, self.model.lambda_ * kept[:, None, None, None, None])
+        t = torch.randint(0, len(self.schedule.alpha_bar), (clips,), generator=generator)
+        alpha_bar = self.schedule.alpha_bar[t].float()[:, None, None, None, None]
+        z_t = diffuse(z_0, eps, alpha_bar)
+        predicted = self.predict(z_t, t.float(), context, appearance, kept)
+        error = (predicted.float() - training_target(z_0, eps, alpha_bar, self.prediction)).square()
+        by_clip = reduce(error, "b f c h w -> b", "mean")
+        return by_clip.mean(), self._by_noise_level(by_clip.detach(), t)
+
+    def predict(
+        self, z_t: Tensor, t: Tensor, context: Tensor, appearance: Tensor, strength: Tensor | float
+    ) -> Tensor:
+        """The U-Net's answer for clips `b f c h w`, at the working precision."""
+        unet, net = self.networks.unet, self.networks.appearnet
+        clips, frames = z_t.shape[:2]
+        dtype = next(unet.parameters()).dtype
+        seen = appearance.shape[0] // clips
+        s = torch.as_tensor(strength, dtype=dtype).expand(clips)[:, None, None, None]
+        features = net.features(
+            appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
+        )
+        rows = rearrange(z_t, "b f c h w -> (b f) c h w").to(dtype)
+        output = unet(
+            rows, per_frame(t, frames), per_frame(context, frames).to(dtype), frames=frames,
+            appearance=net.inject(features, strength=per_frame(s, seen)),
+        )  # fmt: skip
+        return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
+
+    def _context(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
+        """One caption of each clip at random, some replaced by the empty prompt."""
+        clips, captions = tokens.shape[:2]
+        picked = tokens[torch.arange(clips), torch.randint(0, captions, (clips,), generator=generator)]
+        dropped = torch.rand(clips, generator=generator) < self.objective.drop_text
+        return torch.where(dropped[:, None, None], self.empty, self.encode_text(picked.long()))
+
+    def _by_noise_level(self, by_clip: Tensor, t: Tensor) -> dict[str, Tensor]:
+        """Mean loss of the noisier and the cleaner half, where the batch has any."""
+        noisy = t >= len(self.schedule.alpha_bar) // 2
+        halves = {"loss/noisy": by_clip[noisy], "loss/clean": by_clip[~noisy]}
+        return {name: values.mean() for name, values in halves.items() if len(values)}
+
+    def sample(
+        self, z_0: Tensor, tokens: Tensor, *, steps: int, guidance_scale: float, seed: int = 0
+    ) -> Tensor:
+        """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
+        appearance = self.role.appearance(z_0)
+        clips, frames = z_0.shape[:2]
+        z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand_as(z_0)
+
+        def network(context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+            return lambda x, t: self.predict(x, t, context, appearance, 1.0)
+
+        branches = [
+            with_prior(denoiser(network(context), self.schedule, self.prediction), z_c, self.model.lambda_)
+            for context in (self.encode_text(tokens.long()), self.empty.expand(clips, -1, -1))
+        ]
+        noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(seed))
+        return ddim(guided(*branches, guidance_scale), noise, steps=steps, schedule=self.schedule)
+
+    def sheet(self) -> Tensor:
+        """Held-out clips in pairs of rows: the real frames, and frames sampled from their appearance and caption."""
+        step = max(1, len(self.test) // SHEET_CLIPS)
+        items = [self.test[i * step] for i in range(min(SHEET_CLIPS, len(self.test)))]
+        real = torch.stack([item["mean"] for item in items])
+        tokens = torch.stack([item["tokens"][0] for item in items])
+        made = self.sample(real, tokens, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE)
+        rows = rearrange(torch.stack([real, made], dim=1), "b two f c h w -> (b two f) c h w")
+        return grid(
+            self.networks.vae.decode(rows.to(next(self.networks.vae.parameters()).dtype)),
+            columns=real.shape[1],
+        )
+
+    def export(self, path: Path, parts: Parts) -> None:
+        index = self.dataset.index
+        write_checkpoint(
+            path,
+            dict(parts),
+            role=self.role.name,
+            configs={"unet": self.networks.unet.config, "appearnet": self.networks.appearnet.config},
+            lambda_=self.model.lambda_,
+            fps=min(index["fps"]),
+            frames=index["frames"],
+            prediction=self.prediction,
+            extra_metadata={"microcinema.training": str(asdict(self.model) | asdict(self.objective))},
+        )
+
+
+def draw_latents(batch: Batch, generator: torch.Generator) -> Tensor:
+    """One draw of the VAE's posterior, `b f c h w` float32; eq. 3's z_c is taken from this very draw."""
+    mean = batch["mean"].float()
+    if "std" not in batch:
+        return mean
+    return mean + batch["std"].float() * torch.randn(mean.shape, generator=generator)
+
+
+def load_part(checkpoint: Checkpoint, key: str, module: Any) -> None:
+    """One network of a file into a module, strictly."""
+    load_strict(module, checkpoint.part(key), f"{PARTS[key]} of {checkpoint.name}")

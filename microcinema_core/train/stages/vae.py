@@ -1,0 +1,144 @@
+"""Stage `vae`: the autoencoder, on pictures rendered on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...checkpoint import write_checkpoint
+from ...data.emoji_world import PixelDataset
+from ...data.paths import emoji_folder, home_folder
+from ...vae import FoldedVAE, fold_statistics
+from ...vae_config import VAEConfig
+from ..config import TrainConfig, from_table
+from ..feed import Remembered
+from ..sheets import grid
+from ..stage import Batch, Items, Parts
+
+START_STD = 0.02
+
+
+@dataclass(frozen=True)
+class VAELoss:
+    """Weights of the terms: absolute and squared error of pixels, error of pixel gradients, KL per latent element."""
+
+    l1: float = 1.0
+    mse: float = 10.0
+    gradient: float = 0.5
+    kl: float = 1e-6
+
+    def __call__(
+        self, picture: Tensor, x: Tensor, mean: Tensor, std: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        error = picture.float() - x
+        squared = error.square().mean()
+        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        mean, std = mean.float(), std.float()
+        kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
+        loss = self.l1 * error.abs().mean() + self.mse * squared + self.gradient * edges + self.kl * kl
+        return loss, {
+            "psnr": 10 * torch.log10(4 / squared.detach()),
+            "kl": kl.detach(),
+            "std": std.detach().mean(),
+        }
+
+
+@torch.no_grad()
+def start_from_components(vae: FoldedVAE, pictures: Tensor) -> None:
+    """Make the VAE the best linear code of 8x8 patches (principal components, unit variance), its convolutions silent."""
+    side = vae.config.downscale
+    patches = torch.nn.functional.pixel_unshuffle(pictures, side).movedim(1, -1).flatten(0, -2).double()
+    centre = patches.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov((patches - centre).T))
+    count = vae.config.latent_channels
+    deviation, basis = values[-count:].flip(0).sqrt(), vectors[:, -count:].flip(1)
+    encode, decode = vae.encoder.linear, vae.decoder.linear
+    encode.weight.zero_()
+    encode.weight[:count, :, 0, 0] = (basis / deviation).T
+    encode.bias[:count] = -(centre @ basis) / deviation
+    encode.bias[count:] = 2 * torch.tensor(START_STD).log()
+    decode.weight[:, :, 0, 0] = basis * deviation
+    decode.bias.copy_(centre)
+    for layer in (vae.encoder.conv_out, vae.decoder.conv_out):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+def fit_latent_rgb(latents: Tensor, pictures: Tensor, side: int) -> tuple[tuple[float, ...], ...]:
+    """Least squares from latents (n, c, h, w) to the mean colour of their patches: 3 rows of c weights and a bias."""
+    colours = torch.nn.functional.avg_pool2d(pictures, side).movedim(1, -1).flatten(0, -2)
+    rows = latents.movedim(1, -1).flatten(0, -2)
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    solution = torch.linalg.lstsq(rows, colours).solution
+    return tuple(tuple(round(float(value), 5) for value in row) for row in solution.T)
+
+
+def turned(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture turned, mirrored and with its colour channels exchanged at random."""
+    draws = torch.randint(0, 4, (len(pictures), 3), generator=generator).tolist()
+    turns = [
+        p.rot90(quarter, (1, 2)).flip((2,) if mirror % 2 else ()).roll(colours % 3, 0)
+        for p, (quarter, mirror, colours) in zip(pictures, draws, strict=True)
+    ]
+    return torch.stack(turns)
+
+
+def take(items: Items, count: int) -> Tensor:
+    """The first pictures of a set as a batch."""
+    return torch.stack([torch.as_tensor(items[k]) for k in range(min(count, len(items)))])
+
+
+class VAEStage:
+    """Reconstruction of single pictures."""
+
+    def __init__(self, config: TrainConfig, dataset: Items, test: Items) -> None:
+        self.vae = FoldedVAE(from_table(VAEConfig, config.model, "[model]"))
+        self.objective = from_table(VAELoss, config.loss, "[loss]")
+        self.modules: Mapping[str, nn.Module] = {"vae": self.vae}
+        self.dataset, self.test = dataset, test
+        self.statistics_pictures = 256
+
+    def prepare(self) -> None:
+        start_from_components(self.vae, take(self.dataset, self.statistics_pictures))
+
+    def group_of(self, name: str) -> str | None:
+        return "vae"
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        x = turned(batch["pixels"], generator)
+        mean, std = self.vae.encode_moments(x.to(self.vae.encoder.conv_in.weight.dtype))
+        noise = torch.randn(mean.shape, generator=generator).to(mean.dtype)
+        return self.objective(self.vae.decode(mean + std * noise), x, mean, std)
+
+    def sheet(self) -> Tensor:
+        x = take(self.test, 24)
+        again = self.vae(x.to(self.vae.encoder.conv_in.weight.dtype)).float()
+        return grid(torch.stack([x, again], dim=1).flatten(0, 1), columns=8)
+
+    @torch.no_grad()
+    def export(self, path: Path, parts: Parts) -> None:
+        vae = FoldedVAE(self.vae.config)
+        vae.load_state_dict(parts["vae"])
+        pictures = take(self.dataset, self.statistics_pictures)
+        latents = torch.cat([vae.encode(part) for part in pictures.split(32)])
+        std, mean = torch.std_mean(latents, dim=(0, 2, 3))
+        fold_statistics(vae, mean, std)
+        latents = (latents - mean[:, None, None]) / std[:, None, None]
+        rgb = fit_latent_rgb(latents, pictures, vae.config.downscale)
+        configs = {"vae": {**vae.config.to_dict(), "latent_rgb": rgb}}
+        write_checkpoint(
+            path, {"vae": vae.state_dict()}, role="image", configs=configs, lambda_=0.0, fps=0.0, frames=1
+        )
+
+
+def build(config: TrainConfig) -> VAEStage:
+    """Pictures of both splits from the prepared emoji."""
+    folder = emoji_folder(home_folder())
+    count = config.data.items or 8192
+    return VAEStage(
+        config, Remembered(PixelDataset(folder, "train", length=count)), PixelDataset(folder, "test")
+    )

@@ -1,0 +1,77 @@
+"""Checkpoints of a run: whole or absent, never half. Tensors as safetensors, scalars as JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_NAME = re.compile(r"step-(\d{8})")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints under `folder`, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], scalars: dict[str, Any], *, keep: int) -> Path:
+    """Write `folder`/step-N, then drop all but the newest `keep`. A kill at any moment leaves the older ones whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target, temporary = folder / f"step-{step:08d}", folder / f".writing-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save_file(
+        {name: t.detach().contiguous() for name, t in tensors.items()}, temporary / "tensors.safetensors"
+    )
+    (temporary / "state.json").write_text(json.dumps({"step": step, **scalars}, indent=1))
+    for path in temporary.iterdir():
+        _flush(path)
+    if target.exists():  # the same step saved again, after a resume
+        os.replace(target, folder / f".old-{os.getpid()}")
+    os.replace(temporary, target)
+    _flush(folder)
+    for old in [*checkpoints(folder)[:-keep], *folder.glob(".old-*"), *folder.glob(".writing-*")]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and scalars of one checkpoint."""
+    return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+    """The optimizer's per-parameter tensors as `optim.<parameter>.<key>`."""
+    return {
+        f"optim.{names[parameter]}.{key}": torch.as_tensor(value)
+        for parameter, entry in optimizer.state.items()
+        for key, value in entry.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
+) -> None:
+    """The inverse of `flatten_optimizer`, into a new optimizer over the same parameters."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        if key.startswith("optim."):
+            name, _, entry = key.removeprefix("optim.").rpartition(".")
+            optimizer.state[parameters[name]][entry] = value
