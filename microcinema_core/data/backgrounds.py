@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import importlib.util
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -104,17 +104,19 @@ def _crop(photo: Image.Image, rng: np.random.Generator, size: int, *, blurred: b
     return torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255
 
 
-@lru_cache(maxsize=None)
+@cache
 def _photo(name: str) -> Image.Image:
     with Image.open(_photo_folder() / name) as image:
         photo = image.convert("RGB")
     factor = _SHORT_SIDE / min(photo.size)
     if factor < 1:
-        photo = photo.resize((round(photo.width * factor), round(photo.height * factor)), Image.Resampling.BOX)
+        photo = photo.resize(
+            (round(photo.width * factor), round(photo.height * factor)), Image.Resampling.BOX
+        )
     return photo
 
 
-@lru_cache(maxsize=None)
+@cache
 def _photo_folder() -> Path:
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:

@@ -31,17 +31,18 @@ def placement_weights(centre: Tensor, side: Tensor, *, source: int, target: int)
     margin = math.ceil(4 * float(width.max()))
     pixels = torch.arange(target, dtype=torch.float64) + 0.5
     wanted = (pixels - (centre.double() - side.double() / 2)[:, None]) * ratio[:, None]
-    taps = torch.arange(-margin, source + margin, dtype=torch.float64) + 0.5
-    weights = _cubic((wanted[:, :, None] - taps) / width[:, None, None])
+    taps = torch.arange(-margin, source + margin) + 0.5
+    weights = _cubic((wanted.float()[:, :, None] - taps) / width.float()[:, None, None])
     total = weights.sum(dim=2, keepdim=True)
     weights = weights / torch.where(total < 0.5, torch.ones_like(total), total)
-    return weights[:, :, margin : margin + source].float()
+    return weights[:, :, margin : margin + source]
 
 
 def place(sprites: Tensor, centres: Tensor, sides: Tensor, *, size: int) -> Tensor:
     """Premultiplied sprites (frames, 4, s, s) in [0, 1] placed in frames of `size`: (frames, 4, size, size).
 
-    `centres` (frames, 2) as (x, y) and `sides` (frames,) are fractions of the picture's edge.
+    `centres` (frames, 2) as (x, y) and `sides` (frames,) are fractions of the picture's edge; one placement
+    may serve all frames.
     """
     source = sprites.shape[-1]
     columns = placement_weights(centres[:, 0] * size, sides * size, source=source, target=size)

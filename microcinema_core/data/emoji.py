@@ -12,6 +12,7 @@ import json
 import logging
 import multiprocessing
 import os
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ class Emoji:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """An animated or still WebP as premultiplied RGBA, uint8 (frames, 112, 112, 4), composed and antialiased."""
+    """An animated or still WebP as premultiplied RGBA, uint8 (frames, 112, 112, 4), frames composed."""
     with Image.open(io.BytesIO(data)) as image:
         side = max(image.size)
         corner = ((side - image.width) // 2, (side - image.height) // 2)
@@ -135,7 +136,9 @@ def prepare(home: Path, *, workers: int | None = None) -> Path:
     with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as pool:
         for package in fetch.EMOJI_PACKAGES:
             tarball = fetch.fetch(package, downloads)
-            for identity, loop in pool.imap_unordered(_decode_and_measure, _tasks(tarball, folder / "frames")):
+            for identity, loop in pool.imap_unordered(
+                _decode_and_measure, _tasks(tarball, folder / "frames")
+            ):
                 measured[identity] = loop
             logger.info("decoded %s: %d emoji so far", package.name, len(measured))
     write_catalogue(folder, measured, words)
@@ -214,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = prepare(home_folder(options.home), workers=options.workers)
-    print(f"{folder}\n{summary(folder)}")
+    sys.stdout.write(f"{folder}\n{summary(folder)}\n")
 
 
 if __name__ == "__main__":

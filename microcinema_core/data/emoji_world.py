@@ -35,7 +35,7 @@ class BalancedChoice:
 
 
 def random_placement(rng: np.random.Generator) -> tuple[tuple[float, float], float]:
-    """Centre (x, y) and side as fractions of the picture; the sprite's canvas leaves it by `SLACK` at most."""
+    """Centre (x, y) and side as fractions of the picture; the canvas leaves it by `SLACK` at most."""
     side = rng.uniform(*SCALES)
     room = (1 - side) / 2 + SLACK
     x, y = 0.5 + rng.uniform(-room, room, size=2)
@@ -55,7 +55,9 @@ class PixelDataset(Dataset[Tensor]):
     with shuffling sees ever new pictures and a test may take the first few hundred.
     """
 
-    def __init__(self, folder: str | Path, split: str = "train", *, seed: int = 0, length: int = 1 << 20) -> None:
+    def __init__(
+        self, folder: str | Path, split: str = "train", *, seed: int = 0, length: int = 1 << 20
+    ) -> None:
         self._folder = Path(folder)
         self._split = split
         self._seed = seed

@@ -88,12 +88,14 @@ def _download(package: Package, folder: Path) -> Path:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode == 0 and (folder / package.file_name).exists():
             return folder / package.file_name
-        logger.warning("npm pack %s failed (%s); trying the registry itself", package.name, done.stderr.strip())
-    registry = os.environ.get("npm_config_registry") or "https://registry.npmjs.org"
+        logger.warning(
+            "npm pack %s failed (%s); trying the registry itself", package.name, done.stderr.strip()
+        )
+    registry = os.environ.get("NPM_CONFIG_REGISTRY") or "https://registry.npmjs.org"
     path = folder / package.file_name
-    with urllib.request.urlopen(f"{registry.rstrip('/')}/{package.registry_path}", timeout=60) as answer:
-        with path.open("wb") as file:
-            shutil.copyfileobj(answer, file)
+    address = f"{registry.rstrip('/')}/{package.registry_path}"
+    with urllib.request.urlopen(address, timeout=60) as answer, path.open("wb") as file:
+        shutil.copyfileobj(answer, file)
     return path
 
 

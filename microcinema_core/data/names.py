@@ -23,7 +23,7 @@ class EmojiWords:
 
 
 def lookup_key(codepoints: str) -> str:
-    """Code points without presentation selectors, skin tones and leading zeros, tags closed by their end tag."""
+    """Code points without presentation selectors, skin tones and leading zeros; tags end in their end tag."""
     points = codepoints.lower().replace("_", "-").split("-")
     if any(point.startswith("e00") for point in points) and points[-1] != "e007f":
         points.append("e007f")
@@ -46,6 +46,6 @@ def read_words(tarball: Path) -> dict[str, EmojiWords]:
 def _clean(words: list[str]) -> EmojiWords:
     """Plain words only: no emoticons such as ':D', no punctuation that a prompt parser would read."""
     plain = [word.lower().replace("_", " ").replace("’", "'").strip() for word in words]
-    name = re.sub(r"[^a-z0-9 '-]", "", plain[0]).strip()
+    name = re.sub(r"\b(\w+) s\b", r"\1's", re.sub(r"[^a-z0-9 '-]", "", plain[0]).strip())
     keywords = [word for word in plain[1:] if _WORDS.fullmatch(word) and word != name]
     return EmojiWords(name, tuple(dict.fromkeys(keywords)))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 HOME_VARIABLE = "MICROCINEMA_HOME"
+HOST_VARIABLE = "COMFYUI_PATH"
 
 
 def home_folder(given: str | os.PathLike[str] | None = None) -> Path:
@@ -25,4 +26,21 @@ def home_folder(given: str | os.PathLike[str] | None = None) -> Path:
 
 def emoji_folder(home: Path) -> Path:
     """Decoded emoji: `catalogue.jsonl` and `frames/<id>.npy`."""
-    return home / "emoji"
+    return home / "data" / "emoji"
+
+
+def tokenizer_folder(home: Path) -> Path:
+    """The host's own CLIP tokenizer files: `comfy/sd1_tokenizer` of `$COMFYUI_PATH`, or of a host in `home`.
+
+    Raises:
+        ValueError: no host was found.
+    """
+    hosts = [Path(os.environ[HOST_VARIABLE])] if os.environ.get(HOST_VARIABLE) else []
+    hosts += [folder for pattern in ("host", "hosts/*", "hosts/*/*") for folder in sorted(home.glob(pattern))]
+    for host in hosts:
+        if (found := host / "comfy" / "sd1_tokenizer").is_dir():
+            return found
+    raise ValueError(
+        f"found no comfy/sd1_tokenizer under ${HOST_VARIABLE} or {home}; "
+        "name the folder with --tokenizer, or let `python3 dev.py demo` fetch a host first"
+    )
