@@ -1,16 +1,17 @@
-"""MicroCinema for ComfyUI: text to video by a centre frame."""
+"""MicroCinema for ComfyUI: a centre frame and a sentence become a video.
+
+Nothing is imported before the host asks, so that tools may look at this folder without a ComfyUI.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+WEB_DIRECTORY = "./web"
+
 
 async def comfy_entrypoint() -> Any:
-    """Return the extension that ComfyUI asks a pack for (called by the host; imports nothing before)."""
-    from comfy_api.latest import ComfyExtension
-
-    class MicroCinemaExtension(ComfyExtension):
-        async def get_node_list(self) -> list:
-            return []
+    """Return the extension that holds all nodes."""
+    from .nodes import MicroCinemaExtension
 
     return MicroCinemaExtension()

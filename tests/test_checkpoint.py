@@ -17,7 +17,8 @@ CONFIGS = {"unet": {"in_channels": 8}, "appearnet": {"injection": "spade"}}
 
 
 def write(path: Path, **changes: object) -> Path:
-    arguments = dict(parts=PARTS, role="base", configs=CONFIGS, lambda_=0.03, fps=2.0, frames=9) | changes
+    arguments = {"parts": PARTS, "role": "base", "configs": CONFIGS, "lambda_": 0.03, "fps": 2.0, "frames": 9}
+    arguments |= changes
     parts = arguments.pop("parts")
     return write_checkpoint(path, parts, **arguments)  # type: ignore[arg-type]
 
@@ -81,7 +82,7 @@ def test_keys_carry_the_stable_diffusion_prefixes(tmp_path: Path) -> None:
     ],
 )
 def test_arguments_are_checked(tmp_path: Path, changes: dict) -> None:
-    with pytest.raises(ValueError, match="unknown|holds that network only|no configuration"):
+    with pytest.raises(ValueError, match=r"unknown|holds that network only|no configuration"):
         write(tmp_path / "x.safetensors", **changes)
     assert not (tmp_path / "x.safetensors").exists()
 

@@ -1,0 +1,103 @@
+"""The mini family's VAE and text encoder as the host's own VAE and CLIP, so that every stock node takes
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as management  # type: ignore[import-not-found]
+import comfy.model_patcher  # type: ignore[import-not-found]
+import comfy.ops  # type: ignore[import-not-found]
+import comfy.sd  # type: ignore[import-not-found]
+import comfy.sd1_clip  # type: ignore[import-not-found]
+import comfy.supported_models_base  # type: ignore[import-not-found]
+import folder_paths  # type: ignore[import-not-found]
+import torch
+from comfy.ldm.models.autoencoder import AutoencoderKL  # type: ignore[import-not-found]
+
+from ..checkpoint import Checkpoint, load_strict
+from ..vae import FoldedVAE
+from ..vae_config import VAEConfig
+
+PLACEHOLDER = {
+    "params": {
+        "ddconfig": {
+            "double_z": True,
+            "z_channels": 4,
+            "resolution": 32,
+            "in_channels": 3,
+            "out_ch": 3,
+            "ch": 32,
+            "ch_mult": [1],
+            "num_res_blocks": 1,
+            "attn_resolutions": [],
+            "dropout": 0.0,
+        },
+        "embed_dim": 4,
+    }
+}
+"""The smallest autoencoder that the host builds; ours takes its place at once."""
+
+
+def build_vae(checkpoint: Checkpoint) -> Any:
+    """Return the VAE socket of a file; `ValueError` if it holds none or another."""
+    state_dict = checkpoint.part("vae")
+    config = VAEConfig.from_dict(checkpoint.configs["vae"])
+    stand_in = AutoencoderKL(**PLACEHOLDER["params"]).state_dict()
+    vae = comfy.sd.VAE(sd=stand_in, config=PLACEHOLDER, dtype=torch.float32)
+    net = FoldedVAE(config, operations=comfy.ops.disable_weight_init, dtype=vae.vae_dtype)
+    load_strict(net, state_dict, f"the VAE of {checkpoint.name}")
+    vae.first_stage_model = net.requires_grad_(False).eval()
+    vae.latent_channels = config.latent_channels
+    vae.size = None
+    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    offload = management.vae_offload_device()
+    vae.patcher = kind(net, load_device=vae.device, offload_device=offload)
+    vae.model_size()
+    return vae
+
+
+def build_clip(checkpoint: Checkpoint) -> Any:
+    """Return the CLIP socket of a file; `ValueError` if it holds none or another."""
+    config = clip_config(checkpoint.configs["text"])
+    unused = {"text_projection.weight": torch.eye(config["hidden_size"])}
+    state_dict = unused | checkpoint.part("text")
+
+    class Encoder(comfy.sd1_clip.SDClipModel):
+        def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
+            super().__init__(
+                device=device,
+                dtype=dtype,
+                textmodel_json_config=dict(config),
+                return_projected_pooled=False,
+                model_options=model_options or {},
+            )
+
+    class Model(comfy.sd1_clip.SD1ClipModel):
+        def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
+            super().__init__(
+                device=device, dtype=dtype, model_options=model_options or {}, clip_model=Encoder
+            )
+
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, Model)
+    parameters = sum(tensor.numel() for tensor in state_dict.values())
+    embeddings = folder_paths.get_folder_paths("embeddings")
+    clip = comfy.sd.CLIP(target, embedding_directory=embeddings, parameters=parameters)
+    load_strict(
+        clip.cond_stage_model.clip_l.transformer, state_dict, f"the text encoder of {checkpoint.name}"
+    )
+    return clip
+
+
+def clip_config(text: dict[str, Any]) -> dict[str, Any]:
+    """Return a text encoder's shape in the words of the host's CLIP."""
+    return {
+        "hidden_size": text["width"],
+        "num_hidden_layers": text["layers"],
+        "num_attention_heads": text["heads"],
+        "intermediate_size": text["width"] * 4,
+        "hidden_act": "quick_gelu",
+        "max_position_embeddings": text["length"],
+        "eos_token_id": 49407,
+    }

@@ -1,0 +1,177 @@
+"""The U-Net as the host calls it, and the host's configuration classes for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.latent_formats  # type: ignore[import-not-found]
+import comfy.ldm.modules.attention  # type: ignore[import-not-found]
+import comfy.model_base  # type: ignore[import-not-found]
+import comfy.patcher_extension  # type: ignore[import-not-found]
+import comfy.supported_models  # type: ignore[import-not-found]
+import torch
+from torch import Tensor
+
+from ..config import UNetConfig
+from ..unet import UNet3D
+from .feature_cache import APPEARANCE, FRAMES
+
+MEMORY_FACTOR = 2.0
+"""On top of the stock model: layers over time, and AppearNet, for which the host reserves nothing."""
+
+
+def host_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **options: Any) -> Tensor:
+    """Attention by whatever the host was started with, looked up at the call."""
+    return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, **options)
+
+
+def frames_per_video(batch: int, options: dict[str, Any]) -> int:
+    """Return the frames of one video in a batch: all of a branch's, unless TSR says that a branch holds
+    several.
+    """
+    branches = len(options.get("cond_or_uncond", (0,)))
+    return options.get(FRAMES) or batch // branches
+
+
+class HostUNet(UNet3D):
+    """UNet3D under the host's calling convention; finds the number of frames and the appearance by itself."""
+
+    def __init__(
+        self, *, microcinema: UNetConfig, operations: Any, device: Any = None, **settings: Any
+    ) -> None:
+        super().__init__(
+            microcinema,
+            operations=operations,
+            attend=host_attention,
+            attn_precision=settings.get("attn_precision"),
+            dtype=settings.get("dtype"),
+            device=device,
+        )
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        control: dict[str, list[Tensor | None]] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        options = {} if transformer_options is None else transformer_options
+        kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+        wrappers = comfy.patcher_extension.get_all_wrappers(kind, options)
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._run_video, self, wrappers)
+        return executor.execute(x, timesteps, context, y, control, options, **kwargs)
+
+    def _run_video(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        control: dict[str, list[Tensor | None]] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        *,
+        microcinema_z_c: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        options = {} if transformer_options is None else transformer_options
+        frames = frames_per_video(x.shape[0], options)
+        call = options.get(APPEARANCE)
+        injection = None
+        if call is not None and microcinema_z_c is not None:
+            branches = len(options.get("cond_or_uncond", (0,)))
+            injection = call.injection(microcinema_z_c, timesteps, context, frames=frames, branches=branches)
+        return super().forward(
+            x, timesteps, context, y, control, options, frames=frames, appearance=injection
+        )
+
+
+class MiniLatents(comfy.latent_formats.LatentFormat):
+    """Latents of the mini family: unit variance as the VAE gives them, so the scale is 1."""
+
+    scale_factor = 1.0
+
+    def __init__(self, channels: int = 8, latent_rgb: tuple[tuple[float, ...], ...] | None = None) -> None:
+        self.latent_channels = channels
+        if latent_rgb is not None:
+            rows = torch.tensor(latent_rgb)
+            self.latent_rgb_factors = rows[:, :channels].T.tolist()
+            self.latent_rgb_factors_bias = rows[:, channels].tolist()
+
+
+class _Settings:
+    """What our classes add to a stock configuration: the network, its prediction, and the class of its
+    model.
+    """
+
+    unet_config: dict[str, Any]
+    unet_extra_config: dict[str, Any] = {}
+    memory_usage_factor = MEMORY_FACTOR
+    prediction = "eps"
+    model_class: Any = None
+
+    def model_type(self, state_dict: dict[str, Tensor], prefix: str = "") -> Any:
+        """The file's own word, not a guess from its weights."""
+        types = comfy.model_base.ModelType
+        return types.V_PREDICTION if self.prediction == "v" else types.EPS
+
+    def inpaint_model(self) -> bool:
+        return False
+
+    def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> Any:
+        return self.model_class(self, model_type=self.model_type(state_dict, prefix), device=device)
+
+
+class MicroCinemaSD20(_Settings, comfy.supported_models.SD20):
+    """An inflated Stable Diffusion 2.x; its attention runs in float32, as stock 2.x needs it."""
+
+    unet_extra_config = {"attn_precision": torch.float32}
+
+
+class MicroCinemaSD15(_Settings, comfy.supported_models.SD15):
+    """An inflated Stable Diffusion 1.x."""
+
+
+class MicroCinemaMini(_Settings, comfy.supported_models.SD15):
+    """The mini family, and any other U-Net with latents of its own."""
+
+    latent_format = MiniLatents
+
+
+def model_config(config: UNetConfig, *, prediction: str, latent_rgb: Any = None) -> Any:
+    """Return the host's configuration object for a U-Net."""
+    stock = config.in_channels == 4
+    if stock and config.context_dim == 1024:
+        chosen: Any = MicroCinemaSD20(host_unet_config(config))
+    elif stock:
+        chosen = MicroCinemaSD15(host_unet_config(config))
+    else:
+        chosen = MicroCinemaMini(host_unet_config(config))
+        chosen.latent_format = MiniLatents(config.in_channels, latent_rgb)
+    chosen.prediction = prediction
+    return chosen
+
+
+def host_unet_config(config: UNetConfig) -> dict[str, Any]:
+    """Return a U-Net's shape in the host's words (its LoRA key map reads them), with our own beside them."""
+    depths = [depth for depth in config.transformer_depth for _ in range(config.num_res_blocks)]
+    outputs = [depth for depth in config.transformer_depth for _ in range(config.num_res_blocks + 1)]
+    return {
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "model_channels": config.model_channels,
+        "channel_mult": list(config.channel_mult),
+        "num_res_blocks": [config.num_res_blocks] * len(config.channel_mult),
+        "transformer_depth": depths,
+        "transformer_depth_output": outputs,
+        "transformer_depth_middle": 1,
+        "context_dim": config.context_dim,
+        "num_heads": config.num_heads,
+        "num_head_channels": config.num_head_channels,
+        "use_linear_in_transformer": config.use_linear_in_transformer,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+        "microcinema": config,
+    }
