@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from .home import ROOT, Problem, home, say
 from .host import find_host
+from .server import PACK, link_folder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -25,14 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run every check, also when an earlier one failed; Problem names those that failed."""
-    checks = [
-        ("ruff check", ["ruff", "check", "."]),
-        ("ruff format", ["ruff", "format", "--check", "."]),
-        ("mypy", ["mypy", "--cache-dir", str(home() / "mypy")]),
-        ("pytest", ["pytest", "-c", "tests/pytest.ini", *_selection(arguments)]),
-    ]
-    environ = {**os.environ, "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
-    failed = [name for name, command in checks if not _passes(name, command, environ)]
+    mypy = ["mypy", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(home() / "mypy")]
+    packages = ["-p", f"{PACK}.microcinema_core", "-p", f"{PACK}.nodes"]
+    with _as_package() as parent:
+        checks = [
+            ("ruff check", ["ruff", "check", "."], ROOT),
+            ("ruff format", ["ruff", "format", "--check", "."], ROOT),
+            ("mypy of the tools", [*mypy, "dev.py", "devtools"], ROOT),
+            ("mypy of the pack", [*mypy, *packages], parent),
+            ("pytest", ["pytest", "-c", "tests/pytest.ini", *_selection(arguments)], ROOT),
+        ]
+        environ = {**os.environ, "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
+        failed = [name for name, command, folder in checks if not _passes(name, command, folder, environ)]
     if failed:
         raise Problem(f"Failed: {', '.join(failed)}.")
     say("All checks passed.")
@@ -47,10 +56,18 @@ def _selection(arguments: argparse.Namespace) -> list[str]:
     return tests
 
 
-def _passes(name: str, command: list[str], environ: dict[str, str]) -> bool:
+@contextlib.contextmanager
+def _as_package() -> Iterator[Path]:
+    """Yield a folder in which the checkout is a package of a known name, as it is in custom_nodes."""
+    with tempfile.TemporaryDirectory() as folder:
+        link_folder(ROOT, Path(folder) / PACK)
+        yield Path(folder)
+
+
+def _passes(name: str, command: list[str], folder: Path, environ: dict[str, str]) -> bool:
     say(f"== {name}")
     start = time.monotonic()
-    code = subprocess.call([sys.executable, "-m", *command], cwd=ROOT, env=environ)
+    code = subprocess.call([sys.executable, "-m", *command], cwd=folder, env=environ)
     say(f"== {name}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - start:.0f} s")
     return code == 0
 

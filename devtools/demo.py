@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> None:
     host = find_host(arguments.comfyui)
     if arguments.upscale:
         fetch_upscaler()
-    base = home() / "runs" / "kept" if arguments.keep else None
+    base = home() / "runs" / f"kept-{os.getpid()}" if arguments.keep else None
     server = ComfyServer(sys.executable, host, base=base, detached=arguments.keep)
     say(f"Starting ComfyUI {host.version} ({host.source}) ...")
     try:

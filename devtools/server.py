@@ -49,8 +49,7 @@ class ComfyServer(ComfyClient):
         self.detached = detached
         self.python, self.host, self.pack, self.arguments = Path(python), host, pack, arguments
         self._temporary = base is None
-        runs = home() / "runs"
-        runs.mkdir(exist_ok=True)
+        runs = _tidied(home() / "runs")
         self.base = base or Path(tempfile.mkdtemp(prefix="host-", dir=runs))
         super().__init__()
         self.process: subprocess.Popen[bytes] | None = None
@@ -126,7 +125,7 @@ class ComfyServer(ComfyClient):
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         if self.pack:
-            _link(self.pack, self.base / "custom_nodes" / PACK)
+            link_folder(self.pack, self.base / "custom_nodes" / PACK)
         (self.base / "model_paths.yaml").write_text(json.dumps(self._model_paths()))
 
     def _model_paths(self) -> dict[str, dict[str, str]]:
@@ -191,13 +190,23 @@ def has_gpu(python: Path | str) -> bool:
     return result.stdout.strip() == "True"
 
 
+def _tidied(runs: Path) -> Path:
+    """Make the folder of temporary base directories; those that a killed process left days ago go."""
+    runs.mkdir(exist_ok=True)
+    for folder in runs.glob("host-*"):
+        if time.time() - folder.stat().st_mtime > 3 * 24 * 3600:
+            shutil.rmtree(folder, ignore_errors=True)
+    return runs
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _link(target: Path, link: Path) -> None:
+def link_folder(target: Path, link: Path) -> None:
+    """Make `link` lead to the folder `target`."""
     if link.is_symlink():
         link.unlink()
     if link.exists():
