@@ -72,7 +72,10 @@ class AppearNet(nn.Module):
         if self.config.injection == "spade":
             self.norms = modulated_norms(self.config)
             self.spade = nn.ModuleDict(
-                {n.key: SpadeHead(n.feature_channels, self.config.hidden, n.channels, make) for n in self.norms}
+                {
+                    n.key: SpadeHead(n.feature_channels, self.config.hidden, n.channels, make)
+                    for n in self.norms
+                }
             )
 
     @property
@@ -80,7 +83,9 @@ class AppearNet(nn.Module):
         """Whether one evaluation serves all steps of a sampling run (and all prompts)."""
         return not (self.config.time_conditioned or self.config.text_conditioned)
 
-    def features(self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, *, frames: int) -> list[Tensor]:
+    def features(
+        self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, *, frames: int
+    ) -> list[Tensor]:
         """One feature per input block and the middle.
 
         z_c: appearance latents `(b f) c h w`; frames = 1 takes the one-frame shortcut, which needs equal frames, and one
@@ -115,9 +120,14 @@ class AppearNet(nn.Module):
 
     def _additive(self, name: str, features: list[Tensor], strength: float | Tensor) -> dict[int, Tensor]:
         heads = getattr(self, name, ())
-        return {i: strength * head(feature) for i, (head, feature) in enumerate(zip(heads, features, strict=False))}
+        return {
+            i: strength * head(feature)
+            for i, (head, feature) in enumerate(zip(heads, features, strict=False))
+        }
 
-    def _modulations(self, features: list[Tensor], strength: float | Tensor) -> dict[tuple[str, str], Modulation]:
+    def _modulations(
+        self, features: list[Tensor], strength: float | Tensor
+    ) -> dict[tuple[str, str], Modulation]:
         return {(n.resblock, n.which): self.spade[n.key](features[n.feature], strength) for n in self.norms}
 
     @classmethod
@@ -135,7 +145,9 @@ def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Ten
 
     The ends are the given latents themselves, unaltered.
     """
-    weight = torch.arange(frames, device=first.device, dtype=first.dtype)[None, :, None, None, None] / (frames - 1)
+    weight = torch.arange(frames, device=first.device, dtype=first.dtype)[None, :, None, None, None] / (
+        frames - 1
+    )
     line = first[:, None] * (1 - weight) + last[:, None] * weight
     line[:, 0], line[:, -1] = first, last
     return rearrange(line, "b f c h w -> (b f) c h w")

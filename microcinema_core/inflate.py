@@ -94,7 +94,9 @@ def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
             "Pair SDXL with MicroCinema by using its picture as the centre frame."
         )
     if "input_blocks.0.0.weight" not in sd or "middle_block.1.proj_in.weight" not in sd:
-        raise ValueError("no Stable Diffusion U-Net was found: input_blocks.0.0.weight is missing; give an SD 1.x or 2.x file.")
+        raise ValueError(
+            "no Stable Diffusion U-Net was found: input_blocks.0.0.weight is missing; give an SD 1.x or 2.x file."
+        )
     first = sd["input_blocks.0.0.weight"]
     channels = first.shape[0]
     if first.shape[1] != sd["out.2.weight"].shape[0]:

@@ -171,7 +171,9 @@ class UNet3D(Encoder3D):
         h = self.run(self.middle_block, h, emb, context, options, frames, injection=injection)
         h = add_control(h, control, "middle")
         for patch in patches.get("middle_block_after_patch", ()):
-            arguments = dict(h=h, x=x, emb=emb, context=context, y=y, timesteps=timesteps, transformer_options=options)
+            arguments = dict(
+                h=h, x=x, emb=emb, context=context, y=y, timesteps=timesteps, transformer_options=options
+            )
             h = patch(arguments)["h"]
         h = add(h, injection.middle, frames)
 

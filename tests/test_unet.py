@@ -26,7 +26,9 @@ def tiny_diffusers(version: str) -> UNet2DConditionModel:
     ).eval()
 
 
-def noisy(config: UNetConfig, clips: int = 2, size: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def noisy(
+    config: UNetConfig, clips: int = 2, size: int = 16
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
     n = clips * FRAMES
     x = torch.randn(n, config.in_channels, size, size, generator=g)
@@ -41,7 +43,8 @@ def load(config: UNetConfig, state: dict[str, torch.Tensor]) -> UNet3D:
 
 @pytest.mark.parametrize("version", ["sd1", "sd2"])
 @pytest.mark.parametrize(
-    "layout", [{}, {"temporal_conv": "per_resblock", "temporal_attention": "transformer", "position_encoding": "none"}]
+    "layout",
+    [{}, {"temporal_conv": "per_resblock", "temporal_attention": "transformer", "position_encoding": "none"}],
 )
 @torch.no_grad()
 def test_inflated_unet_is_the_image_model_at_birth(version: str, layout: dict[str, str]) -> None:
@@ -86,7 +89,9 @@ def test_inflation_starts_new_tensors_as_the_classes_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "layout", [{}, {"temporal_conv": "per_resblock", "temporal_attention": "transformer"}], ids=["paper", "donor"]
+    "layout",
+    [{}, {"temporal_conv": "per_resblock", "temporal_attention": "transformer"}],
+    ids=["paper", "donor"],
 )
 def test_every_temporal_layer_learns_from_the_first_steps(layout: dict[str, str]) -> None:
     torch.manual_seed(0)

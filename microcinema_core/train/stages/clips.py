@@ -18,7 +18,7 @@ from ...appearnet import AppearNet
 from ...checkpoint import Checkpoint, load_strict, write_checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...data.shards import ShardDataset
-from ...layers import per_frame
+from ...layers import per_frame, short_attention
 from ...noise import LAMBDA, training_noise, with_prior
 from ...sampling import ddim, guided
 from ...schedule import NoiseSchedule, Prediction, denoiser, diffuse, training_target
@@ -83,7 +83,12 @@ class Networks:
         vae = FoldedVAE(VAEConfig.from_dict(image.configs["vae"]))
         load_strict(text, image.part("text"), f"the text encoder of {image.name}")
         load_strict(vae, image.part("vae"), f"the VAE of {image.name}")
-        return cls(UNet3D(unet), AppearNet(appearnet), text.eval(), vae.eval())
+        return cls(
+            UNet3D(unet, attend=short_attention),
+            AppearNet(appearnet, attend=short_attention),
+            text.eval(),
+            vae.eval(),
+        )
 
 
 class ClipStage:
