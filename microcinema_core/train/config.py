@@ -34,10 +34,10 @@ class DataTable:
 
 @dataclass(frozen=True)
 class OptimTable:
-    """AdamW. `groups` scales `lr` by the stage's group names; a run ends at max_steps or max_minutes, whichever is first.
+    """AdamW. `groups` scales `lr` by the stage's group names; a run ends at max_steps or max_minutes, the first.
 
-    The rate rises over `warmup_steps` and falls to zero over the rest of the budget, `decay` "cosine", "linear" or "none".
-    `decay_from` is the share of the budget at which the fall begins.
+    The rate rises over `warmup_steps` and falls to zero from the share `decay_from` of the budget to its end, `decay`
+    "cosine", "linear" or "none".
     """
 
     lr: float
@@ -141,7 +141,7 @@ def parse(table: dict[str, Any]) -> TrainConfig:
 def load(path: str | Path) -> TrainConfig:
     """The config in a TOML file; ValueError with one sentence on a broken one."""
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return parse(tomllib.load(file))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error

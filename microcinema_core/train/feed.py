@@ -1,4 +1,4 @@
-"""Batches in an order that depends on the seed and the number of samples taken alone, so that a run can go on exactly."""
+"""Batches in an order that depends on the seed and the number of samples taken alone: a run can go on exactly."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Stage(Protocol):
     dataset: Items
 
     def prepare(self) -> None:
-        """Initial weights beyond those of the constructors (init_from, statistics of the data). Not called on resume."""
+        """Initial weights beyond the constructors' (init_from, statistics of the data). Not called on resume."""
         ...
 
     def group_of(self, name: str) -> str | None:

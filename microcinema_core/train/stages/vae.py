@@ -49,7 +49,7 @@ class VAELoss:
 
 @torch.no_grad()
 def start_from_components(vae: FoldedVAE, pictures: Tensor) -> None:
-    """Make the VAE the best linear code of 8x8 patches (principal components, unit variance), its convolutions silent."""
+    """Make the VAE the best linear code of 8x8 patches (principal components, unit variance), convolutions silent."""
     side = vae.config.downscale
     patches = torch.nn.functional.pixel_unshuffle(pictures, side).movedim(1, -1).flatten(0, -2).double()
     centre = patches.mean(0)

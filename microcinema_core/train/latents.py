@@ -1,0 +1,83 @@
+"""What the diffusion stages share: draws from encoded clips, captions with dropout, losses by timestep band, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ..checkpoint import Checkpoint, load_strict, read_checkpoint
+from ..config import MINI, UNetConfig
+from ..data.shards import ShardDataset, shard_path
+from ..vae import FoldedVAE
+from ..vae_config import VAEConfig
+from .stage import Batch
+
+BANDS = 4
+
+
+def draw_latents(batch: Batch, generator: torch.Generator) -> Tensor:
+    """z_0 of the clips, (n, f, c, h, w) float32: a draw from the posterior, or its mean where no std is stored."""
+    mean = batch["mean"]
+    if "std" not in batch:
+        return mean
+    return mean + batch["std"] * torch.randn(mean.shape, generator=generator)
+
+
+def pick_captions(batch: Batch, empty: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
+    """Tokens (n, length): one of each clip's captions at random, the empty prompt with probability `dropout`."""
+    tokens = batch["tokens"]
+    count, captions = tokens.shape[:2]
+    chosen = tokens[torch.arange(count), torch.randint(0, captions, (count,), generator=generator)]
+    dropped = torch.rand(count, generator=generator) < dropout
+    return torch.where(dropped[:, None], empty.to(chosen.dtype), chosen)
+
+
+def band_losses(losses: Tensor, timesteps: Tensor, steps: int) -> dict[str, Tensor]:
+    """Mean loss of the samples (n,) within each quarter of the noise schedule; empty quarters are left out."""
+    bands = (timesteps.long() * BANDS // steps).clamp(max=BANDS - 1)
+    return {
+        f"loss/band{k}": losses[bands == k].detach().mean() for k in range(BANDS) if bool((bands == k).any())
+    }
+
+
+def all_tokens(dataset: ShardDataset) -> Tensor:
+    """Every caption token of a set and of the empty prompt, flat."""
+    shards = [shard_path(dataset.folder, number) for number in range(len(dataset.index["shards"]))]
+    words = [torch.unique(_tensor(path, "tokens")) for path in shards]
+    return torch.cat([*words, dataset.empty_tokens])
+
+
+def _tensor(path: Path, name: str) -> Tensor:
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(name)
+
+
+def unet_config(table: Mapping[str, Any]) -> UNetConfig:
+    """The mini family's U-Net with the changes of a config table."""
+    known = MINI.to_dict()
+    for key in table:
+        if key not in known:
+            raise ValueError(f"[model.unet] has no key {key!r}; it knows {', '.join(known)}")
+    return replace(
+        MINI, **{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    )
+
+
+def load_vae(file: Checkpoint) -> FoldedVAE:
+    """The VAE of an exported file, float32, frozen."""
+    vae = FoldedVAE(VAEConfig.from_dict(file.configs["vae"]))
+    load_strict(vae, {key: t.float() for key, t in file.part("vae").items()}, f"the VAE of {file.name}")
+    return vae.eval().requires_grad_(False)
+
+
+def read_export(path: Path) -> Checkpoint:
+    """An exported file that a config names; ValueError says what to train first."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; train the stage that exports it first")
+    return read_checkpoint(path)

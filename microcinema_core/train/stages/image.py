@@ -1,0 +1,144 @@
+"""Stage `image`: text encoder and 2D latent diffusion U-Net together, the "Stable Diffusion" of the small world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...checkpoint import Checkpoint, load_strict, write_checkpoint
+from ...data.paths import home_folder
+from ...data.shards import ShardDataset
+from ...sampling import ddim, guided
+from ...schedule import Denoiser, NoiseSchedule, denoiser, diffuse
+from ...text import CompactVocabulary, TextConfig, TextEncoder
+from ...unet import UNet3D
+from ..config import TrainConfig, from_table
+from ..latents import all_tokens, band_losses, draw_latents, load_vae, pick_captions, read_export, unet_config
+from ..sheets import grid
+from ..stage import Batch, Parts
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """`vae`: the exported file that holds it, relative to $MICROCINEMA_HOME. The other two change the mini shapes."""
+
+    vae: str = "runs/mini_vae/mini_vae.safetensors"
+    unet: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageLoss:
+    """Eq. 5 on single pictures. `guidance` and `steps` are of the sample sheet."""
+
+    text_dropout: float = 0.1
+    guidance: float = 4.0
+    steps: int = 20
+
+
+class ImageStage:
+    """eps prediction under SD's schedule; every picture is a clip of one frame."""
+
+    def __init__(
+        self, config: TrainConfig, dataset: ShardDataset, test: ShardDataset, vae_file: Checkpoint
+    ) -> None:
+        model = from_table(ImageModel, config.model, "[model]")
+        self.options = from_table(ImageLoss, config.loss, "[loss]")
+        self.config, self.dataset, self.test = config, dataset, test
+        self.vae_file, self.vae = vae_file, load_vae(vae_file)
+        self.vocabulary = CompactVocabulary(all_tokens(dataset))
+        self.text_config = from_table(TextConfig, model.text, "[model.text]")
+        self.unet_config = unet_config(model.unet).as_2d()
+        self.unet = UNet3D(self.unet_config)
+        self.text = TextEncoder(
+            from_table(TextConfig, {**model.text, "vocab_size": len(self.vocabulary)}, "[model.text]")
+        )
+        self.modules: Mapping[str, nn.Module] = {"unet": self.unet, "text": self.text}
+        self.schedule = NoiseSchedule()
+
+    def prepare(self) -> None:
+        """Small embeddings, as CLIP starts; or the weights of an exported file."""
+        nn.init.normal_(self.text.text_model.embeddings.token_embedding.weight, std=0.3)
+        nn.init.normal_(self.text.text_model.embeddings.position_embedding.weight, std=0.1)
+        if self.config.init_from:
+            file = read_export(home_folder() / self.config.init_from)
+            load_strict(self.unet, file.part("unet"), f"the U-Net of {file.name}")
+            load_strict(
+                self.text, self.vocabulary.gather(file.part("text")), f"the text encoder of {file.name}"
+            )
+
+    def group_of(self, name: str) -> str | None:
+        if name == "text.text_projection.weight":
+            return None  # the host's class has it; nothing reads it
+        return name.split(".")[0]
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        z_0 = rearrange(draw_latents(batch, generator), "n f c h w -> (n f) c h w")
+        tokens = pick_captions(batch, self.dataset.empty_tokens, self.options.text_dropout, generator)
+        steps = len(self.schedule.alpha_bar)
+        t = torch.randint(0, steps, (len(z_0),), generator=generator)
+        eps = torch.randn(z_0.shape, generator=generator)
+        alpha_bar = self.schedule.alpha_bar.float()[t, None, None, None]
+        answer = self.network(self.context(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
+        losses = (answer - eps).square().mean(dim=(1, 2, 3))
+        return losses.mean(), band_losses(losses, t, steps)
+
+    def context(self, tokens: Tensor) -> Tensor:
+        return self.text(self.vocabulary.compact(tokens))
+
+    def network(self, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The U-Net as a function of (z_t, t), float32 outside."""
+
+        def call(x: Tensor, timesteps: Tensor) -> Tensor:
+            x = x.to(context.dtype).contiguous(memory_format=torch.channels_last)
+            return self.unet(x, timesteps, context).float()
+
+        return call
+
+    def sheet(self) -> Tensor:
+        """Twelve captions of known subjects, then twelve of unseen ones; the real pictures above the samples."""
+        rows = [self._row(source) for source in (self.dataset, self.test)]
+        return grid(torch.cat(rows), columns=12)
+
+    def _row(self, source: ShardDataset) -> Tensor:
+        items = [source[k * len(source) // 12] for k in range(12)]
+        tokens = torch.stack([item["tokens"][0] for item in items])
+        z_0 = torch.cat([item["mean"] for item in items]).float()
+        noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(1))
+        with_text, without = (
+            self._denoiser(tokens),
+            self._denoiser(self.dataset.empty_tokens.expand_as(tokens)),
+        )
+        sample = ddim(guided(with_text, without, self.options.guidance), noise, steps=self.options.steps)
+        return self.vae.decode(torch.cat([z_0, sample]))
+
+    def _denoiser(self, tokens: Tensor) -> Denoiser:
+        return denoiser(self.network(self.context(tokens)), self.schedule)
+
+    def export(self, path: Path, parts: Parts) -> None:
+        write_checkpoint(
+            path,
+            {
+                "unet": parts["unet"],
+                "text": self.vocabulary.spread(parts["text"]),
+                "vae": self.vae_file.part("vae"),
+            },
+            role="image",
+            configs={"unet": self.unet_config, "text": self.text_config, "vae": self.vae_file.configs["vae"]},
+            lambda_=0.0,
+            fps=0.0,
+            frames=1,
+        )
+
+
+def build(config: TrainConfig) -> ImageStage:
+    """Encoded pictures of both splits, and the VAE that encoded them."""
+    model = from_table(ImageModel, config.model, "[model]")
+    vae_file = read_export(home_folder() / model.vae)
+    return ImageStage(config, ShardDataset(config.data_folder), ShardDataset(config.test_folder), vae_file)
