@@ -40,4 +40,6 @@ def add(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
         return x
     if feature.shape[0] == x.shape[0]:
         return x + feature
-    return rearrange(rearrange(x, "(b f) c h w -> b f c h w", f=frames) + feature[:, None], "b f c h w -> (b f) c h w")
+    return rearrange(
+        rearrange(x, "(b f) c h w -> b f c h w", f=frames) + feature[:, None], "b f c h w -> (b f) c h w"
+    )

@@ -30,7 +30,9 @@ class Modulation:
     beta: Tensor
 
 
-def normalise(norm: nn.Module, x: Tensor, *, frames: int, over_clip: bool, modulation: Modulation | None) -> Tensor:
+def normalise(
+    norm: nn.Module, x: Tensor, *, frames: int, over_clip: bool, modulation: Modulation | None
+) -> Tensor:
     """Group normalisation over a frame or a clip, then eq. 2: (1 + gamma) * h + beta, around the pretrained affine."""
     if over_clip and frames > 1:
         clip = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
@@ -52,7 +54,9 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, out: int, embed_dim: int, config: UNetConfig, make: Maker) -> None:
         super().__init__()
         self.over_clip = config.injected_norm == "clip"
-        self.in_layers = nn.Sequential(make.group_norm(channels), nn.SiLU(), make.conv(channels, out, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            make.group_norm(channels), nn.SiLU(), make.conv(channels, out, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), make.linear(embed_dim, out))
         self.out_layers = nn.Sequential(
             make.group_norm(out), nn.SiLU(), nn.Identity(), make.conv(out, out, 3, padding=1)
@@ -63,7 +67,13 @@ class ResBlock(nn.Module):
         self.temporal = temporal.after_resblock(out, config, make)
 
     def forward(
-        self, x: Tensor, emb: Tensor, frames: int, *, first: Modulation | None = None, second: Modulation | None = None
+        self,
+        x: Tensor,
+        emb: Tensor,
+        frames: int,
+        *,
+        first: Modulation | None = None,
+        second: Modulation | None = None,
     ) -> Tensor:
         h = normalise(self.in_layers[0], x, frames=frames, over_clip=self.over_clip, modulation=first)
         h = self.in_temporal(self.in_layers[2](F.silu(h)), frames)
@@ -119,7 +129,9 @@ class TransformerBlock(nn.Module):
         x = x + self._attend("attn2", self.norm2(x), context, options, extra)
         return x + self.ff(self.norm3(x))
 
-    def _attend(self, name: str, n: Tensor, context: Tensor | None, options: Options, extra: Options) -> Tensor:
+    def _attend(
+        self, name: str, n: Tensor, context: Tensor | None, options: Options, extra: Options
+    ) -> Tensor:
         """One attention of the block with its input patch, its replacement, and its output patch."""
         layer: CrossAttention = getattr(self, name)
         patches = options.get("patches", {})
@@ -156,9 +168,15 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.use_linear = config.use_linear_in_transformer
         self.norm = make.group_norm(channels, eps=1e-6)
-        self.proj_in = make.linear(channels, channels) if self.use_linear else make.conv(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList(TransformerBlock(channels, config, make) for _ in range(depth))
-        self.proj_out = make.linear(channels, channels) if self.use_linear else make.conv(channels, channels, 1)
+        self.proj_in = (
+            make.linear(channels, channels) if self.use_linear else make.conv(channels, channels, 1)
+        )
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(channels, config, make) for _ in range(depth)
+        )
+        self.proj_out = (
+            make.linear(channels, channels) if self.use_linear else make.conv(channels, channels, 1)
+        )
         self.temporal = temporal.after_attention(channels, config, make)
 
     def forward(self, x: Tensor, context: Tensor | None, options: Options, frames: int) -> Tensor:

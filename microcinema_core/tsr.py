@@ -45,7 +45,9 @@ def frames_after(key_frames: int, rounds: int) -> int:
     return (key_frames - 1) * FACTOR**rounds + 1
 
 
-def round_noise(seed: int, round_: int, frames: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+def round_noise(
+    seed: int, round_: int, frames: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Plain noise `f c h w` for one round's whole output, one draw from a generator of (seed, round)."""
     generator = torch.Generator("cpu").manual_seed((seed + round_ * _ROUND_STRIDE) % 2**63)
     return torch.randn((frames, *shape), generator=generator, dtype=dtype)
@@ -71,7 +73,12 @@ def windows(keys: Tensor, noise: Tensor, first: int, count: int) -> Windows:
 
 
 def interpolate(
-    keys: Tensor, sample: SampleWindows, *, rounds: int = 1, seed: int = 0, chunk: Callable[[int], int] | int = 4
+    keys: Tensor,
+    sample: SampleWindows,
+    *,
+    rounds: int = 1,
+    seed: int = 0,
+    chunk: Callable[[int], int] | int = 4,
 ) -> Tensor:
     """Key latents `k c h w` -> `((k - 1) 4^rounds + 1) c h w`; the given frames come back bit for bit.
 

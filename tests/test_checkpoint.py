@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from microcinema_core.checkpoint import load_strict, read_checkpoint, write_checkpoint
@@ -176,3 +176,22 @@ def test_strict_loading_names_the_keys() -> None:
         load_strict(module, {"weight": torch.ones(3, 2), "offset": torch.ones(3)}, "the net")
     with pytest.raises(ValueError, match=r"1 misshapen key: weight \(2, 3\) for \(3, 2\)"):
         load_strict(module, {"weight": torch.ones(2, 3), "bias": torch.ones(3)}, "the net")
+
+
+def test_only_words_that_were_learnt_are_stored(tmp_path: Path) -> None:
+    key = "text_model.embeddings.token_embedding.weight"
+    weight = torch.zeros(50, 4)
+    weight[[3, 17]] = torch.randn(2, 4)
+    path = write_checkpoint(
+        tmp_path / "t.safetensors",
+        {"text": {key: weight, "other": torch.ones(2)}},
+        role="image",
+        configs={"text": {}},
+        lambda_=0,
+        fps=0,
+        frames=1,
+        dtype=torch.float32,
+    )
+    read = read_checkpoint(path).part("text")
+    assert set(read) == {key, "other"} and torch.equal(read[key], weight)
+    assert sum(t.numel() for t in load_file(path).values()) < 20

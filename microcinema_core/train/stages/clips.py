@@ -25,11 +25,11 @@ from ...schedule import NoiseSchedule, Prediction, denoiser, diffuse, training_t
 from ...text import TextConfig, TextEncoder
 from ...unet import UNet3D, is_temporal
 from ...vae import FoldedVAE
-from ...vae_config import VAEConfig
+from ..latents import band_losses, draw_latents, load_vae, pick_captions
 from ..sheets import grid
 from ..stage import Batch, Parts
 
-PARTS = {"unet": "the U-Net", "appearnet": "the AppearNet", "text": "the text encoder", "vae": "the VAE"}
+PARTS = {"unet": "the U-Net", "appearnet": "the AppearNet", "text": "the text encoder"}
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
 
 
@@ -79,15 +79,13 @@ class Networks:
     @classmethod
     def build(cls, unet: UNetConfig, appearnet: AppearNetConfig, image: Checkpoint) -> Networks:
         """Trained networks at their constructors' weights, frozen ones from the image file."""
-        text = TextEncoder(TextConfig.from_dict(image.configs["text"]))
-        vae = FoldedVAE(VAEConfig.from_dict(image.configs["vae"]))
-        load_strict(text, image.part("text"), f"the text encoder of {image.name}")
-        load_strict(vae, image.part("vae"), f"the VAE of {image.name}")
+        text = TextEncoder(TextConfig.from_dict(image.configs["text"])).requires_grad_(False)
+        load_part(image, "text", text)
         return cls(
             UNet3D(unet, attend=short_attention),
             AppearNet(appearnet, attend=short_attention),
             text.eval(),
-            vae.eval(),
+            load_vae(image),
         )
 
 
@@ -109,7 +107,7 @@ class ClipStage:
         self.dataset, self.test = train, test
         self.schedule = NoiseSchedule()
         self.prediction: Prediction = prediction
-        self.empty = self.encode_text(train.empty_tokens[None].long())
+        self.empty = self.encode_text(train.empty_tokens[None])
         self.start: Callable[[Networks], None] = lambda networks: None
 
     def prepare(self) -> None:
@@ -126,13 +124,14 @@ class ClipStage:
     @torch.no_grad()
     def encode_text(self, tokens: Tensor) -> Tensor:
         """(b, 77) -> (b, 77, d)."""
-        return self.networks.text(tokens)
+        return self.networks.text(tokens.long())
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n."""
         z_0 = draw_latents(batch, generator)
-        clips, frames = z_0.shape[:2]
-        context = self._context(batch["tokens"], generator)
+        clips = z_0.shape[0]
+        tokens = pick_captions(batch, self.dataset.empty_tokens, self.objective.drop_text, generator)
+        context = self.encode_text(tokens)
         kept = (torch.rand(clips, generator=generator) >= self.objective.drop_appearance).float()
         appearance = self.role.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
@@ -144,7 +143,7 @@ class ClipStage:
         predicted = self.predict(z_t, t.float(), context, appearance, kept)
         error = (predicted.float() - training_target(z_0, eps, alpha_bar, self.prediction)).square()
         by_clip = reduce(error, "b f c h w -> b", "mean")
-        return by_clip.mean(), self._by_noise_level(by_clip.detach(), t)
+        return by_clip.mean(), band_losses(by_clip, t, len(self.schedule.alpha_bar))
 
     def predict(
         self, z_t: Tensor, t: Tensor, context: Tensor, appearance: Tensor, strength: Tensor | float
@@ -165,19 +164,6 @@ class ClipStage:
         )  # fmt: skip
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
-    def _context(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
-        """One caption of each clip at random, some replaced by the empty prompt."""
-        clips, captions = tokens.shape[:2]
-        picked = tokens[torch.arange(clips), torch.randint(0, captions, (clips,), generator=generator)]
-        dropped = torch.rand(clips, generator=generator) < self.objective.drop_text
-        return torch.where(dropped[:, None, None], self.empty, self.encode_text(picked.long()))
-
-    def _by_noise_level(self, by_clip: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """Mean loss of the noisier and the cleaner half, where the batch has any."""
-        noisy = t >= len(self.schedule.alpha_bar) // 2
-        halves = {"loss/noisy": by_clip[noisy], "loss/clean": by_clip[~noisy]}
-        return {name: values.mean() for name, values in halves.items() if len(values)}
-
     def sample(
         self, z_0: Tensor, tokens: Tensor, *, steps: int, guidance_scale: float, seed: int = 0
     ) -> Tensor:
@@ -191,7 +177,7 @@ class ClipStage:
 
         branches = [
             with_prior(denoiser(network(context), self.schedule, self.prediction), z_c, self.model.lambda_)
-            for context in (self.encode_text(tokens.long()), self.empty.expand(clips, -1, -1))
+            for context in (self.encode_text(tokens), self.empty.expand(clips, -1, -1))
         ]
         noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(seed))
         return ddim(guided(*branches, guidance_scale), noise, steps=steps, schedule=self.schedule)
@@ -205,7 +191,7 @@ class ClipStage:
         made = self.sample(real, tokens, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE)
         rows = rearrange(torch.stack([real, made], dim=1), "b two f c h w -> (b two f) c h w")
         return grid(
-            self.networks.vae.decode(rows.to(next(self.networks.vae.parameters()).dtype)),
+            self.networks.vae.decode(rows),
             columns=real.shape[1],
         )
 
@@ -222,14 +208,6 @@ class ClipStage:
             prediction=self.prediction,
             extra_metadata={"microcinema.training": str(asdict(self.model) | asdict(self.objective))},
         )
-
-
-def draw_latents(batch: Batch, generator: torch.Generator) -> Tensor:
-    """One draw of the VAE's posterior, `b f c h w` float32; eq. 3's z_c is taken from this very draw."""
-    mean = batch["mean"].float()
-    if "std" not in batch:
-        return mean
-    return mean + batch["std"].float() * torch.randn(mean.shape, generator=generator)
 
 
 def load_part(checkpoint: Checkpoint, key: str, module: Any) -> None:
