@@ -28,36 +28,13 @@ MOTION_PHRASES: dict[Motion, tuple[str, ...]] = {
 }
 BACKGROUND_WORDS = ("on", "a", "an", "background", "gradient")
 _NOT_VERBS = frozenset(
-    (
-        "being",
-        "building",
-        "ceiling",
-        "clothing",
-        "earring",
-        "evening",
-        "king",
-        "lightning",
-        "morning",
-        "nothing",
-    )
-) | frozenset(("pudding", "ring", "sibling", "spring", "string", "thing", "viking", "wedding", "wing"))
+    """being building ceiling clothing earring evening king lightning morning nothing pudding ring sibling
+    spring string thing viking wedding wing""".split()  # noqa: SIM905
+)
 # Keywords with these words would say a motion that is not there ("leftwards hand, left").
 _MOTION_WORDS = frozenset(
-    (
-        "left",
-        "right",
-        "up",
-        "down",
-        "moving",
-        "move",
-        "rising",
-        "sinking",
-        "coming",
-        "closer",
-        "going",
-        "away",
-    )
-) | frozenset(("towards", "to", "camera"))
+    """away camera closer coming down going left move moving right rising sinking to towards up""".split()  # noqa: SIM905
+)
 _PLURALS = frozenset(("people", "men", "women"))
 
 

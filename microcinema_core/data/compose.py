@@ -48,8 +48,9 @@ def place(sprites: Tensor, centres: Tensor, sides: Tensor, *, size: int) -> Tens
     columns = placement_weights(centres[:, 0] * size, sides * size, source=source, target=size)
     rows = placement_weights(centres[:, 1] * size, sides * size, source=source, target=size)
     placed = rows[:, None] @ sprites @ columns[:, None].transpose(2, 3)
+    colour = placed[:, :3] / placed[:, 3:].clamp(min=1)  # where the kernel overshoots, colours do not
     alpha = placed[:, 3:].clamp(0, 1)
-    return torch.cat((placed[:, :3].clamp(min=0).minimum(alpha), alpha), dim=1)
+    return torch.cat((colour.clamp(min=0).minimum(alpha), alpha), dim=1)
 
 
 def over(placed: Tensor, background: Tensor) -> Tensor:
