@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...checkpoint import Checkpoint, load_strict, write_checkpoint
-from ...data.paths import home_folder
+from ...data.paths import home_folder, tokenizer_folder
 from ...data.shards import ShardDataset
 from ...sampling import ddim, guided
 from ...schedule import Denoiser, NoiseSchedule, denoiser, diffuse
@@ -26,9 +26,14 @@ from ..stage import Batch, Parts
 
 @dataclass(frozen=True)
 class ImageModel:
-    """`vae`: the exported file that holds it, relative to $MICROCINEMA_HOME. The other two change the mini shapes."""
+    """`vae`: the exported file that holds it, relative to $MICROCINEMA_HOME. `unet` and `text` change the mini shapes.
+
+    `extra_words`: phrases that no picture's caption has but a clip's will ("moving left"). Their embeddings are drawn
+    rather than zero, so that the later stages, which keep the text encoder as it is, can tell them apart.
+    """
 
     vae: str = "runs/mini_vae/mini_vae.safetensors"
+    extra_words: tuple[str, ...] = ()
     unet: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
 
@@ -52,7 +57,7 @@ class ImageStage:
         self.options = from_table(ImageLoss, config.loss, "[loss]")
         self.config, self.dataset, self.test = config, dataset, test
         self.vae_file, self.vae = vae_file, load_vae(vae_file)
-        self.vocabulary = CompactVocabulary(all_tokens(dataset))
+        self.vocabulary = CompactVocabulary(torch.cat([all_tokens(dataset), *_tokens(model.extra_words)]))
         self.text_config = from_table(TextConfig, model.text, "[model.text]")
         self.unet_config = unet_config(model.unet).as_2d()
         self.unet = UNet3D(self.unet_config)
@@ -135,6 +140,14 @@ class ImageStage:
             fps=0.0,
             frames=1,
         )
+
+
+def _tokens(phrases: tuple[str, ...]) -> list[Tensor]:
+    if not phrases:
+        return []
+    from ...data.tokens import CaptionTokenizer
+
+    return [CaptionTokenizer(tokenizer_folder(home_folder()))(phrases).flatten()]
 
 
 def build(config: TrainConfig) -> ImageStage:
