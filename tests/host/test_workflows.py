@@ -1,0 +1,178 @@
+"""Every shipped workflow, as it is in the file, through the real host; and what the host serves of the pack."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from PIL import Image
+
+from devtools.demo import measure
+from devtools.edit import set_everywhere, set_text
+from devtools.home import ROOT
+from devtools.host import Host
+from devtools.server import ComfyServer
+from devtools.workflow import Prompt, to_prompt
+from tests.host.weight_files import write_mini_family, write_stable_diffusion_21
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+WEIGHTS = sorted((ROOT / "weights").glob("mini_*.safetensors"))
+PLAIN = {"MarkdownNote", "Note", "Reroute"}
+
+each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+
+
+@pytest.fixture(scope="module")
+def ready_host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A host that has every file that the workflows name: the shipped weights, or small ones in their place."""
+    base = tmp_path_factory.mktemp("host")
+    if len(WEIGHTS) < 3:
+        write_mini_family(base / "models" / "microcinema")
+    write_stable_diffusion_21(base / "models" / "checkpoints" / "v2-1_512-ema-pruned.safetensors")
+    (base / "input").mkdir()
+    Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(base / "input" / "example.png")
+    with ComfyServer(sys.executable, comfyui, base=base, arguments=("--disable-metadata",)) as server:
+        yield server
+
+
+def read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def quick(host: ComfyServer, name: str) -> Prompt:
+    """The workflow with two steps a stage, and small where it is a full-sized model's."""
+    prompt = to_prompt(read(ROOT / "workflows" / f"{name}.json"), host.object_info())
+    set_everywhere(prompt, ("steps",), 2)
+    if name.startswith("sd21"):
+        set_everywhere(prompt, ("width", "height"), 64)
+        set_everywhere(prompt, ("frames",), 3)
+    return prompt
+
+
+def video_of(host: ComfyServer, prompt: Prompt) -> dict[str, Any]:
+    """Run it; frames, fps and size of what Save Video saved, which Frame Combine shows as well."""
+    outputs = host.run(prompt)
+    found = {}
+    for node, result in outputs.items():
+        kind = prompt[node]["class_type"]
+        if kind in ("MicroCinemaFrameCombine", "SaveVideo"):
+            (file,) = result["images"]
+            folder = {"output": host.output_dir, "temp": host.base / "temp"}[file["type"]]
+            found[kind] = measure(folder / file["subfolder"] / file["filename"])
+    assert found["MicroCinemaFrameCombine"] == found["SaveVideo"]
+    return found["SaveVideo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps", "side"),
+    [
+        ("text_to_video_mini", 129, 32.0, 128),
+        ("image_to_video_mini", 129, 32.0, 128),
+        ("interpolate_any_frames", 17, 32.0, 128),
+        ("sd21_inflated_image_to_video", 3, None, 64),
+    ],
+)
+def test_it_runs(ready_host: ComfyServer, name: str, frames: int, fps: float | None, side: int) -> None:
+    video = video_of(ready_host, quick(ready_host, name))
+    assert (video["frames"], video["width"], video["height"]) == (frames, side, side)
+    assert video["fps"] == (fps or video["fps"]) > 0
+
+
+def test_all_are_run() -> None:
+    names = {
+        "text_to_video_mini",
+        "image_to_video_mini",
+        "interpolate_any_frames",
+        "sd21_inflated_image_to_video",
+    }
+    assert {file.stem for file in WORKFLOWS} == names
+
+
+def test_an_empty_prompt_and_another_size_run(ready_host: ComfyServer) -> None:
+    prompt = quick(ready_host, "image_to_video_mini")
+    set_text(prompt, "")
+    set_everywhere(prompt, ("width",), 96)
+    set_everywhere(prompt, ("height",), 60)
+    set_everywhere(prompt, ("rounds",), 1)
+    video = video_of(ready_host, prompt)
+    assert (video["frames"], video["fps"], video["width"], video["height"]) == (33, 8.0, 96, 64)
+
+
+def test_the_same_seed_gives_the_same_video(ready_host: ComfyServer) -> None:
+    def frames() -> bytes:
+        ready_host.free()
+        prompt = quick(ready_host, "interpolate_any_frames")
+        set_everywhere(prompt, ("rounds",), 1)
+        outputs = ready_host.run(prompt)
+        (file,) = next(r["images"] for n, r in outputs.items() if prompt[n]["class_type"] == "SaveVideo")
+        return (ready_host.output_dir / file["subfolder"] / file["filename"]).read_bytes()
+
+    assert frames() == frames()
+
+
+@each_workflow
+def test_it_is_what_the_front_end_saves(ready_host: ComfyServer, file: Path) -> None:
+    """Links, slots and widgets agree with each other and with the host's schemas."""
+    workflow, schemas = read(file), ready_host.object_info()
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert workflow["version"] == 0.4
+    assert len(nodes) == len(workflow["nodes"]) and max(nodes) == workflow["last_node_id"]
+    assert any(node["type"] == "MarkdownNote" for node in nodes.values()), "a workflow explains itself"
+    for number, origin, out, target, into, kind in workflow["links"]:
+        assert number in nodes[origin]["outputs"][out]["links"]
+        assert nodes[target]["inputs"][into]["link"] == number
+        assert kind == nodes[origin]["outputs"][out]["type"]
+    for node in nodes.values():
+        if node["type"] not in PLAIN:
+            check_node(node, schemas[node["type"]])
+
+
+def check_node(node: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Slots by name and type, and every choice among the host's own options (files apart)."""
+    known = {**schema["input"]["required"], **schema["input"].get("optional", {})}
+    assert {slot["name"] for slot in node["inputs"]} == set(known), node["type"]
+    assert [slot["type"] for slot in node["outputs"]] == schema["output"], node["type"]
+    missing = [s["name"] for s in node["inputs"] if s["link"] is None and "widget" not in s]
+    assert not set(missing) & set(schema["input"]["required"]), f"{node['type']} lacks {missing}"
+    widgets = to_prompt({"nodes": [node]}, {node["type"]: schema})[str(node["id"])]["inputs"]
+    assert set(widgets) == {slot["name"] for slot in node["inputs"] if "widget" in slot}, node["type"]
+
+
+@each_workflow
+def test_it_asks_for_no_url_and_no_private_path(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert "http" not in text and "/home/" not in text and "\\\\" not in text
+
+
+def test_they_are_in_the_template_browser(ready_host: ComfyServer) -> None:
+    assert set(ready_host.get("/workflow_templates")["microcinema"]) == {file.stem for file in WORKFLOWS}
+    for file in WORKFLOWS:
+        assert ready_host.get(f"/api/workflow_templates/microcinema/{file.name}") == read(file)
+
+
+@pytest.mark.skipif(
+    len(WEIGHTS) < 3, reason="thumbnails are made with the shipped weights, which are not here"
+)
+@each_workflow
+def test_it_has_a_thumbnail(ready_host: ComfyServer, file: Path) -> None:
+    url = f"{ready_host.url}/api/workflow_templates/microcinema/{file.stem}.jpg"
+    with urlopen(url) as answer, Image.open(answer) as picture:
+        assert picture.format == "JPEG" and min(picture.size) >= 256
+
+
+def test_every_node_has_a_page_and_tooltips(ready_host: ComfyServer) -> None:
+    ours = {name: info for name, info in ready_host.object_info().items() if name.startswith("MicroCinema")}
+    assert len(ours) >= 10
+    for name, info in ours.items():
+        with urlopen(f"{ready_host.url}/extensions/microcinema/docs/{name}.md") as answer:
+            page = answer.read().decode()
+        assert page.startswith(f"# {info['display_name']}"), name
+        inputs = {**info["input"]["required"], **info["input"].get("optional", {})}
+        for field, (_, options) in inputs.items():
+            assert options.get("tooltip"), f"{name}.{field} has no tooltip"
+            assert f"`{field}`" in page, f"the page of {name} does not speak of {field}"
