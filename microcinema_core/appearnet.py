@@ -38,7 +38,7 @@ class SpadeHead(nn.Module):
 
 
 class AppearNet(nn.Module):
-    """Encoder, middle, and the injection's own weights. `features` depends on the frame, `inject` on the strength too."""
+    """Encoder, middle, and the injection's own weights. `features` sees the frame, `inject` the strength."""
 
     def __init__(
         self,
@@ -88,8 +88,8 @@ class AppearNet(nn.Module):
     ) -> list[Tensor]:
         """One feature per input block and the middle.
 
-        z_c: appearance latents `(b f) c h w`; frames = 1 takes the one-frame shortcut, which needs equal frames, and one
-        timestep and text for all frames of a video. timesteps `(b f)` and context `(b f) l d` matter only where the
+        z_c: appearance latents `(b f) c h w`; frames = 1 takes the one-frame shortcut, which needs equal frames,
+        and one timestep and text for all frames of a video. timesteps `(b f)` and context `(b f) l d` matter only where the
         config says so; t = 0 and the empty prompt stand in for them.
         """
         if self.config.injection == "concat":
@@ -107,7 +107,8 @@ class AppearNet(nn.Module):
         return features
 
     def inject(self, features: list[Tensor], *, strength: float | Tensor = 1.0) -> Injection:
-        """Strength s: (1 + s gamma) GN(h) + s beta, and s times the additive terms. A tensor `b 1 1 1` sets it by video."""
+        """Strength s: (1 + s gamma) GN(h) + s beta, and s times the additive terms. A tensor `b 1 1 1`
+        sets it by video."""
         if self.config.injection == "concat":
             return Injection(conv_in=strength * self.concat(features[0]))
         *encoder, middle = features
@@ -190,7 +191,7 @@ class ModulatedNorm(NamedTuple):
 
 
 def modulated_norms(config: AppearNetConfig) -> list[ModulatedNorm]:
-    """Input block i is modulated by f_i, the middle by f_middle, output block k by f_{last - k}: the same resolution."""
+    """Input block i is modulated by f_i, the middle by f_middle, output block k by f_{last - k}: same resolution."""
     with torch.device("meta"):
         net = UNet3D(config.unet.as_2d())
     last = len(net.input_blocks) - 1

@@ -34,7 +34,8 @@ class UNetConfig:
     """A Stable Diffusion U-Net and how it is inflated over time (section 3.1 of the paper).
 
     temporal_conv: `per_conv` puts a 1D convolution over frames after each spatial convolution (the paper);
-        `per_resblock` a stack of four after each ResBlock (the layout of published motion weights); `none` is the 2D U-Net.
+        `per_resblock` a stack of four after each ResBlock (the layout of published motion weights);
+        `none` is the 2D U-Net.
     temporal_attention: `self` adds one attention over frames after each spatial transformer (the paper);
         `transformer` two attentions and a feed-forward (the layout of published motion weights).
     injected_norm: over what the statistics of the norms that SPADE modulates are taken: one video (`clip`, the paper's
@@ -59,12 +60,14 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if len(self.channel_mult) != len(self.transformer_depth):
             raise ValueError(
-                f"channel_mult has {len(self.channel_mult)} levels and transformer_depth {len(self.transformer_depth)}; "
+                f"channel_mult has {len(self.channel_mult)} levels and transformer_depth "
+                f"{len(self.transformer_depth)}; "
                 "give one transformer depth for each level."
             )
         if (self.num_heads == -1) == (self.num_head_channels == -1):
             raise ValueError(
-                f"num_heads is {self.num_heads} and num_head_channels {self.num_head_channels}; set one and leave the other -1."
+                f"num_heads is {self.num_heads} and num_head_channels {self.num_head_channels}; "
+                "set one and leave the other -1."
             )
 
     @property
@@ -118,7 +121,7 @@ class AppearNetConfig:
 
     @property
     def encoder(self) -> UNetConfig:
-        """AppearNet's own encoder knows no frame positions, so that equal frames stay equal (the one-frame shortcut)."""
+        """AppearNet's encoder knows no frame positions, so that equal frames stay equal (one-frame shortcut)."""
         return replace(self.unet, position_encoding="none", injected_norm="frame")
 
     def to_dict(self) -> dict[str, Any]:

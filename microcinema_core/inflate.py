@@ -1,7 +1,7 @@
 """A Stable Diffusion 1.x / 2.x U-Net becomes a MicroCinema U-Net and AppearNet (section 3.1).
 
-Spatial keys and tensors are the checkpoint's own. The layers over time and the injection are new and start as nothing, so
-the result is the image model, frame by frame, until it is trained.
+Spatial keys and tensors are the checkpoint's own. The layers over time and the injection are new and start as nothing,
+so the result is the image model, frame by frame, until it is trained.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
     channels = first.shape[0]
     if first.shape[1] != sd["out.2.weight"].shape[0]:
         raise ValueError(
-            f"the U-Net takes {first.shape[1]} channels and gives {sd['out.2.weight'].shape[0]}: an inpainting or depth model; "
-            "expected a plain Stable Diffusion 1.x or 2.x."
+            f"the U-Net takes {first.shape[1]} channels and gives {sd['out.2.weight'].shape[0]}; "
+            "this is an inpainting or depth model, expected a plain Stable Diffusion 1.x or 2.x."
         )
     levels = _levels(sd)
     linear = sd["middle_block.1.proj_in.weight"].ndim == 2
@@ -163,7 +163,10 @@ _PLAIN = {
 
 
 def from_diffusers(sd: Mapping[str, Tensor]) -> StateDict:
-    """The U-Net of a diffusers folder (unet/*.safetensors) under LDM keys. Raises ValueError for a key it cannot place."""
+    """The U-Net of a diffusers folder (unet/*.safetensors) under LDM keys.
+
+    Raises ValueError for a key it cannot place.
+    """
     per_level = len({key.split(".")[3] for key in sd if key.startswith("down_blocks.0.resnets.")}) + 1
     return {_ldm_key(key, per_level, sd): tensor for key, tensor in sd.items()}
 

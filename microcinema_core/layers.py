@@ -24,8 +24,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
 
 
 def short_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
-    """The same with the weights written out: for training on short sequences, where the fused CPU kernel's backward pass
-    takes three to five times as long in bf16."""
+    """The same with the weights written out: for training on short sequences, where the fused CPU kernel's
+    backward pass takes three to five times as long in bf16."""
     q, k, v = (rearrange(t, "b l (n d) -> b n l d", n=heads) for t in (q, k, v))
     weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
     return rearrange(weights @ v, "b n l d -> b l (n d)")

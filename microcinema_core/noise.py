@@ -2,8 +2,8 @@
 
 Training adds eps = lambda * z_c + eps_n (eq. 3), so x = z_0 + sigma * eps_n + sigma * lambda * z_c. With the change of
 variables y = x - sigma * lambda * z_c, a model trained with the prior is an ordinary denoiser of y under plain noise:
-evaluate it at y + sigma * lambda * z_c and let any sampler run on y. ODE solvers agree with the direct form to rounding;
-ancestral and SDE samplers, whose fresh noise knows nothing of z_c, are right only in this form.
+evaluate it at y + sigma * lambda * z_c and let any sampler run on y. ODE solvers agree with the direct form to
+rounding; ancestral and SDE samplers, whose fresh noise knows nothing of z_c, are right only in this form.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def starting_noise(eps_n: Tensor, z_c: Tensor, gamma: float, mask: Tensor | floa
     """Unit noise that a sampler of y starts from: eps_n + gamma z_c (section 4.2.2; lambda z_c is the shift's part).
 
     mask is 1 where the frame is to be made and 0 where it is given (the host reuses the noise for given regions).
-    At full noise ComfyUI starts from sqrt(1 + sigma_max^2) * noise, so gamma = 1 / sqrt(1 + sigma_max^2), 0.068 for SD's
-    schedule, would put the whole mean of a video near z_c back into the start.
+    At full noise ComfyUI starts from sqrt(1 + sigma_max^2) * noise, so gamma = 1 / sqrt(1 + sigma_max^2), 0.068 for
+    SD's schedule, would put the whole mean of a video near z_c back into the start.
     """
     if gamma == 0:
         return eps_n

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def guided(conditional: Denoiser, unconditional: Denoiser | None, guidance_scale
 
 def ddim_steps(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
     """Deterministic DDIM (eta = 0), which in x = z_0 + sigma * eps is Euler's method. Yields x after each step."""
-    for sigma, next_sigma in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, next_sigma in pairwise(sigmas):
         denoised = denoise(x, sigma)
         x = denoised + (x - denoised) * (next_sigma / sigma)
         yield x
@@ -37,16 +38,13 @@ def ddim(
     *,
     steps: int = 20,
     schedule: NoiseSchedule | None = None,
-    keep: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Samples z_0 `(b f) c h w` from unit noise of that shape.
 
-    The start is sqrt(1 + sigma_max^2) * noise, the scale at which the host starts too. `keep(x, sigma)` may put known
-    regions back after each step. Raises ValueError for steps < 1.
+    The start is sqrt(1 + sigma_max^2) * noise, the scale at which the host starts too. Raises ValueError for
+    steps < 1.
     """
     sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps).to(noise.device)
     x = noise * (1 + sigmas[0] ** 2).sqrt()
-    for x, sigma in zip(ddim_steps(denoise, x, sigmas), sigmas[1:], strict=True):
-        if keep is not None:
-            x = keep(x, sigma)
-    return x
+    *_, z_0 = ddim_steps(denoise, x, sigmas)
+    return z_0

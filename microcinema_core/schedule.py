@@ -17,7 +17,7 @@ Prediction = Literal["eps", "v"]
 
 
 def alphas_cumprod(steps: int = 1000, linear_start: float = 0.00085, linear_end: float = 0.0120) -> Tensor:
-    """alpha_bar_t of SD's "scaled linear" schedule, (steps,) float64: betas are squares of a linear ramp of square roots."""
+    """alpha_bar_t of SD's "scaled linear" schedule, (steps,) float64: betas are squares of a linear ramp."""
     betas = torch.linspace(linear_start**0.5, linear_end**0.5, steps, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0)
 

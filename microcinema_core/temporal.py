@@ -28,7 +28,7 @@ def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
 
 
 class TemporalConv(nn.Module):
-    """A 1D convolution over frames behind a skip connection: x + conv(x). The paper's, after each spatial convolution."""
+    """A 1D convolution over frames behind a skip connection: x + conv(x). After each spatial convolution."""
 
     def __init__(self, channels: int, make: Maker) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TemporalConv(nn.Module):
 
 
 class TemporalConvStack(nn.Module):
-    """Four of GroupNorm, SiLU, convolution over frames behind one skip connection: the layout of published motion weights."""
+    """Four of GroupNorm, SiLU, convolution behind one skip connection: the layout of published motion weights."""
 
     def __init__(self, channels: int, make: Maker) -> None:
         super().__init__()
@@ -48,7 +48,6 @@ class TemporalConvStack(nn.Module):
         zero_(self.convs[-1])
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        h, w = x.shape[-2:]
         y = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
             clip = rearrange(y, "(b f) c h w -> b c (f h) w", f=frames)
@@ -58,7 +57,7 @@ class TemporalConvStack(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Attention of each position over its frames, behind a skip connection. The paper's, after each spatial transformer."""
+    """Attention of each position over its frames, behind a skip connection. After each spatial transformer."""
 
     def __init__(self, channels: int, config: UNetConfig, make: Maker) -> None:
         super().__init__()

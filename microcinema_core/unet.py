@@ -141,7 +141,8 @@ class UNet3D(Encoder3D):
         """
         if x.shape[0] % frames:
             raise ValueError(
-                f"a batch of {x.shape[0]} latents does not divide into clips of {frames} frames; give a multiple of {frames}."
+                f"a batch of {x.shape[0]} latents does not divide into clips of {frames} frames; "
+                f"give a multiple of {frames}."
             )
         options: Options = {} if transformer_options is None else transformer_options
         options["original_shape"] = list(x.shape)
@@ -171,10 +172,8 @@ class UNet3D(Encoder3D):
         h = self.run(self.middle_block, h, emb, context, options, frames, injection=injection)
         h = add_control(h, control, "middle")
         for patch in patches.get("middle_block_after_patch", ()):
-            arguments = dict(
-                h=h, x=x, emb=emb, context=context, y=y, timesteps=timesteps, transformer_options=options
-            )
-            h = patch(arguments)["h"]
+            arguments = {"h": h, "x": x, "emb": emb, "context": context, "y": y, "timesteps": timesteps}
+            h = patch({**arguments, "transformer_options": options})["h"]
         h = add(h, injection.middle, frames)
 
         for index, block in enumerate(self.output_blocks):

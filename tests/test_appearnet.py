@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
 from microcinema_core.appearnet import (
     AppearNet,
     interpolated_appearance,
@@ -15,8 +18,6 @@ from microcinema_core.appearnet import (
 from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig
 from microcinema_core.layers import per_frame
 from microcinema_core.unet import UNet3D
-from torch import Tensor, nn
-from torch.testing import assert_close
 
 FRAMES = 5
 CONFIG = MINI.inflated()

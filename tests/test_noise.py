@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from torch import Tensor
+from torch.testing import assert_close
+
 from microcinema_core.noise import shift, starting_noise, training_noise, with_prior
 from microcinema_core.sampling import ddim, ddim_steps
 from microcinema_core.schedule import (
@@ -15,8 +18,6 @@ from microcinema_core.schedule import (
     diffuse,
     training_target,
 )
-from torch import Tensor
-from torch.testing import assert_close
 
 SCHEDULE = NoiseSchedule()
 LAMBDA = 0.03

@@ -17,6 +17,7 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL  # type: ignore[import-not-found]
 
 from ..checkpoint import Checkpoint, load_strict
+from ..text import TextConfig
 from ..vae import FoldedVAE
 from ..vae_config import VAEConfig
 
@@ -60,9 +61,8 @@ def build_vae(checkpoint: Checkpoint) -> Any:
 
 def build_clip(checkpoint: Checkpoint) -> Any:
     """Return the CLIP socket of a file; `ValueError` if it holds none or another."""
-    config = clip_config(checkpoint.configs["text"])
-    unused = {"text_projection.weight": torch.eye(config["hidden_size"])}
-    state_dict = unused | checkpoint.part("text")
+    config = TextConfig.from_dict(checkpoint.configs["text"]).host_config()
+    state_dict = checkpoint.part("text")
 
     class Encoder(comfy.sd1_clip.SDClipModel):
         def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
@@ -88,16 +88,3 @@ def build_clip(checkpoint: Checkpoint) -> Any:
         clip.cond_stage_model.clip_l.transformer, state_dict, f"the text encoder of {checkpoint.name}"
     )
     return clip
-
-
-def clip_config(text: dict[str, Any]) -> dict[str, Any]:
-    """Return a text encoder's shape in the words of the host's CLIP."""
-    return {
-        "hidden_size": text["width"],
-        "num_hidden_layers": text["layers"],
-        "num_attention_heads": text["heads"],
-        "intermediate_size": text["width"] * 4,
-        "hidden_act": "quick_gelu",
-        "max_position_embeddings": text["length"],
-        "eos_token_id": 49407,
-    }

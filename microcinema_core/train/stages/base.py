@@ -19,7 +19,7 @@ def centre_frame(z_0: Tensor) -> Tensor:
 
 
 def never_moves(name: str) -> bool:
-    """With equal frames, temporal attention returns its value: q and k get no gradient, and nothing else may move them."""
+    """With equal frames, temporal attention returns its value: q and k get no gradient, so nothing may move them."""
     return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
 
 

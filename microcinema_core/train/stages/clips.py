@@ -35,7 +35,7 @@ SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
 
 @dataclass(frozen=True)
 class ClipModel:
-    """The [model] table. `image_file` holds text encoder and VAE; the rest describes inflation (UNetConfig, AppearNetConfig)."""
+    """The [model] table. `image_file` holds text encoder and VAE; the rest describes inflation."""
 
     image_file: str
     lambda_: float = LAMBDA
@@ -169,7 +169,7 @@ class ClipStage:
     ) -> Tensor:
         """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
         appearance = self.role.appearance(z_0)
-        clips, frames = z_0.shape[:2]
+        clips = z_0.shape[0]
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand_as(z_0)
 
         def network(context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
