@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from microcinema_core.appearnet import AppearNet
 from microcinema_core.checkpoint import write_checkpoint
 from microcinema_core.config import AppearNetConfig, UNetConfig
+from microcinema_core.text import TextConfig, TextEncoder
 from microcinema_core.unet import UNet3D
 from microcinema_core.vae import FoldedVAE
 from microcinema_core.vae_config import VAEConfig
@@ -33,7 +32,7 @@ VAE = VAEConfig(
     decoder_blocks=1,
     latent_rgb=tuple((0.1 * (row - 1),) * 8 + (0.0,) for row in range(3)),
 )
-TEXT = {"vocab_size": 49408, "width": CONTEXT, "layers": 1, "heads": 2, "length": 77}
+TEXT = TextConfig(width=CONTEXT, layers=1, heads=2)
 
 
 def random_weights(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
@@ -73,25 +72,11 @@ def vae_weights(config: VAEConfig = VAE, seed: int = 0) -> dict[str, Tensor]:
     return random_weights(net, seed)
 
 
-def text_weights(text: Mapping[str, Any] = TEXT, seed: int = 0) -> dict[str, Tensor]:
-    """Return random weights of a CLIP text encoder under its usual key names."""
-    width, generator = text["width"], torch.Generator().manual_seed(seed)
-    shapes = {
-        "embeddings.token_embedding.weight": (text["vocab_size"], width),
-        "embeddings.position_embedding.weight": (text["length"], width),
-        "final_layer_norm.weight": (width,),
-        "final_layer_norm.bias": (width,),
-    }
-    for layer in range(text["layers"]):
-        for name, out, into in (("mlp.fc1", width * 4, width), ("mlp.fc2", width, width * 4)):
-            shapes |= _linear(f"encoder.layers.{layer}.{name}", out, into)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _linear(f"encoder.layers.{layer}.self_attn.{name}", width, width)
-        for name in ("layer_norm1", "layer_norm2"):
-            shapes |= {f"encoder.layers.{layer}.{name}.{end}": (width,) for end in ("weight", "bias")}
-    return {
-        f"text_model.{key}": torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()
-    }
+def text_weights(config: TextConfig = TEXT, seed: int = 0) -> dict[str, Tensor]:
+    """Return random weights of a text encoder."""
+    with torch.device("meta"):
+        net = TextEncoder(config)
+    return random_weights(net, seed)
 
 
 def write_family(folder: Path, *, injection: str = "spade", dtype: torch.dtype = torch.float16) -> None:
@@ -120,7 +105,3 @@ def write_family(folder: Path, *, injection: str = "spade", dtype: torch.dtype =
             frames=frames,
             dtype=dtype,
         )
-
-
-def _linear(name: str, out: int, into: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (out, into), f"{name}.bias": (out,)}

@@ -46,15 +46,14 @@ def build_vae(checkpoint: Checkpoint) -> Any:
     state_dict = checkpoint.part("vae")
     config = VAEConfig.from_dict(checkpoint.configs["vae"])
     stand_in = AutoencoderKL(**PLACEHOLDER["params"]).state_dict()
-    vae = comfy.sd.VAE(sd=stand_in, config=PLACEHOLDER, dtype=torch.float32)
+    dtype = management.vae_dtype(management.vae_device(), [torch.float32])
+    vae = comfy.sd.VAE(sd=stand_in, config=PLACEHOLDER, dtype=dtype)
     net = FoldedVAE(config, operations=comfy.ops.disable_weight_init, dtype=vae.vae_dtype)
     load_strict(net, state_dict, f"the VAE of {checkpoint.name}")
     vae.first_stage_model = net.requires_grad_(False).eval()
     vae.latent_channels = config.latent_channels
     vae.size = None
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    offload = management.vae_offload_device()
-    vae.patcher = kind(net, load_device=vae.device, offload_device=offload)
+    vae.patcher = host_patcher(net, load_device=vae.device, offload_device=management.vae_offload_device())
     vae.model_size()
     return vae
 
@@ -88,3 +87,12 @@ def build_clip(checkpoint: Checkpoint) -> Any:
         clip.cond_stage_model.clip_l.transformer, state_dict, f"the text encoder of {checkpoint.name}"
     )
     return clip
+
+
+def host_patcher(module: torch.nn.Module, *, load_device: Any, offload_device: Any) -> Any:
+    """Put a network into the host's hands, by the class that the newer host rebinds at start-up."""
+    remember_dtypes = getattr(management, "archive_model_dtypes", None)
+    if remember_dtypes is not None:
+        remember_dtypes(module)
+    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return kind(module, load_device=load_device, offload_device=offload_device)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management as management  # type: ignore[import-not-found]
-import comfy.model_patcher  # type: ignore[import-not-found]
 import comfy.ops  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from ..appearnet import AppearNet
 from ..checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..config import AppearNetConfig, UNetConfig
 from .appearance import AppearNetHandle
-from .encoders import build_clip, build_vae
+from .encoders import build_clip, build_vae, host_patcher
 from .model import MicroCinemaModel, ModelInfo
 from .network import host_attention, model_config
 
@@ -130,7 +129,5 @@ def _dtypes(state_dict: dict[str, Tensor], supported: list[torch.dtype]) -> tupl
 
 
 def _patcher(module: torch.nn.Module) -> Any:
-    """Put a network into the host's hands; the new host rebinds the class that does it at start-up."""
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     offload = management.unet_offload_device()
-    return kind(module.to(offload), load_device=management.get_torch_device(), offload_device=offload)
+    return host_patcher(module.to(offload), load_device=management.get_torch_device(), offload_device=offload)

@@ -1,0 +1,178 @@
+"""What people really give to nodes, through the real host: each time one sentence that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from devtools import tiny
+from devtools.server import ComfyServer
+
+ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+Prompt = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def files(host: ComfyServer) -> Path:
+    """The host's models/microcinema with the tiny family and one of each kind of wrong file."""
+    folder = host.models_dir / "microcinema"
+    folder.mkdir(parents=True, exist_ok=True)
+    tiny.write_family(folder)
+    save_file({ATTENTION: torch.zeros(4, 1024)}, folder / "sd21.safetensors")
+    xl = {"model.diffusion_model.label_emb.0.0.weight": torch.zeros(4, 4), ATTENTION: torch.zeros(4, 2048)}
+    save_file(xl, folder / "sdxl.safetensors")
+    torch.save({"state_dict": {}}, folder / "pickle.safetensors")
+    (folder / "page.safetensors").write_text("<html>The file has moved.</html>")
+    whole = (folder / "tiny_base.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def loading(file: str, kind: str = "MicroCinemaCheckpointLoader", **inputs: Any) -> Prompt:
+    return {"1": node(kind, file=file, **inputs), "2": node("PreviewAny", source=["1", 0])}
+
+
+def video(**changes: Any) -> Prompt:
+    """Text and a grey picture to a clip, with the tiny family."""
+    prompt = {
+        "image": node("MicroCinemaCheckpointLoader", file="tiny_image.safetensors"),
+        "base": node("MicroCinemaCheckpointLoader", file="tiny_base.safetensors"),
+        "tsr": node("MicroCinemaCheckpointLoader", file="tiny_tsr.safetensors"),
+        "positive": node("CLIPTextEncode", clip=["image", 1], text="a horse"),
+        "negative": node("CLIPTextEncode", clip=["image", 1], text=""),
+        "picture": node("EmptyImage", width=64, height=64, batch_size=1, color=8421504),
+        "centre": node("VAEEncode", pixels=["picture", 0], vae=["image", 2]),
+        "sampler": node(
+            "MicroCinemaSampler",
+            **{
+                "model": ["base", 0],
+                "appearnet": ["base", 3],
+                "centre_frame": ["centre", 0],
+                "frames": 3,
+                "lambda": -1.0,
+                "gamma": 0.02,
+            },
+            **_stock(),
+        ),
+        "save": node("SaveLatent", samples=["sampler", 0], filename_prefix="bad_input"),
+    }
+    for name, inputs in changes.items():
+        prompt[name]["inputs"] |= inputs
+    return prompt
+
+
+def slow_motion(**inputs: Any) -> Prompt:
+    """The clip, interpolated once."""
+    prompt = video()
+    settings = {"lambda": -1.0, "gamma": 0.02, "rounds": 1, "model": ["tsr", 0], "appearnet": ["tsr", 3]}
+    settings |= {"key_frames": ["sampler", 0], "fps": ["sampler", 1]}
+    prompt["interpolation"] = node("MicroCinemaTSR", **(settings | _stock() | inputs))
+    prompt["save"]["inputs"]["samples"] = ["interpolation", 0]
+    return prompt
+
+
+def _stock() -> dict[str, Any]:
+    return {
+        "positive": ["positive", 0],
+        "negative": ["negative", 0],
+        "seed": 1,
+        "steps": 1,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("sd21.safetensors", "Stable Diffusion 2.x checkpoint.*MicroCinema Inflate"),
+        ("sdxl.safetensors", "Stable Diffusion XL"),
+        ("pickle.safetensors", "pickle"),
+        ("page.safetensors", "text file under another name"),
+        ("cut.safetensors", "cut short"),
+    ],
+)
+def test_wrong_files(host: ComfyServer, files: Path, file: str, words: str) -> None:
+    import re
+
+    said = host.run_expect_error(loading(file))
+    assert file in said and re.search(words, said), said
+
+
+def test_a_tsr_file_where_a_base_file_is_wanted(host: ComfyServer, files: Path) -> None:
+    said = host.run_expect_error(loading("tiny_tsr.safetensors", role="base"))
+    assert "'tsr'" in said and "'base'" in said
+    wrong = video(sampler={"model": ["tsr", 0], "appearnet": ["tsr", 3]})
+    assert "role is 'tsr'" in host.run_expect_error(wrong)
+    assert "role is 'base'" in host.run_expect_error(slow_motion(model=["base", 0], appearnet=["base", 3]))
+
+
+def test_a_microcinema_file_is_not_inflated(host: ComfyServer, files: Path) -> None:
+    folder = host.models_dir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    (folder / "ours.safetensors").write_bytes((files / "tiny_base.safetensors").read_bytes())
+    inputs = {"injection": "spade", "temporal_layout": "paper"}
+    assert "MicroCinema file already" in host.run_expect_error(
+        loading("ours.safetensors", "MicroCinemaInflate", **inputs)
+    )
+
+
+def test_parts_that_a_file_does_not_hold(host: ComfyServer, files: Path) -> None:
+    assert "but not the VAE" in host.run_expect_error(video(centre={"vae": ["base", 2]}))
+    assert "but not the text encoder" in host.run_expect_error(video(positive={"clip": ["base", 1]}))
+    assert "but not the AppearNet" in host.run_expect_error(video(sampler={"appearnet": ["image", 3]}))
+    assert "no appearnet in this file" in host.run_expect_error(
+        loading("tiny_image.safetensors", "MicroCinemaAppearNetLoader")
+    )
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_too_few_frames(host: ComfyServer, files: Path, frames: int) -> None:
+    assert "smaller than min" in host.run_expect_error(video(sampler={"frames": frames}))
+
+
+def test_one_key_frame(host: ComfyServer, files: Path) -> None:
+    assert "at least 2" in host.run_expect_error(slow_motion(key_frames=["centre", 0], fps=2.0))
+
+
+def test_several_centre_frames(host: ComfyServer, files: Path) -> None:
+    assert "one was expected" in host.run_expect_error(video(picture={"batch_size": 2}))
+
+
+def test_sizes_that_do_not_divide_are_made(host: ComfyServer, files: Path) -> None:
+    host.run(video(picture={"width": 72, "height": 56}))
+
+
+def test_an_empty_prompt_and_no_guidance(host: ComfyServer, files: Path) -> None:
+    host.run(video(positive={"text": ""}))
+
+
+def test_another_familys_latents(host: ComfyServer, files: Path) -> None:
+    prompt = video(sampler={"centre_frame": ["wrong", 0]})
+    prompt["wrong"] = node("EmptyLatentImage", width=64, height=64, batch_size=1)
+    assert "VAE of the model's own family" in host.run_expect_error(prompt)
+
+
+def test_the_whole_way_and_its_frame_rate(host: ComfyServer, files: Path) -> None:
+    prompt = slow_motion(rounds=2)
+    prompt["rate"] = node("PreviewAny", source=["interpolation", 1])
+    assert host.run(prompt)["rate"]["text"] == ["32.0"]
+
+
+def test_every_input_has_a_tooltip(host: ComfyServer) -> None:
+    for name, info in host.object_info().items():
+        if not name.startswith("MicroCinema"):
+            continue
+        for section in ("required", "optional"):
+            for field, (_, settings) in info["input"].get(section, {}).items():
+                assert settings.get("tooltip"), f"{name}.{field}"
+        assert info["category"] == "MicroCinema"

@@ -1,0 +1,230 @@
+"""A freshly inflated model is the host's own image model, with any of the host's patches on it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from devtools import tiny
+from microcinema_core.config import UNetConfig
+
+SIZES = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "channel_mult": (1, 2),
+    "num_res_blocks": 1,
+}
+CONFIGS = {
+    "sd1": UNetConfig(
+        **SIZES,
+        transformer_depth=(1, 1),
+        context_dim=768,
+        num_heads=8,
+        num_head_channels=-1,
+        use_linear_in_transformer=False,
+    ).as_2d(),
+    "sd2": UNetConfig(**SIZES, transformer_depth=(1, 1), context_dim=1024).as_2d(),
+}
+
+
+@pytest.fixture(scope="module", params=["sd1", "sd2"])
+def pair(
+    comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[types.SimpleNamespace]:
+    """The same random weights as the host's own model and as ours, inflated from a file."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    from microcinema_core import adapter
+    from microcinema_core.adapter.network import host_unet_config
+
+    config = CONFIGS[request.param]
+    weights = tiny.unet_weights(config)
+    path = tmp_path_factory.mktemp("sd") / "small.safetensors"
+    save_file({f"model.diffusion_model.{key}": value for key, value in weights.items()}, str(path))
+    ours = adapter.inflate_checkpoint(path, injection="spade", temporal_layout="paper", prediction="eps")
+
+    shape = host_unet_config(config)
+    shape |= {"image_size": 32, "use_spatial_transformer": True, "legacy": False, "dtype": torch.float32}
+    del shape["microcinema"]
+    stock = getattr(
+        comfy.supported_models, request.param.upper().replace("SD1", "SD15").replace("SD2", "SD20")
+    )
+    settings = stock({})
+    settings.unet_config = shape | {"attn_precision": None}
+    model = comfy.model_base.BaseModel(settings)
+    model.load_model_weights(dict(weights))
+    device = torch.device("cpu")
+    theirs = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
+    generator = torch.Generator().manual_seed(3)
+    context = torch.randn(2, 77, config.context_dim, generator=generator)
+    yield types.SimpleNamespace(ours=ours, theirs=theirs, context=context, weights=weights, adapter=adapter)
+    torch.set_num_threads(threads)
+
+
+def sample(pair: Any, model: Any, **changes: Any) -> Tensor:
+    import nodes
+
+    latent = {"samples": torch.zeros(3, 4, 8, 8)}
+    positive, negative = ([[pair.context[i : i + 1], {}]] for i in range(2))
+    with torch.inference_mode():
+        return nodes.KSampler().sample(
+            model, 1, 2, 3.0, "euler", "normal", positive, negative, latent, **changes
+        )[0]["samples"]
+
+
+def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
+    assert theirs.isfinite().all()
+    assert float((ours - theirs).norm() / theirs.norm()) < tolerance
+
+
+def test_one_call_is_the_hosts(pair: Any) -> None:
+    x, sigma = torch.randn(3, 4, 8, 8), torch.full((3,), 2.0)
+    context = pair.context[:1].expand(3, -1, -1)
+    with torch.inference_mode():
+        ours, theirs = (
+            patcher.model.apply_model(x, sigma, c_crossattn=context)
+            for patcher in (pair.ours.model, pair.theirs)
+        )
+    assert_same(ours, theirs)
+
+
+def free_u(model: Any) -> Any:
+    from comfy_extras.nodes_freelunch import FreeU_V2
+
+    arguments = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
+    return _run(FreeU_V2, model, **arguments)
+
+
+def perturbed_attention(model: Any) -> Any:
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+    return _run(PerturbedAttentionGuidance, model, scale=3.0)
+
+
+def hyper_tile(model: Any) -> Any:
+    from comfy_extras.nodes_hypertile import HyperTile
+
+    return _run(HyperTile, model, tile_size=8, swap_size=1, max_depth=0, scale_depth=False)
+
+
+def downscale(model: Any) -> Any:
+    from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+
+    arguments = {"block_number": 1, "downscale_factor": 2.0, "start_percent": 0.0, "end_percent": 1.0}
+    methods = {"downscale_method": "bicubic", "upscale_method": "bicubic"}
+    return _run(PatchModelAddDownscale, model, downscale_after_skip=True, **arguments, **methods)
+
+
+def rescale_cfg(model: Any) -> Any:
+    from comfy_extras.nodes_model_advanced import RescaleCFG
+
+    node = RescaleCFG
+    return _run(node, model, multiplier=0.7)
+
+
+def tome(model: Any) -> Any:
+    from comfy_extras.nodes_tomesd import TomePatchModel
+
+    return _run(TomePatchModel, model, ratio=0.3)
+
+
+def lora(model: Any) -> Any:
+    import comfy.sd
+
+    down, up = torch.randn(4, 64) * 0.3, torch.randn(64, 4) * 0.3
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    file = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+    return comfy.sd.load_lora_for_models(model, None, file, 1.0, 0.0)[0]
+
+
+def attention_patches(model: Any) -> Any:
+    """Every attention hook at once, by hand: inputs, outputs, replacements, the middle."""
+    clone = model.clone()
+    clone.set_model_attn1_patch(lambda q, k, v, extra: (q * 1.1, k, v * (1 + extra["block"][1] * 0.1)))
+    clone.set_model_attn2_patch(lambda q, k, v, extra: (q, k * 0.9, v))
+    clone.set_model_attn1_output_patch(lambda n, extra: n * (1.0 + 0.1 * extra["n_heads"]))
+    clone.set_model_attn2_output_patch(lambda n, extra: n + extra["dim_head"] * 1e-3)
+    clone.set_model_patch(lambda x, extra: x * 0.95, "middle_patch")
+    clone.set_model_attn2_replace(lambda q, k, v, extra: q * 0.5, "middle", 0)
+    clone.set_model_attn1_replace(lambda q, k, v, extra: v, "input", 1, 0)
+    return clone
+
+
+def block_patches(model: Any) -> Any:
+    clone = model.clone()
+    clone.set_model_emb_patch(lambda emb, channels, options: emb * 1.05)
+    clone.set_model_input_block_patch(lambda h, options: h * (1 + 0.1 * options["block"][1]))
+    clone.set_model_input_block_patch_after_skip(lambda h, options: h * 0.9)
+    clone.set_model_output_block_patch(lambda h, skip, options: (h * 1.1, skip * 0.8))
+    return clone
+
+
+def diffusion_wrapper(model: Any) -> Any:
+    import comfy.patcher_extension
+
+    clone = model.clone()
+
+    def halve(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return executor(x * 0.5, *args, **kwargs)
+
+    clone.add_wrapper(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, halve)
+    return clone
+
+
+def _run(node: Any, model: Any, **arguments: Any) -> Any:
+    """A node of either generation."""
+    if hasattr(node, "execute"):
+        return node.execute(model, **arguments).args[0]
+    return getattr(node(), node.FUNCTION)(model, **arguments)[0]
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        free_u,
+        perturbed_attention,
+        hyper_tile,
+        downscale,
+        rescale_cfg,
+        tome,
+        lora,
+        attention_patches,
+        block_patches,
+        diffusion_wrapper,
+    ],
+)
+def test_patches_do_to_ours_what_they_do_to_the_hosts(pair: Any, patch: Callable[[Any], Any]) -> None:
+    torch.manual_seed(11)
+    theirs = sample(pair, patch(pair.theirs))
+    torch.manual_seed(11)
+    ours = sample(pair, patch(pair.ours.model))
+    assert_same(ours, theirs, 1e-4)
+    if patch is not hyper_tile:
+        assert not torch.equal(theirs, sample(pair, pair.theirs)), "the patch must do something"
+
+
+def test_its_own_lambda_is_zero_and_appearnet_adds_nothing(pair: Any) -> None:
+    centre = {"samples": torch.randn(1, 4, 8, 8)}
+    model = pair.adapter.apply_appearance(pair.ours.model, pair.ours.appearnet, centre, gamma=0.0)
+    assert_same(sample(pair, model), sample(pair, pair.ours.model))
+
+
+def test_the_donor_layout(pair: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bare.safetensors"
+    save_file(pair.weights, str(path))
+    donor = pair.adapter.inflate_checkpoint(
+        path, injection="add_dec", temporal_layout="donor", prediction="eps"
+    )
+    assert_same(sample(pair, donor.model), sample(pair, pair.ours.model))
