@@ -88,7 +88,7 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     text = edit.get_text(prompt)
     say(f'Prompt: "{text}". {notice(text, read_vocabulary())}')
     progress = Progress(prompt)
-    outputs = server.run(prompt, on_event=progress)
+    outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
     progress.close()
     saved = server.output_dir / _saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
@@ -114,6 +114,7 @@ def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
         edit.set_rounds(prompt, arguments.rounds)
     if arguments.upscale:
         edit.add_upscaler(prompt, FILE_NAME)
+    edit.prune(prompt, info)
     return prompt
 
 

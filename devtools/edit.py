@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .home import Problem
@@ -76,6 +77,19 @@ def set_rounds(prompt: Prompt, rounds: int) -> None:
             for name, value in node["inputs"].items():
                 if isinstance(value, list) and value[0] == identity:
                     node["inputs"][name] = instead[value[1]]
+
+
+def prune(prompt: Prompt, object_info: Mapping[str, Any]) -> None:
+    """Take out the nodes that no output node needs any more."""
+    needed: set[str] = set()
+    ahead = [identity for identity, node in prompt.items() if object_info[node["class_type"]]["output_node"]]
+    while ahead:
+        identity = ahead.pop()
+        if identity not in needed:
+            needed.add(identity)
+            ahead += [value[0] for value in prompt[identity]["inputs"].values() if isinstance(value, list)]
+    for identity in set(prompt) - needed:
+        del prompt[identity]
 
 
 def add_upscaler(prompt: Prompt, file_name: str) -> None:

@@ -81,7 +81,7 @@ class ComfyServer(ComfyClient):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def start(self, timeout: float = 300) -> ComfyServer:
+    def start(self, timeout: float = 900) -> ComfyServer:
         """Start the server and wait until it answers; HostError when it dies or the pack does not load."""
         self._lay_out()
         port = _free_port()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from devtools.edit import add_upscaler, get_text, set_everywhere, set_rounds, set_text, values_of
+from devtools.edit import add_upscaler, get_text, prune, set_everywhere, set_rounds, set_text, values_of
 from devtools.home import Problem
 from devtools.workflow import read_prompt, to_prompt
 
@@ -132,3 +132,12 @@ def test_no_rounds_means_no_interpolation() -> None:
     assert "r" not in prompt
     assert prompt["d"]["inputs"]["samples"] == ["s", 0]
     assert prompt["f"]["inputs"]["fps"] == ["s", 1]
+
+
+def test_what_nothing_needs_is_taken_out() -> None:
+    prompt = cascade()
+    prompt["c"] = {"class_type": "Load", "inputs": {}}
+    prompt["x"] = {"class_type": "Load", "inputs": {"model": ["c", 0]}}
+    kinds = {node["class_type"] for node in prompt.values()}
+    prune(prompt, {kind: {"output_node": kind == "MicroCinemaFrameCombine"} for kind in kinds})
+    assert set(prompt) == set("tnsrdfc")
