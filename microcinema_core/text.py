@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .vae_config import DictConfig
@@ -68,7 +67,11 @@ class SelfAttention(nn.Module):
             p(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for p in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(
+            -1, -2
+        )  # written out: the fused backward is slow on the CPU
+        out = scores.masked_fill(later, float("-inf")).softmax(dim=-1) @ v
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from ...checkpoint import Checkpoint, load_strict, write_checkpoint
 from ...data.paths import home_folder, tokenizer_folder
 from ...data.shards import ShardDataset
+from ...layers import short_attention
 from ...sampling import ddim, guided
 from ...schedule import Denoiser, NoiseSchedule, denoiser, diffuse
 from ...text import CompactVocabulary, TextConfig, TextEncoder
 from ...unet import UNet3D
 from ..config import TrainConfig, from_table
 from ..latents import all_tokens, band_losses, draw_latents, load_vae, pick_captions, read_export, unet_config
+from ..operations import Operations
 from ..sheets import grid
 from ..stage import Batch, Parts
 
@@ -60,7 +62,7 @@ class ImageStage:
         self.vocabulary = CompactVocabulary(torch.cat([all_tokens(dataset), *_tokens(model.extra_words)]))
         self.text_config = from_table(TextConfig, model.text, "[model.text]")
         self.unet_config = unet_config(model.unet).as_2d()
-        self.unet = UNet3D(self.unet_config)
+        self.unet = UNet3D(self.unet_config, operations=Operations, attend=short_attention)
         self.text = TextEncoder(
             from_table(TextConfig, {**model.text, "vocab_size": len(self.vocabulary)}, "[model.text]")
         )
@@ -101,8 +103,7 @@ class ImageStage:
         """The U-Net as a function of (z_t, t), float32 outside."""
 
         def call(x: Tensor, timesteps: Tensor) -> Tensor:
-            x = x.to(context.dtype).contiguous(memory_format=torch.channels_last)
-            return self.unet(x, timesteps, context).float()
+            return self.unet(x.to(context.dtype), timesteps, context).float()
 
         return call
 
