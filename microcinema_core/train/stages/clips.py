@@ -201,7 +201,11 @@ class ClipStage:
             path,
             dict(parts),
             role=self.role.name,
-            configs={"unet": self.networks.unet.config, "appearnet": self.networks.appearnet.config},
+            configs={
+                "unet": self.networks.unet.config,
+                "appearnet": self.networks.appearnet.config,
+                "vae": self.networks.vae.config,  # its linear previews; the weights are the image file's
+            },
             lambda_=self.model.lambda_,
             fps=min(index["fps"]),
             frames=index["frames"],

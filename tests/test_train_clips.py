@@ -1,0 +1,145 @@
+"""Stages base and tsr at tiny size: eq. 5 with eq. 3, the paper's two rates by name, and files that others can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from devtools.tiny import write_family
+from microcinema_core.checkpoint import read_checkpoint
+from microcinema_core.data.shards import shard_path, write_json, write_shard
+from microcinema_core.data.tokens import END, START
+from microcinema_core.train import loop
+from microcinema_core.train.config import parse
+from microcinema_core.train.stage import build_stage
+from microcinema_core.train.stages.clips import ClipStage
+
+CLIPS = 6
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    (tmp_path / "files").mkdir()
+    write_family(tmp_path / "files", dtype=torch.float32)
+    for name, frames, fps in (("base", 3, [2.0]), ("tsr", 5, [8.0, 32.0])):
+        write_clips(tmp_path / "data" / name, frames, fps)
+    return tmp_path
+
+
+def write_clips(folder: Path, frames: int, fps: list[float]) -> None:
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.full((CLIPS, 2, 77), END, dtype=torch.int32)
+    tokens[:, :, 0], tokens[:, 0, 1] = START, 320
+    mean = torch.randn(CLIPS, frames, 8, 8, 8, generator=generator).half()
+    write_shard(shard_path(folder, 0), {"mean": mean, "tokens": tokens})
+    empty = [START] + [END] * 76
+    write_json(
+        folder / "index.json", {"frames": frames, "fps": fps, "shards": [CLIPS], "empty_tokens": empty}
+    )
+
+
+def config(stage: str, **extra: object) -> dict[str, object]:
+    return {
+        "stage": stage,
+        "name": f"my_{stage}",
+        "precision": "fp32",
+        "init_from": "files/tiny_image.safetensors" if stage == "base" else "files/tiny_base.safetensors",
+        "data": {"folder": stage, "test_folder": stage, "batch": 4},
+        "model": {"image_file": "files/tiny_image.safetensors", "hidden": 16},
+        "optim": {
+            "lr": 1e-3,
+            "groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1},
+            "max_steps": 2,
+            "warmup_steps": 1,
+            "decay": "none",
+        },
+        "log": {"every": 1, "sheet_minutes": 0, "export_minutes": 0, "checkpoint_minutes": 0},
+        **extra,
+    }
+
+
+def stage_of(name: str) -> ClipStage:
+    stage = build_stage(parse(config(name)))
+    stage.prepare()
+    assert isinstance(stage, ClipStage)
+    return stage
+
+
+def test_two_learning_rates_by_name() -> None:
+    trainer = loop.build(parse(config("base")), stage_of("base"))
+    group = {name: trainer.stage.group_of(name) for name in trainer.masters.names}
+    assert group["unet.input_blocks.1.0.in_layers.2.weight"] == "spatial"
+    assert group["unet.input_blocks.1.0.in_temporal.conv.weight"] == "temporal"
+    assert group["unet.middle_block.1.temporal.attn.to_q.weight"] == "temporal"
+    assert group["appearnet.encoder.input_blocks.1.0.in_layers.2.weight"] == "injection"
+    assert group["appearnet.spade.output_blocks_0_0_out.out.weight"] == "injection"
+    assert not any("temporal.attn.to_q" in name for name in group if name.startswith("appearnet."))
+    loop.train_step(trainer)
+    rates = {name: g["lr"] for name, g in zip(trainer.groups, trainer.optimizer.param_groups, strict=True)}
+    assert (
+        rates["spatial"] == pytest.approx(rates["temporal"] / 10) and rates["injection"] == rates["temporal"]
+    )
+
+
+@pytest.mark.parametrize("name", ["base", "tsr"])
+def test_the_target_is_the_whole_noise_of_eq_3(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that answers eps = lambda z_c + eps_n exactly has no loss; one that forgets lambda z_c has just that."""
+    stage = stage_of(name)
+    seen: dict[str, Tensor] = {}
+
+    def cheat(z_t: Tensor, t: Tensor, context: Tensor, appearance: Tensor, kept: Tensor) -> Tensor:
+        alpha_bar = stage.schedule.alpha_bar[t.long()].float()[:, None, None, None, None]
+        eps = (z_t - alpha_bar.sqrt() * seen["z_0"]) / (1 - alpha_bar).sqrt()
+        prior = stage.model.lambda_ * kept[:, None, None, None, None] * seen["z_c"]
+        return eps - seen["forget"] * prior
+
+    batch = {"mean": torch.stack([stage.dataset[i]["mean"] for i in range(4)])}
+    batch["tokens"] = torch.stack([stage.dataset[i]["tokens"] for i in range(4)])
+    seen["z_0"] = batch["mean"]
+    seen["z_c"] = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
+    monkeypatch.setattr(stage, "predict", cheat)
+    for forget in (0.0, 1.0):
+        seen["forget"] = torch.tensor(forget)
+        loss, _ = stage.loss(batch, torch.Generator().manual_seed(5))
+        prior = (stage.model.lambda_ * seen["z_c"].expand_as(batch["mean"])).square().mean() * forget
+        assert loss == pytest.approx(float(prior), rel=0.35, abs=1e-5)
+
+
+def test_dropped_appearance_is_the_unet_alone() -> None:
+    stage = stage_of("base")
+    with torch.no_grad():
+        for parameter in stage.networks.appearnet.parameters():
+            parameter.add_(0.05)
+    z = torch.randn(2, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    context = stage.empty.expand(2, -1, -1)
+    t = torch.tensor([10.0, 500.0])
+    with torch.no_grad():
+        answer = stage.predict(z, t, context, z[:, 1], torch.tensor([0.0, 1.0]))
+        rows = z.flatten(0, 1)
+        alone = stage.networks.unet(
+            rows, t.repeat_interleave(3), context.repeat_interleave(3, 0), frames=3
+        ).unflatten(0, (2, 3))
+    torch.testing.assert_close(answer[0], alone[0], rtol=1e-4, atol=1e-5)
+    assert (answer[1] - alone[1]).abs().max() > 1e-3
+
+
+def test_base_then_tsr_to_files(home: Path) -> None:
+    loop.run(parse(config("base")))
+    base = read_checkpoint(home / "runs/my_base/my_base.safetensors", expect_roles=("base",))
+    assert (base.lambda_, base.fps, base.frames, base.prediction) == (0.03, 2.0, 3, "eps")
+    assert base.parts["appearnet"]["empty_prompt"].any()
+    loop.run(parse(config("tsr", init_from="runs/my_base/my_base.safetensors")))
+    tsr = read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",))
+    assert (tsr.fps, tsr.frames) == (8.0, 5)
+    assert set(tsr.parts["unet"]) == set(base.parts["unet"])
+
+
+def test_sheets_show_real_and_sampled_clips() -> None:
+    stage = stage_of("base")
+    with torch.no_grad():
+        assert stage.sheet().shape == (3, 2 * CLIPS * (64 + 4), 3 * (64 + 4))
