@@ -6,7 +6,7 @@ The host runs these weights in its own CLIPTextModel (stock tokeniser, stock CLI
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class TextTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embeddings(tokens)
-        for layer in self.encoder["layers"]:  # type: ignore[union-attr]
+        for layer in cast(nn.ModuleList, self.encoder["layers"]):
             x = layer(x)
         return self.final_layer_norm(x)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +59,7 @@ def _tensor(path: Path, name: str) -> Tensor:
 
 def unet_config(table: Mapping[str, Any]) -> UNetConfig:
     """The mini family's U-Net with the changes of a config table."""
-    known = MINI.to_dict()
-    for key in table:
-        if key not in known:
-            raise ValueError(f"[model.unet] has no key {key!r}; it knows {', '.join(known)}")
-    return replace(
-        MINI, **{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    )
+    return UNetConfig.from_dict({**MINI.to_dict(), **table})
 
 
 def load_vae(file: Checkpoint) -> FoldedVAE:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+def flatten_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
     """The optimizer's per-parameter tensors as `optim.<parameter>.<key>`."""
     return {
         f"optim.{names[parameter]}.{key}": torch.as_tensor(value)
@@ -67,7 +68,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], tensors: dict[str, Tensor]
 ) -> None:
     """The inverse of `flatten_optimizer`, into a new optimizer over the same parameters."""
     parameters = {name: parameter for parameter, name in names.items()}
