@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image, ImageDraw
 
-from devtools.home import ROOT
+from devtools.home import ROOT, Problem
 from devtools.host import Host
+from devtools.server import ComfyServer
+from devtools.upscaler import FILE_NAME, fetch_upscaler
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +106,41 @@ def test_a_missing_node_is_one_sentence(start) -> None:
     assert "needs the node NoSuchNode" in errors
     assert "Traceback" not in errors
     assert not out
+
+
+def test_the_upscaler_is_what_the_host_can_load(host: ComfyServer) -> None:
+    """Four times the size, the same picture when it is made small again, and sharper than bicubic."""
+    try:
+        file = fetch_upscaler()
+    except Problem as problem:
+        pytest.skip(f"not fetched: {problem}")
+    folder = host.models_dir / "upscale_models"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(file, folder / FILE_NAME)
+    picture = Image.new("RGB", (64, 64), (120, 170, 90))
+    ImageDraw.Draw(picture).ellipse((12, 12, 50, 50), fill=(220, 40, 60))
+    picture.save(host.input_dir / "disc.png")
+    outputs = host.run(
+        {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "disc.png"}},
+            "2": {"class_type": "UpscaleModelLoader", "inputs": {"model_name": FILE_NAME}},
+            "3": {
+                "class_type": "ImageUpscaleWithModel",
+                "inputs": {"upscale_model": ["2", 0], "image": ["1", 0]},
+            },
+            "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "disc4"}},
+        }
+    )
+    large = Image.open(host.output_dir / outputs["4"]["images"][0]["filename"])
+    assert large.size == (256, 256)
+    difference = np.subtract(large.resize((64, 64), Image.Resampling.BOX), picture, dtype=float)
+    assert np.sqrt((difference**2).mean()) < 12
+    assert steepest(large) > 1.2 * steepest(picture.resize((256, 256), Image.Resampling.BICUBIC))
+
+
+def steepest(picture: Image.Image) -> float:
+    """Return the mean over rows of the largest step between neighbours."""
+    return float(np.abs(np.diff(np.asarray(picture.convert("L"), dtype=float), axis=1)).max(axis=1).mean())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent")
