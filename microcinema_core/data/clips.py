@@ -19,6 +19,7 @@ Role = Literal["image", "base", "tsr"]
 ROLES: tuple[Role, ...] = ("image", "base", "tsr")
 FRAMES: dict[Role, int] = {"image": 1, "base": 9, "tsr": 5}
 TSR_STRIDES = (4, 1)
+TSR_SPAN = 4 * max(TSR_STRIDES)
 FPS: dict[Role, tuple[float, ...]] = {"image": (0.0,), "base": (2.0,), "tsr": (8.0, 32.0)}
 
 MOVED_SHARE = 0.35
@@ -75,7 +76,9 @@ class ClipSampler:
         )
         entries = read_catalogue(self.folder, split)
         self.motion_keys: list[str] = sorted({entry.motion_key for entry in entries})
-        moving = [e for e in entries if e.animated and (e.closes or role != "base")]
+        moving = [
+            e for e in entries if e.animated and (e.closes or (role != "base" and e.loop_frames > TSR_SPAN))
+        ]
         self._any = BalancedChoice(entries)
         self._moving = BalancedChoice(moving)
         self._stills = BalancedChoice([e for e in entries if not e.animated])
