@@ -22,7 +22,17 @@ def _roles(role: str) -> tuple[str, ...] | None:
     return None if role == ANY else (role,)
 
 
-class MicroCinemaCheckpointLoader(io.ComfyNode):
+class _FileNode(io.ComfyNode):
+    """A loader that runs again when its file was written anew, as training does."""
+
+    folders = FILES
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **_: str) -> float:
+        return adapter.find_file(file, *cls.folders).stat().st_mtime
+
+
+class MicroCinemaCheckpointLoader(_FileNode):
     """One file, all its networks."""
 
     @classmethod
@@ -61,11 +71,11 @@ class MicroCinemaCheckpointLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, role: str = ANY) -> io.NodeOutput:
-        loaded = adapter.load_checkpoint(adapter.find_file(file, *FILES), expect_roles=_roles(role))
+        loaded = adapter.load_checkpoint(adapter.find_file(file, *cls.folders), expect_roles=_roles(role))
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, loaded.appearnet)
 
 
-class MicroCinemaUNetLoader(io.ComfyNode):
+class MicroCinemaUNetLoader(_FileNode):
     """The U-Net alone."""
 
     @classmethod
@@ -94,10 +104,10 @@ class MicroCinemaUNetLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, role: str = ANY) -> io.NodeOutput:
-        return io.NodeOutput(adapter.load_unet(adapter.find_file(file, *FILES), expect_roles=_roles(role)))
+        return io.NodeOutput(adapter.load_unet(adapter.find_file(file, *cls.folders), expect_roles=_roles(role)))
 
 
-class MicroCinemaAppearNetLoader(io.ComfyNode):
+class MicroCinemaAppearNetLoader(_FileNode):
     """AppearNet alone."""
 
     @classmethod
@@ -121,11 +131,13 @@ class MicroCinemaAppearNetLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(adapter.load_appearnet(adapter.find_file(file, *FILES)))
+        return io.NodeOutput(adapter.load_appearnet(adapter.find_file(file, *cls.folders)))
 
 
-class MicroCinemaInflate(io.ComfyNode):
+class MicroCinemaInflate(_FileNode):
     """A Stable Diffusion file becomes an untrained MicroCinema model."""
+
+    folders = (*STABLE_DIFFUSION, "diffusers")
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -183,7 +195,7 @@ class MicroCinemaInflate(io.ComfyNode):
     def execute(
         cls, file: str, injection: str, temporal_layout: str, prediction: str = "auto"
     ) -> io.NodeOutput:
-        path = adapter.find_file(file, *STABLE_DIFFUSION, "diffusers")
+        path = adapter.find_file(file, *cls.folders)
         loaded = adapter.inflate_checkpoint(
             path, injection=injection, temporal_layout=temporal_layout, prediction=prediction
         )

@@ -88,7 +88,7 @@ def test_two_learning_rates_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["base", "tsr"])
 def test_the_target_is_the_whole_noise_of_eq_3(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that answers eps = lambda z_c + eps_n exactly has no loss; one that forgets lambda z_c has just that."""
+    """The exact answer, lambda z_c + eps_n, has no loss; one that forgets lambda z_c has just that."""
     stage = stage_of(name)
     seen: dict[str, Tensor] = {}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from microcinema_core.tsr import WINDOW, Windows, frames_after, interpolate, round_noise, windows
 from torch import Tensor
 from torch.testing import assert_close
+
+from microcinema_core.tsr import WINDOW, Windows, frames_after, interpolate, round_noise, windows
 
 
 def keys(count: int) -> Tensor:

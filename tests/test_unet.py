@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch.testing import assert_close
+
+from microcinema_core.appearnet import AppearNet
 from microcinema_core.config import MINI, AppearNetConfig, UNetConfig
 from microcinema_core.inflate import config_of, from_diffusers, inflate, initial_tensor
 from microcinema_core.unet import UNet3D, is_temporal
-from microcinema_core.appearnet import AppearNet
-from torch.testing import assert_close
 
 FRAMES = 3
 

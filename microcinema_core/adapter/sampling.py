@@ -70,7 +70,8 @@ def sample_video(
     centre = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     if centre.shape[0] != 1:
         raise ValueError(f"centre_frame holds {centre.shape[0]} frames, one was expected: pick one of them.")
-    empty = torch.zeros(frames, *centre.shape[1:], device=management.intermediate_device())
+    dtype = getattr(management, "intermediate_dtype", lambda: torch.float32)()
+    empty = torch.zeros(frames, *centre.shape[1:], device=management.intermediate_device(), dtype=dtype)
     noise = comfy.sample.prepare_noise(empty, settings.seed)
     samples = comfy.sample.sample(
         patched,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -15,10 +13,9 @@ from PIL import Image
 from devtools.demo import measure
 from devtools.edit import set_everywhere, set_text
 from devtools.home import ROOT
-from devtools.host import Host
 from devtools.server import ComfyServer
 from devtools.workflow import Prompt, to_prompt
-from tests.host.weight_files import write_mini_family, write_stable_diffusion_21
+from tests.host.weight_files import write_what_workflows_name
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 WEIGHTS = sorted((ROOT / "weights").glob("mini_*.safetensors"))
@@ -28,16 +25,11 @@ each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file
 
 
 @pytest.fixture(scope="module")
-def ready_host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A host that has every file that the workflows name: the shipped weights, or small ones in their place."""
-    base = tmp_path_factory.mktemp("host")
-    if len(WEIGHTS) < 3:
-        write_mini_family(base / "models" / "microcinema")
-    write_stable_diffusion_21(base / "models" / "checkpoints" / "v2-1_512-ema-pruned.safetensors")
-    (base / "input").mkdir()
-    Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(base / "input" / "example.png")
-    with ComfyServer(sys.executable, comfyui, base=base, arguments=("--disable-metadata",)) as server:
-        yield server
+def ready_host(host: ComfyServer) -> ComfyServer:
+    """The host, with every file that the workflows name: the shipped weights, or small ones in their place."""
+    write_what_workflows_name(host.models_dir)
+    Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(host.input_dir / "example.png")
+    return host
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -11,12 +11,20 @@ import torch
 from torch import Tensor
 
 from devtools import tiny
+from devtools.home import ROOT
 from microcinema_core.config import UNetConfig
 
 VOCABULARY, TOKENS = 49408, 77
 
 SD21_UNET = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0)).as_2d()
 """Two narrow levels; what the host knows SD 2.x by holds: 320 channels, contexts of 1024, linear projections."""
+
+
+def write_what_workflows_name(models: Path) -> None:
+    """Write the files that the shipped workflows load into the folder `models`; mini ones if none is shipped."""
+    if len(list((ROOT / "weights").glob("mini_*.safetensors"))) < 3:
+        write_mini_family(models / "microcinema")
+    write_stable_diffusion_21(models / "checkpoints" / "v2-1_512-ema-pruned.safetensors")
 
 
 def write_mini_family(folder: Path) -> None:

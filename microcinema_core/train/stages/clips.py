@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ...data.shards import ShardDataset
 from ...layers import per_frame, short_attention
 from ...noise import LAMBDA, training_noise, with_prior
 from ...sampling import ddim, guided
-from ...schedule import NoiseSchedule, Prediction, denoiser, diffuse, training_target
+from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
 from ...text import TextConfig, TextEncoder
 from ...unet import UNet3D, is_temporal
 from ...vae import FoldedVAE
@@ -113,7 +114,7 @@ class ClipStage:
     def prepare(self) -> None:
         self.start(self.networks)
         if self.model.injection != "concat":
-            self.networks.appearnet.empty_prompt.copy_(self.empty[0])
+            self.networks.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
 
     def group_of(self, name: str) -> str | None:
         """The paper's two rates (section 4.1): spatial layers of the U-Net, and all that is new or injects."""
@@ -172,15 +173,13 @@ class ClipStage:
         clips = z_0.shape[0]
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand_as(z_0)
 
-        def network(context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-            return lambda x, t: self.predict(x, t, context, appearance, 1.0)
+        def branch(context: Tensor) -> Denoiser:
+            network = partial(self.predict, context=context, appearance=appearance, strength=1.0)
+            return with_prior(denoiser(network, self.schedule, self.prediction), z_c, self.model.lambda_)
 
-        branches = [
-            with_prior(denoiser(network(context), self.schedule, self.prediction), z_c, self.model.lambda_)
-            for context in (self.encode_text(tokens), self.empty.expand(clips, -1, -1))
-        ]
+        with_text, without = branch(self.encode_text(tokens)), branch(self.empty.expand(clips, -1, -1))
         noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(seed))
-        return ddim(guided(*branches, guidance_scale), noise, steps=steps, schedule=self.schedule)
+        return ddim(guided(with_text, without, guidance_scale), noise, steps=steps, schedule=self.schedule)
 
     def sheet(self) -> Tensor:
         """Held-out clips in pairs of rows: the real frames, and frames sampled from their appearance and caption."""
