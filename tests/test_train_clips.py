@@ -14,6 +14,7 @@ from microcinema_core.data.shards import shard_path, write_json, write_shard
 from microcinema_core.data.tokens import END, START
 from microcinema_core.train import loop
 from microcinema_core.train.config import parse
+from microcinema_core.train.show import compare
 from microcinema_core.train.stage import build_stage
 from microcinema_core.train.stages.clips import ClipStage
 
@@ -143,3 +144,12 @@ def test_sheets_show_real_and_sampled_clips() -> None:
     stage = stage_of("base")
     with torch.no_grad():
         assert stage.sheet().shape == (3, 2 * CLIPS * (64 + 4), 3 * (64 + 4))
+
+
+def test_figures_know_a_perfect_and_a_still_model(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of("base")
+    monkeypatch.setattr(stage, "sample", lambda z, *_, **__: z)
+    figures, pictures = compare(stage, 4, steps=1, guidance_scale=1.0, seed=0)
+    assert figures["motion_over_real_median"] == 1 and figures["motion_over_real_baseline"] == 0
+    assert figures["psnr_to_real_frames"] > 60 > figures["psnr_to_real_frames_baseline"]
+    assert pictures.shape == (4, 2, 3, 3, 64, 64)
