@@ -1,0 +1,153 @@
+"""Make each shipped workflow's thumbnail from its own real output: `python3 dev.py python -m devtools.thumbnails`.
+
+Nine frames of the clip, 3 by 3. The pictures that a workflow starts from come from the text-to-video workflow, with
+its own words. A workflow whose checkpoint is not here gets a drawing of its graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import edit
+from .home import ROOT, Problem, say
+from .host import find_host
+from .server import ComfyServer
+from .workflow import Prompt, read_prompt
+
+FOLDER = ROOT / "workflows"
+TEXT, IMAGE, BETWEEN = "text_to_video_mini", "image_to_video_mini", "interpolate_any_frames"
+SIDE, ACROSS = 384, 3
+GROUND, BOX, BAR, LINE, INK = "#1c1c1e", "#353539", "#44444a", "#7aa2d8", "#e6e6e6"
+
+Pictures = Sequence[Any]
+"""PIL images."""
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = sorted(file.stem for file in FOLDER.glob("*.json"))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"workflows (default: all of {', '.join(names)})"
+    )
+    wanted = parser.parse_args().names or names
+    try:
+        with ComfyServer(sys.executable, find_host()) as server:
+            for name in wanted:
+                say(f"{name} ...")
+                _save(_thumbnail(server, name), FOLDER / f"{name}.jpg")
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _thumbnail(server: ComfyServer, name: str) -> Any:
+    if not _has_its_files(server, name):
+        return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+    if name in (IMAGE, BETWEEN):
+        words = edit.get_text(_prompt(server, name))
+        clip = _run(server, _worded(_prompt(server, TEXT), words, rounds=0))
+        return sheet(_run(server, _pictured(server, _prompt(server, name), clip[len(clip) // 2 :])))
+    return sheet(_run(server, _prompt(server, name)))
+
+
+def _prompt(server: ComfyServer, name: str) -> Prompt:
+    return read_prompt(FOLDER / f"{name}.json", server.object_info())
+
+
+def _has_its_files(server: ComfyServer, name: str) -> bool:
+    """Whether the host offers every checkpoint that the workflow names."""
+    schemas = server.object_info()
+    for node in _prompt(server, name).values():
+        for field in ("file", "ckpt_name"):
+            spec = schemas[node["class_type"]]["input"].get("required", {}).get(field)
+            if spec and node["inputs"][field] not in (
+                spec[0] if isinstance(spec[0], list) else spec[1]["options"]
+            ):
+                return False
+    return True
+
+
+def _worded(prompt: Prompt, words: str, *, rounds: int) -> Prompt:
+    edit.set_text(prompt, words)
+    edit.set_rounds(prompt, rounds)
+    return prompt
+
+
+def _pictured(server: ComfyServer, prompt: Prompt, pictures: Pictures) -> Prompt:
+    """Give the workflow's Load Image nodes the first of the pictures, one each."""
+    for number, (node, picture) in enumerate(zip(edit.nodes_of(prompt, "LoadImage"), pictures, strict=False)):
+        picture.save(server.input_dir / f"thumbnail_{number}.png")
+        node["inputs"]["image"] = f"thumbnail_{number}.png"
+    return prompt
+
+
+def _run(server: ComfyServer, prompt: Prompt) -> Pictures:
+    """Run a workflow; the frames of the video that it saves."""
+    import av
+
+    outputs = server.run(prompt)
+    (node,) = (key for key, node in prompt.items() if node["class_type"] == "SaveVideo")
+    (file,) = outputs[node]["images"]
+    with av.open(str(server.output_dir / file["subfolder"] / file["filename"])) as container:
+        return [frame.to_image() for frame in container.decode(video=0)]
+
+
+def sheet(frames: Pictures) -> Any:
+    """Nine frames, evenly spaced from the first to the last, 3 by 3 in a square."""
+    from PIL import Image
+
+    count, cell = ACROSS * ACROSS, SIDE // ACROSS
+    page = Image.new("RGB", (SIDE, SIDE))
+    for place in range(count):
+        frame = frames[round(place * (len(frames) - 1) / (count - 1))].resize((cell, cell))
+        page.paste(frame, (place % ACROSS * cell, place // ACROSS * cell))
+    return page
+
+
+def draw_graph(workflow: dict[str, Any]) -> Any:
+    """The graph's boxes, titles and links, to fit a square."""
+    from PIL import Image, ImageDraw
+
+    nodes = {node["id"]: node for node in workflow["nodes"] if node["type"] != "MarkdownNote"}
+    boxes = {key: (*node["pos"], *(p + s for p, s in zip(node["pos"], node["size"], strict=True)))
+             for key, node in nodes.items()}  # fmt: skip
+    left, top = (min(box[axis] for box in boxes.values()) for axis in (0, 1))
+    right, bottom = (max(box[axis] for box in boxes.values()) for axis in (2, 3))
+    large, margin = 2 * SIDE, 24
+    scale = (large - 2 * margin) / max(right - left, bottom - top)
+    down = (large - (bottom - top) * scale) / 2
+    page = Image.new("RGB", (large, large), GROUND)
+    draw = ImageDraw.Draw(page)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return margin + (x - left) * scale, down + (y - top) * scale
+
+    for _, origin, _, target, _, _ in workflow["links"]:
+        start, end = boxes[origin], boxes[target]
+        draw.line([place(start[2], start[1] + 20), place(end[0], end[1] + 20)], fill=LINE, width=3)
+    for key, (x, y, x2, y2) in boxes.items():
+        draw.rounded_rectangle([*place(x, y), *place(x2, y2)], 6, fill=BOX)
+        draw.rounded_rectangle([*place(x, y), *place(x2, y + 44)], 6, fill=BAR)
+        title = nodes[key].get("title") or nodes[key]["type"].removeprefix("MicroCinema")
+        draw.text(place(x + 10, y + 10), title, fill=INK)
+    return page.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def _save(picture: Any, path: Path) -> None:
+    part = path.with_name(f"{path.name}.tmp")
+    picture.save(part, format="JPEG", quality=88, optimize=True)
+    part.replace(path)
+    say(f"  {path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
