@@ -88,9 +88,10 @@ class AppearNet(nn.Module):
     ) -> list[Tensor]:
         """One feature per input block and the middle.
 
-        z_c: appearance latents `(b f) c h w`; frames = 1 takes the one-frame shortcut, which needs equal frames,
-        and one timestep and text for all frames of a video. timesteps `(b f)` and context `(b f) l d` matter only where the
-        config says so; t = 0 and the empty prompt stand in for them.
+        z_c: appearance latents `(b f) c h w`; frames = 1 takes the one-frame shortcut, which needs equal frames
+            and one timestep and text for all frames of a video.
+        timesteps `(b f)`, context `(b f) l d`: matter only where the config says so; t = 0 and the empty prompt
+            stand in for them.
         """
         if self.config.injection == "concat":
             return [z_c]

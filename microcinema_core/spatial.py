@@ -1,7 +1,7 @@
 """Stable Diffusion's spatial blocks with its key names, each followed by its layer over time.
 
-They honour the attention hooks of a stock ComfyUI model, so that whatever patches Stable Diffusion patches
-these. Layers over time stay outside all hooks. Hook names and calling conventions: comfy/ldm/modules/attention.py of the host.
+They honour the attention hooks of a stock ComfyUI model, so that whatever patches Stable Diffusion patches these.
+Layers over time stay outside all hooks. Names and calling conventions: comfy/ldm/modules/attention.py of the host.
 """
 
 from __future__ import annotations
