@@ -186,13 +186,14 @@ class MicroCinemaFrameCombine(io.ComfyNode):
             ping_pong=ping_pong,
             repeat=repeat,
         )
+        even, images = video.pad_to_even(frames), _to_host(frames)
         components = Types.VideoComponents(
-            images=_to_host(video.pad_to_even(frames)),
+            images=images if even is frames else _to_host(even),
             audio=None if audio is None else video.check_audio(audio),
             frame_rate=video.frame_rate(fps),
         )
         clip = InputImpl.VideoFromComponents(components)
-        return io.NodeOutput(clip, _to_host(frames), len(frames), ui=_show(clip))
+        return io.NodeOutput(clip, images, len(images), ui=_show(clip))
 
 
 def _to_core(image: Tensor, name: str) -> Tensor:
