@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..data.paths import home_folder
 from ..data.shards import ShardDataset
+from ..noise import GAMMA
 from .config import load
 from .sheets import grid, save_png
 from .stage import build_stage
@@ -50,7 +51,7 @@ def baseline(stage: ClipStage, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def compare(
-    stage: ClipStage, clips: int, *, steps: int, guidance_scale: float, seed: int
+    stage: ClipStage, clips: int, *, steps: int, guidance_scale: float, seed: int, gamma: float = GAMMA
 ) -> tuple[dict[str, float], Tensor]:
     """Figures of so many clips of the stage's data set, and the sheet's pictures."""
     stride = max(1, len(stage.dataset) // clips)
@@ -58,7 +59,7 @@ def compare(
     latents = torch.stack([item["mean"] for item in items])
     tokens = torch.stack([item["tokens"][0] for item in items])
     parts = [
-        stage.sample(z, words, steps=steps, guidance_scale=guidance_scale, seed=seed + i)
+        stage.sample(z, words, steps=steps, guidance_scale=guidance_scale, seed=seed + i, gamma=gamma)
         for i, (z, words) in enumerate(zip(latents.split(8), tokens.split(8), strict=True))
     ]
     real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
@@ -89,6 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shown", type=int, default=8, help="clips on the sheet")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--gamma", type=float, default=GAMMA)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args(arguments)
@@ -101,7 +103,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"{options.config} trains the stage {config.stage}; expected base or tsr")
     stage.dataset = ShardDataset(home_folder() / "data" / options.data) if options.data else stage.test
     figures, pictures = compare(
-        stage, options.clips, steps=options.steps, guidance_scale=options.guidance, seed=options.seed
+        stage,
+        options.clips,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        seed=options.seed,
+        gamma=options.gamma,
     )
     if options.sheet:
         shown = rearrange(pictures[: options.shown], "b two f c h w -> (b two f) c h w")

@@ -20,7 +20,7 @@ from ...checkpoint import Checkpoint, load_strict, write_checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...data.shards import ShardDataset
 from ...layers import per_frame, short_attention
-from ...noise import LAMBDA, training_noise, with_prior
+from ...noise import GAMMA, LAMBDA, starting_noise, training_noise, with_prior
 from ...sampling import ddim, guided
 from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
 from ...text import TextConfig, TextEncoder
@@ -166,7 +166,14 @@ class ClipStage:
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
     def sample(
-        self, z_0: Tensor, tokens: Tensor, *, steps: int, guidance_scale: float, seed: int = 0
+        self,
+        z_0: Tensor,
+        tokens: Tensor,
+        *,
+        steps: int,
+        guidance_scale: float,
+        seed: int = 0,
+        gamma: float = GAMMA,
     ) -> Tensor:
         """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
         appearance = self.role.appearance(z_0)
@@ -178,7 +185,8 @@ class ClipStage:
             return with_prior(denoiser(network, self.schedule, self.prediction), z_c, self.model.lambda_)
 
         with_text, without = branch(self.encode_text(tokens)), branch(self.empty.expand(clips, -1, -1))
-        noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(seed))
+        eps_n = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(seed))
+        noise = starting_noise(eps_n, z_c, gamma)
         return ddim(guided(with_text, without, guidance_scale), noise, steps=steps, schedule=self.schedule)
 
     def sheet(self) -> Tensor:
