@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,10 @@ def test_areas_and_context_windows(family: Any) -> None:
     right = [[family.negative[0][0], {"area": (8, 4, 0, 4), "strength": 1.0}]]
     out = ksampler(family, model, positive=[*family.positive, *left, *right])
     assert out.isfinite().all() and not torch.equal(out, ksampler(family, model))
-    windows = ContextWindowsManualNode.execute(model, 4, 1, "standard_static", 1, False, "pyramid", 0).args[0]
+    newer = set(inspect.signature(ContextWindowsManualNode.execute).parameters) & {"freenoise"}
+    windows = ContextWindowsManualNode.execute(
+        model, 4, 1, "standard_static", 1, False, "pyramid", 0, **dict.fromkeys(newer, False)
+    ).args[0]
     # 0.3.75 compares sigmas with steps element by element: its windows over the batch need steps = frames - 1
     assert ksampler(family, windows, empty(7), steps=6, cfg=1.0).isfinite().all()
     assert torch.equal(ksampler(family, windows), ksampler(family, model))
