@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ def text_weights(config: TextConfig = TEXT, seed: int = 0) -> dict[str, Tensor]:
 def write_family(folder: Path, *, injection: str = "spade", dtype: torch.dtype = torch.float16) -> None:
     """Write tiny_image, tiny_base and tiny_tsr.safetensors, as the mini family is laid out."""
     net = AppearNetConfig(UNET, injection=injection, hidden=16)  # type: ignore[arg-type]
-    configs = {"unet": UNET.as_2d(), "text": TEXT, "vae": VAE}
+    configs: dict[str, Any] = {"unet": UNET.as_2d(), "text": TEXT, "vae": VAE}
     image = {"unet": unet_weights(UNET.as_2d()), "text": text_weights(), "vae": vae_weights()}
     write_checkpoint(
         folder / "tiny_image.safetensors",

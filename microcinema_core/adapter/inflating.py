@@ -94,4 +94,4 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Prediction | None]:
     settings = folder / "scheduler" / "scheduler_config.json"
     said = json.loads(settings.read_text()).get("prediction_type") if settings.is_file() else None
     names: dict[str, Prediction] = {"v_prediction": "v", "epsilon": "eps"}
-    return from_diffusers(tensors), names.get(said)
+    return from_diffusers(tensors), names.get(str(said))
