@@ -46,6 +46,7 @@ class ClipModel:
     spade_norms: str = "both"
     time_conditioned: bool = False
     text_conditioned: bool = False
+    prediction: Prediction = "eps"
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,12 @@ class ClipStage:
         objective: ClipLoss,
         train: ShardDataset,
         test: ShardDataset,
-        prediction: Prediction = "eps",
     ) -> None:
         self.role, self.networks, self.model, self.objective = role, networks, model, objective
         self.modules: Mapping[str, nn.Module] = {"unet": networks.unet, "appearnet": networks.appearnet}
         self.dataset, self.test = train, test
         self.schedule = NoiseSchedule()
-        self.prediction: Prediction = prediction
+        self.prediction = model.prediction
         self.empty = self.encode_text(train.empty_tokens[None])
         self.start: Callable[[Networks], None] = lambda networks: None
 

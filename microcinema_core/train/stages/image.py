@@ -16,7 +16,7 @@ from ...data.paths import home_folder, tokenizer_folder
 from ...data.shards import ShardDataset
 from ...layers import short_attention
 from ...sampling import ddim, guided
-from ...schedule import Denoiser, NoiseSchedule, denoiser, diffuse
+from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
 from ...text import CompactVocabulary, TextConfig, TextEncoder
 from ...unet import UNet3D
 from ..config import TrainConfig, from_table
@@ -36,6 +36,7 @@ class ImageModel:
 
     vae: str = "runs/mini_vae/mini_vae.safetensors"
     extra_words: tuple[str, ...] = ()
+    prediction: Prediction = "eps"
     unet: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
 
@@ -50,7 +51,7 @@ class ImageLoss:
 
 
 class ImageStage:
-    """eps prediction under SD's schedule; every picture is a clip of one frame."""
+    """Noise (or v) prediction under SD's schedule; every picture is a clip of one frame."""
 
     def __init__(
         self, config: TrainConfig, dataset: ShardDataset, test: ShardDataset, vae_file: Checkpoint
@@ -68,6 +69,7 @@ class ImageStage:
         )
         self.modules: Mapping[str, nn.Module] = {"unet": self.unet, "text": self.text}
         self.schedule = NoiseSchedule()
+        self.prediction = model.prediction
 
     def prepare(self) -> None:
         """Small embeddings, as CLIP starts; or the weights of an exported file."""
@@ -93,7 +95,8 @@ class ImageStage:
         eps = torch.randn(z_0.shape, generator=generator)
         alpha_bar = self.schedule.alpha_bar.float()[t, None, None, None]
         answer = self.network(self.context(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
-        losses = (answer - eps).square().mean(dim=(1, 2, 3))
+        target = training_target(z_0, eps, alpha_bar, self.prediction)
+        losses = (answer - target).square().mean(dim=(1, 2, 3))
         return losses.mean(), band_losses(losses, t, steps)
 
     def context(self, tokens: Tensor) -> Tensor:
@@ -125,7 +128,7 @@ class ImageStage:
         return self.vae.decode(torch.cat([z_0, sample]))
 
     def _denoiser(self, tokens: Tensor) -> Denoiser:
-        return denoiser(self.network(self.context(tokens)), self.schedule)
+        return denoiser(self.network(self.context(tokens)), self.schedule, self.prediction)
 
     def export(self, path: Path, parts: Parts) -> None:
         write_checkpoint(
@@ -140,6 +143,7 @@ class ImageStage:
             lambda_=0.0,
             fps=0.0,
             frames=1,
+            prediction=self.prediction,
         )
 
 
