@@ -20,7 +20,7 @@ from .config import OptimTable, TrainConfig
 from .feed import Feed
 from .masters import AverageWeights, MasterWeights
 from .report import Report
-from .sheets import save_png
+from .sheets import save_picture
 from .stage import Parts, Stage, build_stage
 
 logger = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ def look(trainer: Trainer, report: Report) -> None:
     """A sample sheet of the averaged weights; it changes no random state."""
     with trainer.average.shown(), torch.random.fork_rng(devices=[]):
         picture = trainer.stage.sheet()
-    save_png(trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png", picture)
+    save_picture(trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png", picture)
     report.picture(trainer.step, picture)
 
 

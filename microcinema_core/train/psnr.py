@@ -15,7 +15,7 @@ from ..data.emoji_world import PixelDataset
 from ..data.paths import emoji_folder, home_folder
 from ..vae import FoldedVAE
 from .latents import load_vae, read_export
-from .sheets import grid, save_png
+from .sheets import grid, save_picture
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def main() -> int:
     figures = reconstruction_psnr(vae, pictures)
     if options.sheet:
         pairs = torch.stack([pictures[:24], vae(pictures[:24])], dim=1).flatten(0, 1)
-        save_png(options.sheet, grid(pairs.detach(), columns=8))
+        save_picture(options.sheet, grid(pairs.detach(), columns=8))
     sys.stdout.write(json.dumps({"pictures": options.count, "split": options.split, **figures}) + "\n")
     return 0
 

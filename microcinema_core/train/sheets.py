@@ -25,10 +25,10 @@ def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:
     )
 
 
-def save_png(path: Path, picture: Tensor) -> None:
-    """Write (3, h, w) in [0, 1] as a PNG, at once."""
+def save_picture(path: Path, picture: Tensor) -> None:
+    """Write (3, h, w) in [0, 1] as what the path's suffix says (.png, .jpg), at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.png")
-    Image.fromarray(pixels).save(temporary)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    Image.fromarray(pixels).save(temporary, quality=88)
     os.replace(temporary, path)

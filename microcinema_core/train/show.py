@@ -21,7 +21,7 @@ from ..data.paths import home_folder
 from ..data.shards import ShardDataset
 from ..noise import GAMMA
 from .config import load
-from .sheets import grid, save_png
+from .sheets import grid, save_picture
 from .stage import build_stage
 from .stages.clips import ClipStage
 
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if options.sheet:
         shown = rearrange(pictures[: options.shown], "b two f c h w -> (b two f) c h w")
-        save_png(options.sheet, grid(shown, columns=pictures.shape[2]))
+        save_picture(options.sheet, grid(shown, columns=pictures.shape[2]))
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
