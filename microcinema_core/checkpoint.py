@@ -216,6 +216,7 @@ def _save_atomically(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, str(temporary), metadata=metadata)
+        temporary.chmod(0o644)  # safetensors lets the owner alone read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
