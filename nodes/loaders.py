@@ -104,7 +104,9 @@ class MicroCinemaUNetLoader(_FileNode):
 
     @classmethod
     def execute(cls, file: str, role: str = ANY) -> io.NodeOutput:
-        return io.NodeOutput(adapter.load_unet(adapter.find_file(file, *cls.folders), expect_roles=_roles(role)))
+        return io.NodeOutput(
+            adapter.load_unet(adapter.find_file(file, *cls.folders), expect_roles=_roles(role))
+        )
 
 
 class MicroCinemaAppearNetLoader(_FileNode):
