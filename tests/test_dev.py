@@ -15,7 +15,7 @@ from devtools.env import find_environment, wanted
 from devtools.home import ROOT, Problem, home
 from devtools.host import Host, find_host
 from devtools.upscaler import HALF, read_ncnn
-from devtools.vocabulary import known_subjects, notice
+from devtools.vocabulary import notice, read_vocabulary, split_words
 
 
 @pytest.fixture
@@ -90,14 +90,15 @@ def test_home_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_vocabulary() -> None:
-    words = ["horse", "cat", "flying saucer", "glass"]
-    assert known_subjects("Two horses, a Flying-Saucer; no scattered glass", words) == [
-        "flying saucer",
-        "glass",
-        "horse",
-    ]
-    assert "horse" in notice("a horse galloping", words)
-    assert "expect anything" in notice("a submarine", words)
+    words = frozenset({"horse", "galloping", "cat"})
+    assert split_words("A horse, Galloping with a submarine", words) == (
+        ["horse", "galloping"],
+        ["submarine"],
+    )
+    assert "has all of it" in notice("a horse galloping", words)
+    assert "nothing of it (submarine)" in notice("a submarine", words)
+    assert "Not in the mini models' vocabulary: submarine (known: cat)" in notice("cat in a submarine", words)
+    assert {"horse", "galloping"} <= read_vocabulary()
 
 
 def test_ncnn_weights_become_the_network_that_wrote_them() -> None:
