@@ -11,7 +11,35 @@ FILE = (
     ROOT / "microcinema_core" / "data" / "vocabulary.txt"
 )  # one word a line: the captions of the train split
 SMALL_WORDS = frozenset(
-    "a an the of on in at to from by for with without and or is are its it this that as up down some one two".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "on",
+        "in",
+        "at",
+        "to",
+        "from",
+        "by",
+        "for",
+        "with",
+        "without",
+        "and",
+        "or",
+        "is",
+        "are",
+        "its",
+        "it",
+        "this",
+        "that",
+        "as",
+        "up",
+        "down",
+        "some",
+        "one",
+        "two",
+    ]
 )
 
 
