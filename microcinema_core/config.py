@@ -144,4 +144,3 @@ MINI = UNetConfig(
     context_dim=128,
     num_head_channels=32,
 )
-MINI_SPADE_HIDDEN = 48

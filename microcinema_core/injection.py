@@ -17,7 +17,7 @@ from .spatial import Modulation
 class Injection:
     """Additive features and SPADE modulations, strength included; each `b c h w` (one per video) or `(b f) c h w`.
 
-    conv_in: added to the first convolution's answer (`concat`: a wider first convolution, its second half kept apart).
+    conv_in: added to the answer of the first convolution and its layer over time (`concat`).
     encoder: by input block, added to h after its skip is stored.
     skips: by input block, added to its skip as the decoder takes it (so that a skip counts once).
     middle: added to h after the middle block.

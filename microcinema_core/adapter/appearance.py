@@ -130,6 +130,11 @@ def checked_latent(latent: dict[str, Tensor], channels: int, what: str) -> Tenso
 
 
 def _require_same_shape(inner: MicroCinemaModel, appearnet: AppearNetHandle) -> None:
+    if inner.info and {inner.info.role, appearnet.role} == {"base", "tsr"}:
+        raise ValueError(
+            f"the AppearNet of {appearnet.name} is of role {appearnet.role!r}, the MODEL of {inner.info.name} of role "
+            f"{inner.info.role!r}: load both from the same file."
+        )
     theirs = replace(appearnet.config.unet.as_2d(), injected_norm="frame")
     own = replace(inner.info.config.as_2d(), injected_norm="frame") if inner.info else theirs
     if own != theirs:

@@ -27,7 +27,7 @@ MOTION_PHRASES: dict[Motion, tuple[str, ...]] = {
     "away": ("moving away from the camera", "going away"),
 }
 BACKGROUND_WORDS = ("on", "a", "an", "background", "gradient")
-_NOT_VERBS = frozenset(
+NOT_VERBS = frozenset(
     """being building ceiling clothing earring evening king lightning morning nothing pudding ring sibling
     spring string thing viking wedding wing""".split()  # noqa: SIM905
 )
@@ -49,7 +49,7 @@ def verbs(emoji: Emoji) -> list[str]:
     return [
         word
         for word in usable_keywords(emoji)
-        if word.endswith("ing") and len(word) > 4 and word.isalpha() and not {word} & (_NOT_VERBS | said)
+        if word.endswith("ing") and len(word) > 4 and word.isalpha() and not {word} & (NOT_VERBS | said)
     ]
 
 

@@ -89,14 +89,24 @@ def _download(package: Package, folder: Path) -> Path:
         if done.returncode == 0 and (folder / package.file_name).exists():
             return folder / package.file_name
         logger.warning(
-            "npm pack %s failed (%s); trying the registry itself", package.name, done.stderr.strip()
+            "npm pack %s failed (%s); trying npm's registry itself", package.name, done.stderr.strip()
         )
-    registry = os.environ.get("NPM_CONFIG_REGISTRY") or "https://registry.npmjs.org"
     path = folder / package.file_name
-    address = f"{registry.rstrip('/')}/{package.registry_path}"
+    address = f"{_registry(npm)}/{package.registry_path}"
     with urllib.request.urlopen(address, timeout=60) as answer, path.open("wb") as file:
         shutil.copyfileobj(answer, file)
     return path
+
+
+def _registry(npm: str | None) -> str:
+    """The address in NPM_CONFIG_REGISTRY, else the one that npm is configured with."""
+    address = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry") or ""
+    if not address and npm:
+        command = [npm, "config", "get", "registry"]
+        address = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if not address.startswith(("https://", "http://")):
+        raise OSError("the art comes as npm packages: install npm, or set NPM_CONFIG_REGISTRY to a registry")
+    return address.rstrip("/")
 
 
 def _check_hash(path: Path, package: Package) -> None:

@@ -35,7 +35,7 @@ def tokenizer_folder(home: Path) -> Path:
     Raises:
         ValueError: no host was found.
     """
-    hosts = [Path(os.environ[HOST_VARIABLE])] if os.environ.get(HOST_VARIABLE) else []
+    hosts = [Path(os.environ[HOST_VARIABLE]).expanduser()] if os.environ.get(HOST_VARIABLE) else []
     hosts += [folder for pattern in ("host", "hosts/*", "hosts/*/*") for folder in sorted(home.glob(pattern))]
     for host in hosts:
         if (found := host / "comfy" / "sd1_tokenizer").is_dir():

@@ -1,10 +1,11 @@
-"""What the stages `base` and `tsr` share: the noise-prediction loss of eq. 5 with the Appearance Noise Prior of eq. 3.
+"""What the stages `base` and `tsr` share: the loss of eq. 5 with the Appearance Noise Prior of eq. 3.
 
 The two differ in their frames, in the appearance latents that AppearNet sees, and in where their weights come from.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -92,7 +93,7 @@ class Networks:
 
 
 class ClipStage:
-    """Noise prediction on encoded clips."""
+    """Noise (or v) prediction on encoded clips."""
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class ClipStage:
         return self.networks.text(tokens.long())
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n."""
+        """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n, or of the v of that noise."""
         z_0 = draw_latents(batch, generator)
         clips = z_0.shape[0]
         tokens = pick_captions(batch, self.dataset.empty_tokens, self.objective.drop_text, generator)
@@ -217,7 +218,7 @@ class ClipStage:
             fps=min(index["fps"]),
             frames=index["frames"],
             prediction=self.prediction,
-            extra_metadata={"microcinema.training": str(asdict(self.model) | asdict(self.objective))},
+            extra_metadata={"microcinema.training": json.dumps(asdict(self.model) | asdict(self.objective))},
         )
 
 

@@ -1,0 +1,77 @@
+"""The files in weights/: what they say of themselves, their size, and that the video moves and keeps its looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from microcinema_core.appearnet import AppearNet
+from microcinema_core.checkpoint import Checkpoint, load_strict, read_checkpoint
+from microcinema_core.config import AppearNetConfig, UNetConfig
+from microcinema_core.noise import GAMMA, starting_noise, with_prior
+from microcinema_core.sampling import ddim
+from microcinema_core.schedule import NoiseSchedule, denoiser
+from microcinema_core.text import TextConfig, TextEncoder
+from microcinema_core.unet import UNet3D
+
+SCHEDULE = NoiseSchedule()
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+
+def read(role: str) -> Checkpoint:
+    return read_checkpoint(WEIGHTS / f"mini_{role}.safetensors", expect_roles=(role,))
+
+
+def float_parts(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
+    return {key: tensor.float() for key, tensor in checkpoint.part(part).items()}
+
+
+@pytest.mark.parametrize(
+    ("role", "parts", "lambda_", "fps", "frames"),
+    [
+        ("image", {"unet", "text", "vae"}, 0.0, 0.0, 1),
+        ("base", {"unet", "appearnet"}, 0.03, 2.0, 9),
+        ("tsr", {"unet", "appearnet"}, 0.03, 8.0, 5),
+    ],
+)
+def test_a_file_says_what_it_is(role: str, parts: set[str], lambda_: float, fps: float, frames: int) -> None:
+    file = read(role)
+    assert (set(file.parts), file.lambda_, file.fps, file.frames) == (parts, lambda_, fps, frames)
+    assert {t.dtype for name in parts for t in file.parts[name].values() if t.is_floating_point()} == {
+        torch.float16
+    }
+    load_strict(UNet3D(UNetConfig.from_dict(file.configs["unet"])), file.part("unet"), "the U-Net")
+
+
+def test_all_together_stay_small() -> None:
+    assert sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) < 60e6
+
+
+@torch.no_grad()
+def test_key_frames_move_and_the_centre_one_is_kept() -> None:
+    """Beside their baselines: a repeated frame does not move, and without AppearNet the centre frame is lost."""
+    file, image = read("base"), read("image")
+    unet = UNet3D(UNetConfig.from_dict(file.configs["unet"]))
+    net = AppearNet(AppearNetConfig.from_dict(file.configs["appearnet"]))
+    load_strict(unet, float_parts(file, "unet"), "the U-Net")
+    load_strict(net, float_parts(file, "appearnet"), "the AppearNet")
+    text = TextEncoder(TextConfig.from_dict(image.configs["text"]))
+    load_strict(text, float_parts(image, "text"), "the text encoder")
+    context = text(torch.tensor([[49406] + [49407] * 76])).expand(9, -1, -1)
+    z_c = torch.zeros(1, 8, 16, 16)
+    z_c[:, :, 4:12, 4:12] = torch.tensor([1.5, -1.0, 0.5, 1.0, -0.5, 1.0, 0.0, -1.0])[:, None, None]
+    noise = torch.randn(9, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def sample(strength: float, lambda_: float) -> Tensor:
+        injection = net.inject(net.features(z_c, torch.zeros(1), None, frames=1), strength=strength)
+        network = lambda x, t: unet(x, t, context, frames=9, appearance=injection)  # noqa: E731
+        denoise = with_prior(denoiser(network, prediction=file.prediction, schedule=SCHEDULE), z_c, lambda_)  # type: ignore[arg-type]
+        return ddim(denoise, starting_noise(noise, z_c, GAMMA), steps=8)
+
+    made, without = sample(1.0, file.lambda_), sample(0.0, 0.0)
+    assert made.diff(dim=0).abs().mean() > 0.01
+    assert (made[4] - z_c[0]).square().mean() < 0.5 * (without[4] - z_c[0]).square().mean()
+    assert made.isfinite().all()
