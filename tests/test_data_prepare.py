@@ -151,6 +151,15 @@ def test_a_wrong_download_is_refused(tmp_path: Path) -> None:
         fetch.fetch(dataclasses.replace(package, sha256="0000"), tmp_path)
 
 
+def test_the_registry_is_that_of_npm_or_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OSError, match="install npm, or set NPM_CONFIG_REGISTRY"):
+        fetch._registry(None)
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://packages.example/npm/")
+    assert fetch._registry(None) == "https://packages.example/npm"
+
+
 def test_an_unprepared_folder_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"microcinema_core\.data\.emoji prepare"):
         emoji.read_catalogue(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from devtools.env import find_environment, wanted
+import dev as dev_py
+from devtools import env, host
+from devtools.env import Environment, find_environment, wanted
 from devtools.home import ROOT, Problem, home
 from devtools.host import Host, find_host
 from devtools.upscaler import HALF, read_ncnn
-from devtools.vocabulary import notice, read_vocabulary, split_words
+from devtools.vocabulary import known_subjects, notice, read_subjects, read_vocabulary, split_words
 
 
 @pytest.fixture
@@ -59,9 +62,9 @@ def test_wrong_options_end_with_one_sentence(
 def test_host_finding(comfyui: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert find_host(str(comfyui)).path == comfyui
     monkeypatch.setenv("COMFYUI_PATH", str(comfyui))
-    host = find_host()
-    assert (host.path, host.version, host.ours) == (comfyui, "1.2.3", False)
-    assert host.requirements() == ["einops", "scipy>=1"]
+    found = find_host()
+    assert (found.path, found.version, found.ours) == (comfyui, "1.2.3", False)
+    assert found.requirements() == ["einops", "scipy>=1"]
     with pytest.raises(Problem, match="no ComfyUI there"):
         find_host(str(tmp_path))
 
@@ -77,6 +80,70 @@ def test_the_environment_in_use_is_taken_when_it_satisfies(
     assert "a-package-that-is-not-there" in wanted(host)
     with pytest.raises(Problem, match="lacks a-package-that-is-not-there"):
         find_environment(host, sys.prefix)
+
+
+def test_the_environment_in_use_comes_before_the_one_in_home(
+    comfyui: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MICROCINEMA_VENV", raising=False)
+    monkeypatch.setattr(env, "_key", lambda requirements: "made")
+    made = env.python_in(tmp_path / "home" / "envs" / "made")
+    made.parent.mkdir(parents=True)
+    made.write_text("")
+    (tmp_path / "home" / "envs" / "made" / "ready.json").write_text("{}")
+    for lacks, chosen in (([], Path(sys.executable)), (["torch"], made), (None, made)):
+        monkeypatch.setattr(env, "_active_lacks", lambda requirements, lacks=lacks: lacks)
+        assert find_environment(Host(comfyui, "test", ours=False)).python == chosen
+
+
+@pytest.mark.parametrize("given", [None, "another"])
+def test_no_process_is_become_twice(
+    given: str | None, comfyui: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    became: list[list[str]] = []
+    another = Environment(tmp_path / "another" / "python")
+    monkeypatch.setenv(env.BECAME, "1")
+    monkeypatch.setattr(dev_py, "find_environment", lambda host, venv: another)
+    monkeypatch.setattr(Environment, "become", lambda self, arguments: became.append(arguments))
+    monkeypatch.setattr(dev_py.serve, "main", lambda arguments: None)
+    arguments = ["--comfyui", str(comfyui), *(["--venv", given] if given else []), "serve"]
+    dev_py.run(arguments)
+    assert not became
+    assert env.BECAME not in os.environ
+    dev_py.run(arguments)
+    assert len(became) == 1
+
+
+def test_commands_of_the_environment_know_the_host(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    code = "import os; print(os.environ['COMFYUI_PATH'])"
+    result = dev("--venv", sys.executable, "--comfyui", str(comfyui), "python", "-c", code)
+    assert result.stdout.strip() == str(comfyui), result.stderr
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("odd")])
+def test_any_error_of_files_or_values_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(argv: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(dev_py, "run", fail)
+    monkeypatch.setattr("signal.signal", lambda *arguments: None)
+    assert dev_py.main() == 1
+    assert str(error) in capsys.readouterr().err
+
+
+def test_a_broken_wheel_is_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    name, version = host.WHEEL.split("==")
+    wheel = tmp_path / "downloads" / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"half a whee")
+    with pytest.raises(Problem, match="broken and is deleted"):
+        host._unpack_wheel(tmp_path / "part")
+    assert not wheel.exists()
 
 
 def test_home_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -99,6 +166,17 @@ def test_vocabulary() -> None:
     assert "nothing of it (submarine)" in notice("a submarine", words)
     assert "Not in the mini models' vocabulary: submarine (known: cat)" in notice("cat in a submarine", words)
     assert {"horse", "galloping"} <= read_vocabulary()
+
+
+def test_subjects() -> None:
+    shipped = read_subjects()
+    assert known_subjects("a horse galloping", shipped) == ["horse"]
+    assert known_subjects("a xylograph of", shipped) == []
+    assert not shipped & {"a", "the", "of", "on", "moving", "background", "red", "galloping"}
+    some = frozenset({"horse", "flying saucer", "saucer"})
+    assert known_subjects("A Flying-Saucer over the horse", some) == ["flying saucer", "horse"]
+    assert notice("a horse", frozenset({"horse"}), some).endswith("Subjects: horse.")
+    assert notice("moving left", frozenset({"moving"}), some).endswith("No known subject is named.")
 
 
 def test_ncnn_weights_become_the_network_that_wrote_them() -> None:
