@@ -12,6 +12,7 @@ FILE = ROOT / "microcinema_core" / "data" / "vocabulary.txt"
 ARTICLES = {"a", "an", "the", "this", "that", "some"}
 PREPOSITIONS = {"of", "on", "in", "at", "to", "from", "by", "for", "with", "without", "as", "up", "down"}
 SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and", "or", "is", "are", "it", "its"}
+SUBJECTS = ROOT / "weights" / "vocabulary.txt"  # one subject a line: names and nouns of the train split
 
 
 def read_vocabulary(path: Path = FILE) -> frozenset[str]:
