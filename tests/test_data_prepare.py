@@ -152,8 +152,7 @@ def test_a_wrong_download_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_registry_is_that_of_npm_or_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
     with pytest.raises(OSError, match="install npm, or set NPM_CONFIG_REGISTRY"):
         fetch._registry(None)
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://packages.example/npm/")

@@ -100,7 +100,7 @@ def _download(package: Package, folder: Path) -> Path:
 
 def _registry(npm: str | None) -> str:
     """The address in NPM_CONFIG_REGISTRY, else the one that npm is configured with."""
-    address = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry") or ""
+    address = os.environ.get("NPM_CONFIG_REGISTRY") or ""
     if not address and npm:
         command = [npm, "config", "get", "registry"]
         address = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
