@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .home import ROOT, Problem, home, say
+from .home import ROOT, Problem, calm_environment, home, say
 from .host import find_host
 from .server import PACK, link_folder
 
@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
             ("mypy of the pack", [*mypy, *packages], parent),
             ("pytest", ["pytest", "-c", "tests/pytest.ini", *_selection(arguments)], ROOT),
         ]
-        environ = {**os.environ, "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
+        environ = {**calm_environment(), "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
         failed = [name for name, command, folder in checks if not _passes(name, command, folder, environ)]
     if failed:
         raise Problem(f"Failed: {', '.join(failed)}.")

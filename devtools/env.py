@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .home import ROOT, Problem, home, lock, replace_process, say
+from .home import ROOT, Problem, calm_environment, home, lock, replace_process, say
 from .host import Host
 from .pip import make_venv, python_in, run_pip
 
@@ -58,7 +58,7 @@ class Environment:
     def environ(self) -> dict[str, str]:
         """The process environment for commands that run in it."""
         folders = [str(self.python.parent), os.environ.get("PATH", "")]
-        return {**os.environ, "PATH": os.pathsep.join(folders), "MICROCINEMA_HOME": str(home())}
+        return {**calm_environment(), "PATH": os.pathsep.join(folders), "MICROCINEMA_HOME": str(home())}
 
 
 def wanted(host: Host) -> list[str]:

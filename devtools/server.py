@@ -18,7 +18,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from .client import ComfyClient, HostError
-from .home import ROOT, home
+from .home import ROOT, calm_environment, home
 from .host import Host
 
 PACK = "microcinema"
@@ -86,7 +86,12 @@ class ComfyServer(ComfyClient):
         self._lay_out()
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": "", "PYTHONIOENCODING": "utf-8"}
+        environ = {
+            **calm_environment(),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": "",
+            "PYTHONIOENCODING": "utf-8",
+        }
         with (self.base / "host.log").open("wb") as log:
             self.process = subprocess.Popen(
                 self._command(port),
