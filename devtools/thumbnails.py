@@ -1,7 +1,6 @@
 """Make each shipped workflow's thumbnail from its own real output: `python3 dev.py python -m devtools.thumbnails`.
 
-Nine frames of the clip, 3 by 3. The pictures that a workflow starts from come from the text-to-video workflow, with
-its own words. A workflow whose checkpoint is not here gets a drawing of its graph.
+Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face. A workflow whose checkpoint is not here gets a drawing of its graph.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .server import ComfyServer
 from .workflow import Prompt, read_prompt
 
 FOLDER = ROOT / "workflows"
-TEXT, IMAGE, BETWEEN = "text_to_video_mini", "image_to_video_mini", "interpolate_any_frames"
+IMAGE, BETWEEN = "image_to_video_mini", "interpolate_any_frames"
 SIDE, ACROSS = 384, 3
 GROUND, BOX, BAR, LINE, INK = "#1c1c1e", "#353539", "#44444a", "#7aa2d8", "#e6e6e6"
 
@@ -53,9 +52,8 @@ def _thumbnail(server: ComfyServer, name: str) -> Any:
     if not _has_its_files(server, name):
         return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
     if name in (IMAGE, BETWEEN):
-        words = edit.get_text(_prompt(server, name))
-        clip = _run(server, _worded(_prompt(server, TEXT), words, rounds=0))
-        return sheet(_run(server, _pictured(server, _prompt(server, name), clip[len(clip) // 2 :])))
+        faces = [drawn_face(0.44), drawn_face(0.56)]
+        return sheet(_run(server, _pictured(server, _prompt(server, name), faces)))
     return sheet(_run(server, _prompt(server, name)))
 
 
@@ -76,12 +74,6 @@ def _has_its_files(server: ComfyServer, name: str) -> bool:
     return True
 
 
-def _worded(prompt: Prompt, words: str, *, rounds: int) -> Prompt:
-    edit.set_text(prompt, words)
-    edit.set_rounds(prompt, rounds)
-    return prompt
-
-
 def _pictured(server: ComfyServer, prompt: Prompt, pictures: Pictures) -> Prompt:
     """Give the workflow's Load Image nodes the first of the pictures, one each."""
     for number, (node, picture) in enumerate(zip(edit.nodes_of(prompt, "LoadImage"), pictures, strict=False)):
@@ -99,6 +91,20 @@ def _run(server: ComfyServer, prompt: Prompt) -> Pictures:
     (file,) = outputs[node]["images"]
     with av.open(str(server.output_dir / file["subfolder"] / file["filename"])) as container:
         return [frame.to_image() for frame in container.decode(video=0)]
+
+
+def drawn_face(across: float) -> Any:
+    """A laughing face on blue, as anybody would draw one; `across` is its middle, as a share of the width."""
+    from PIL import Image, ImageDraw
+
+    page = Image.new("RGB", (1024, 1024), "#3d7bc4")
+    draw = ImageDraw.Draw(page)
+    x, y = round(across * 1024), 512
+    draw.ellipse([x - 330, y - 330, x + 330, y + 330], fill="#fbc62f")
+    for eye in (x - 120, x + 120):
+        draw.ellipse([eye - 42, y - 150, eye + 42, y - 30], fill="#3a2a1a")
+    draw.chord([x - 190, y - 120, x + 190, y + 220], 10, 170, fill="#8c2f39")
+    return page.resize((512, 512), Image.Resampling.LANCZOS)
 
 
 def sheet(frames: Pictures) -> Any:
