@@ -1,6 +1,7 @@
 """Make each shipped workflow's thumbnail from its own real output: `python3 dev.py python -m devtools.thumbnails`.
 
-Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face. A workflow whose checkpoint is not here gets a drawing of its graph.
+Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face; one whose checkpoint is not
+here gets a drawing of its graph.
 """
 
 from __future__ import annotations
