@@ -96,7 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = load(options.config)
     weights = Path(options.weights).resolve()
-    config = replace(config, init_from=str(weights), precision="fp32")
+    model = (
+        {**config.model, "image_file": str(Path(options.image).resolve())} if options.image else config.model
+    )
+    config = replace(config, init_from=str(weights), precision="fp32", model=model)
     stage = build_stage(config)
     stage.prepare()
     if not isinstance(stage, ClipStage):
