@@ -82,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="microcinema_core.train.show", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("config")
+    parser.add_argument("--image", help="file of text encoder and VAE (default: the config's image_file)")
     parser.add_argument("--weights", required=True, help="an exported file of the config's stage")
     parser.add_argument(
         "--data", help="folder under $MICROCINEMA_HOME/data (default: the config's test_folder)"
