@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .config import AppearNetConfig
 from .injection import Injection
 from .layers import Maker, attention, per_frame, zero_
-from .spatial import Modulation
+from .spatial import Modulation, Options
 from .temporal import TemporalAttention, TemporalConv
 from .unet import Encoder3D, UNet3D
 
@@ -98,8 +98,9 @@ class AppearNet(nn.Module):
         if not self.config.time_conditioned:
             timesteps = z_c.new_zeros(z_c.shape[0])
         if not self.config.text_conditioned or context is None:
-            context = self.empty_prompt.to(z_c).expand(z_c.shape[0], -1, -1)
-        net, options = self.encoder, {}
+            context = self.get_buffer("empty_prompt").to(z_c).expand(z_c.shape[0], -1, -1)
+        net = self.encoder
+        options: Options = {}
         emb = net.embed(timesteps, z_c.dtype)
         h, features = z_c, []
         for block in (*net.input_blocks, net.middle_block):
@@ -168,13 +169,13 @@ def let_frames_differ(net: AppearNet, generator: torch.Generator | None = None) 
     """
     for module in net.encoder.modules():
         if isinstance(module, TemporalConv):
-            taps = module.conv.weight.data
+            taps = module.conv.get_parameter("weight").data
             summed = taps.sum(dim=2)
             taps.zero_()
             taps[:, :, 1] = summed
         elif isinstance(module, TemporalAttention):
             for projection in (module.attn.to_q, module.attn.to_k):
-                nn.init.xavier_uniform_(projection.weight, generator=generator)
+                nn.init.xavier_uniform_(projection.get_parameter("weight"), generator=generator)
 
 
 class ModulatedNorm(NamedTuple):

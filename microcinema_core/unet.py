@@ -62,7 +62,7 @@ class Encoder3D(nn.Module):
 
     def run(
         self,
-        block: Block,
+        block: nn.Module,
         h: Tensor,
         emb: Tensor,
         context: Tensor | None,
@@ -73,6 +73,7 @@ class Encoder3D(nn.Module):
         size: tuple[int, int] = (0, 0),
     ) -> Tensor:
         """Runs the layers of one block. `size` is the height and width that an upsampler must reach."""
+        assert isinstance(block, Block)
         for index, layer in enumerate(block):
             if isinstance(layer, ResBlock):
                 name = f"{block.block_name}.{index}"

@@ -25,7 +25,7 @@ def _roles(role: str) -> tuple[str, ...] | None:
 class _FileNode(io.ComfyNode):
     """A loader that runs again when its file was written anew, as training does."""
 
-    folders = FILES
+    folders: tuple[str, ...] = FILES
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: str) -> float:
