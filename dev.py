@@ -82,7 +82,11 @@ def _end(number: int, frame: Any) -> NoReturn:
 
 def main() -> int:
     """Run the command line; 0, or another code after one clear sentence."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in (
+        "SIGINT",
+        "SIGTERM",
+        "SIGHUP",
+    ):  # a shell in the background starts its children deaf to the first
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
     try:
