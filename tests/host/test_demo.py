@@ -162,6 +162,7 @@ def test_keep_leaves_the_server_up(start) -> None:
     assert process.returncode == 0, errors
     (line,) = [line for line in errors.splitlines() if "stays up at" in line]
     server = psutil.Process(int(line.split("(process ")[1].split(":")[0]))
-    assert server.is_running()
+    words = server.cmdline()
     server.terminate()
     server.wait(20)
+    shutil.rmtree(words[words.index("--base-directory") + 1])
