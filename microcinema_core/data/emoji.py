@@ -27,7 +27,6 @@ from .paths import emoji_folder, home_folder
 logger = logging.getLogger(__name__)
 
 SIZE = 112
-LOOP_FRAME_MS = 42  # the art's own frame duration: 24 frames a second
 CLOSE_RATIO = 2.0
 DUPLICATE_RATIO = 0.25
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...checkpoint import Checkpoint, read_checkpoint
+from ...checkpoint import Checkpoint
 from ...config import AppearNetConfig, UNetConfig
-from ...data.paths import home_folder
-from ...data.shards import ShardDataset
 from ...inflate import inflate
-from ..config import TrainConfig, from_table
-from .clips import ClipLoss, ClipModel, ClipStage, Networks, Role, load_part
+from ..config import TrainConfig
+from .clips import ClipModel, ClipStage, Networks, Role, build_clips, load_both, own_configs
 
 
 def centre_frame(z_0: Tensor) -> Tensor:
@@ -23,32 +21,11 @@ def never_moves(name: str) -> bool:
     return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
 
 
-BASE = Role("base", appearance=centre_frame, frozen=never_moves)
-
-
-def build(config: TrainConfig) -> ClipStage:
-    """From `init_from`: an image file (inflated at birth), or a base file that is trained on."""
-    model, objective = (
-        from_table(ClipModel, config.model, "[model]"),
-        from_table(ClipLoss, config.loss, "[loss]"),
-    )
-    first = read_checkpoint(home_folder() / config.init_from, expect_roles=("image", "base"))
-    image = read_checkpoint(home_folder() / model.image_file, expect_roles=("image",))
-    unet, net = configs(model, first)
-    networks = Networks.build(unet, net, image)
-    stage = ClipStage(
-        BASE, networks, model, objective, ShardDataset(config.data_folder), ShardDataset(config.test_folder)
-    )
-    stage.start = lambda networks: start(networks, first, config.seed)
-    return stage
-
-
 def configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
     """A base file brings its own; an image file is inflated as the [model] table says."""
-    unet = UNetConfig.from_dict(first.configs["unet"])
     if first.role != "image":
-        return unet, AppearNetConfig.from_dict(first.configs["appearnet"])
-    unet = unet.inflated(injected_norm=model.injected_norm)
+        return own_configs(model, first)
+    unet = UNetConfig.from_dict(first.configs["unet"]).inflated(injected_norm=model.injected_norm)
     fields = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
     return unet, AppearNetConfig(unet, **{name: getattr(model, name) for name in fields})
 
@@ -56,8 +33,7 @@ def configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetC
 def start(networks: Networks, first: Checkpoint, seed: int) -> None:
     """The weights at step 0."""
     if first.role == "base":
-        load_part(first, "unet", networks.unet)
-        load_part(first, "appearnet", networks.appearnet)
+        load_both(networks, first)
         return
     net = networks.appearnet.config
     born = inflate(
@@ -69,3 +45,11 @@ def start(networks: Networks, first: Checkpoint, seed: int) -> None:
     )
     networks.unet.load_state_dict(born.unet)
     networks.appearnet.load_state_dict(born.appearnet)
+
+
+BASE = Role("base", ("image", "base"), centre_frame, never_moves, configs, start)
+
+
+def build(config: TrainConfig) -> ClipStage:
+    """From `init_from`: an image file (inflated at birth), or a base file that is trained on."""
+    return build_clips(BASE, config)

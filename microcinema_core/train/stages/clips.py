@@ -17,8 +17,9 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ...appearnet import AppearNet
-from ...checkpoint import Checkpoint, load_strict, write_checkpoint
+from ...checkpoint import Checkpoint, load_strict, read_checkpoint, write_checkpoint
 from ...config import AppearNetConfig, UNetConfig
+from ...data.paths import home_folder
 from ...data.shards import ShardDataset
 from ...layers import per_frame, short_attention
 from ...noise import GAMMA, LAMBDA, starting_noise, training_noise, with_prior
@@ -27,6 +28,7 @@ from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, 
 from ...text import TextConfig, TextEncoder
 from ...unet import UNet3D, is_temporal
 from ...vae import FoldedVAE
+from ..config import TrainConfig, from_table
 from ..latents import band_losses, draw_latents, load_vae, pick_captions
 from ..sheets import grid
 from ..stage import Batch, Parts
@@ -58,18 +60,6 @@ class ClipLoss:
     drop_appearance: float = 0.1
 
 
-@dataclass(frozen=True)
-class Role:
-    """How base and TSR differ.
-
-    appearance: clips `b f c h w` -> what AppearNet sees, `b c h w` (one frame serves all) or `(b f) c h w`.
-    """
-
-    name: str
-    appearance: Callable[[Tensor], Tensor]
-    frozen: Callable[[str], bool]
-
-
 @dataclass
 class Networks:
     """The trained two and the frozen two."""
@@ -90,6 +80,25 @@ class Networks:
             text.eval(),
             load_vae(image),
         )
+
+
+@dataclass(frozen=True)
+class Role:
+    """How base and TSR differ.
+
+    reads: roles of the files that `init_from` may name.
+    appearance: clips `b f c h w` -> what AppearNet sees, `b c h w` (one frame serves all) or `(b f) c h w`.
+    frozen: the AppearNet parameters, by name, that stay as they are.
+    configs: shapes of the two networks, from the [model] table and the file that training starts from.
+    start: the two networks' weights at step 0, from that file and a seed.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    appearance: Callable[[Tensor], Tensor]
+    frozen: Callable[[str], bool]
+    configs: Callable[[ClipModel, Checkpoint], tuple[UNetConfig, AppearNetConfig]]
+    start: Callable[[Networks, Checkpoint, int], None]
 
 
 class ClipStage:
@@ -225,3 +234,27 @@ class ClipStage:
 def load_part(checkpoint: Checkpoint, key: str, module: Any) -> None:
     """One network of a file into a module, strictly."""
     load_strict(module, checkpoint.part(key), f"{PARTS[key]} of {checkpoint.name}")
+
+
+def own_configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+    """The shapes that a base or TSR file brings."""
+    return UNetConfig.from_dict(first.configs["unet"]), AppearNetConfig.from_dict(first.configs["appearnet"])
+
+
+def load_both(networks: Networks, first: Checkpoint) -> None:
+    """The trained networks of a base or TSR file."""
+    load_part(first, "unet", networks.unet)
+    load_part(first, "appearnet", networks.appearnet)
+
+
+def build_clips(role: Role, config: TrainConfig) -> ClipStage:
+    """The stage of a role, from the file that `init_from` names."""
+    model = from_table(ClipModel, config.model, "[model]")
+    objective = from_table(ClipLoss, config.loss, "[loss]")
+    first = read_checkpoint(home_folder() / config.init_from, expect_roles=role.reads)
+    image = read_checkpoint(home_folder() / model.image_file, expect_roles=("image",))
+    networks = Networks.build(*role.configs(model, first), image)
+    train, test = ShardDataset(config.data_folder), ShardDataset(config.test_folder)
+    stage = ClipStage(role, networks, model, objective, train, test)
+    stage.start = lambda networks: role.start(networks, first, config.seed)
+    return stage
