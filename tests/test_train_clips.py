@@ -18,6 +18,7 @@ from microcinema_core.train.config import parse
 from microcinema_core.train.show import compare
 from microcinema_core.train.stage import build_stage
 from microcinema_core.train.stages.clips import ClipStage
+from microcinema_core.train.trainer import build
 
 CLIPS = 6
 
@@ -73,7 +74,7 @@ def stage_of(name: str) -> ClipStage:
 
 
 def test_two_learning_rates_by_name() -> None:
-    trainer = loop.build(parse(config("base")), stage_of("base"))
+    trainer = build(parse(config("base")), stage_of("base"))
     group = {name: trainer.stage.group_of(name) for name in trainer.masters.names}
     assert group["unet.input_blocks.1.0.in_layers.2.weight"] == "spatial"
     assert group["unet.input_blocks.1.0.in_temporal.conv.weight"] == "temporal"

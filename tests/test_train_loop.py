@@ -10,9 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from microcinema_core.train import loop, state
+from microcinema_core.train.checkpoints import averaged_parts, save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.feed import Feed, Remembered
 from microcinema_core.train.masters import AverageWeights, MasterWeights
+from microcinema_core.train.trainer import Trainer, build
 
 
 class Points:
@@ -77,9 +79,9 @@ def config(name: str = "toy", **optim: object):
     )
 
 
-def start(cfg, toy: Toy) -> loop.Trainer:
+def start(cfg, toy: Toy) -> Trainer:
     toy.prepare()
-    return loop.build(cfg, toy)
+    return build(cfg, toy)
 
 
 def seeded(toy: type[Toy] = Toy, **kw: int) -> Toy:
@@ -93,7 +95,7 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(home: Path) -> None:
     half = start(config("half"), seeded())
     for _ in range(5):
         loop.train_step(half)
-    loop.save_checkpoint(half)
+    save_checkpoint(half)
     torch.manual_seed(99)
     resumed = loop.run(config("half"), stage=Toy(), resume=True)
 
@@ -126,7 +128,7 @@ def test_what_is_frozen_stays_and_what_is_trained_moves(home: Path) -> None:
     trainer = start(config(), toy)
     assert not any(name.startswith("net.fixed") for name in trainer.masters.names)
     loop.train_step(trainer)
-    after = loop.averaged_parts(trainer)["net"]
+    after = averaged_parts(trainer)["net"]
     assert all(t.dtype == torch.float32 for t in after.values())
     torch.testing.assert_close(after["fixed.weight"], before["fixed.weight"], atol=0.01, rtol=0)
     assert not torch.equal(after["fast.weight"], before["fast.weight"])
@@ -145,7 +147,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(home: Path) -> None:
     trainer = start(config(), seeded(explode_at=7))
     for _ in range(3):
         loop.train_step(trainer)
-    loop.save_checkpoint(trainer)
+    save_checkpoint(trainer)
     with pytest.raises(loop.Diverged, match="nan"):
         loop.train_step(trainer)
     found = state.checkpoints(home / "runs/toy/checkpoints")

@@ -15,6 +15,7 @@ from microcinema_core.train.config import load, parse
 from microcinema_core.train.latents import band_losses, load_vae, pick_captions
 from microcinema_core.train.psnr import reconstruction_psnr
 from microcinema_core.train.stages.vae import VAEStage, start_from_components
+from microcinema_core.train.trainer import Trainer
 from microcinema_core.unet import UNet3D
 from microcinema_core.vae import FoldedVAE
 from microcinema_core.vae_config import VAEConfig
@@ -43,7 +44,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def vae_run(steps: int = 4) -> loop.Trainer:
+def vae_run(steps: int = 4) -> Trainer:
     optim = {"lr": 1e-3, "max_steps": steps, "warmup_steps": 1}
     config = parse(
         {"stage": "vae", "name": "v", "data": {"batch": 4}, "optim": optim, "log": QUIET, "model": TINY_VAE}

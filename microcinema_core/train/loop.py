@@ -10,238 +10,22 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import state
+from .checkpoints import export, load_checkpoint, save_checkpoint
 from .config import OptimTable, TrainConfig
-from .feed import Feed
-from .masters import AverageWeights, MasterWeights
 from .report import Report
 from .sheets import save_picture
-from .stage import Parts, Stage, build_stage
+from .stage import Stage, build_stage
+from .trainer import Trainer, build
 
 logger = logging.getLogger(__name__)
 
 
 class Diverged(RuntimeError):
     """The loss or a gradient is not finite; the last checkpoint is from before that."""
-
-
-@dataclass
-class Trainer:
-    """Everything of a run that a checkpoint holds, and what acts on it."""
-
-    config: TrainConfig
-    stage: Stage
-    masters: MasterWeights
-    average: AverageWeights
-    optimizer: torch.optim.Optimizer
-    groups: list[str]
-    feed: Feed
-    generator: torch.Generator
-    step: int = 0
-    elapsed: float = 0.0
-
-
-def build(config: TrainConfig, stage: Stage | None = None) -> Trainer:
-    """Networks at the working precision, masters, optimizer and data, all at step 0."""
-    stage = build_stage(config) if stage is None else stage
-    trained: dict[str, nn.Parameter] = {}
-    group_of: dict[str, str] = {}
-    for part, module in stage.modules.items():
-        for key, parameter in module.named_parameters():
-            group = stage.group_of(f"{part}.{key}")
-            parameter.requires_grad_(group is not None)
-            if group is not None:
-                trained[f"{part}.{key}"], group_of[f"{part}.{key}"] = parameter, group
-    masters = MasterWeights(trained, separate=config.precision != "fp32")
-    if config.precision == "bf16":
-        for module in stage.modules.values():
-            module.to(torch.bfloat16)
-    optimizer, groups = _optimizer(config.optim, masters, group_of)
-    feed = Feed(stage.dataset, batch=config.data.batch, seed=config.seed)
-    average = AverageWeights(masters, config.optim.ema)
-    generator = torch.Generator().manual_seed(config.seed)
-    return Trainer(config, stage, masters, average, optimizer, groups, feed, generator)
-
-
-def _optimizer(
-    optim: OptimTable, masters: MasterWeights, group_of: dict[str, str]
-) -> tuple[torch.optim.Optimizer, list[str]]:
-    """AdamW with one group per rate and decay (biases and norms are not decayed), and the groups' names."""
-    members: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, tensor in zip(masters.names, masters.tensors, strict=True):
-        if optim.groups and group_of[name] not in optim.groups:
-            raise ValueError(
-                f"{name} is in group {group_of[name]!r}; optim.groups has {', '.join(optim.groups)}"
-            )
-        members.setdefault((group_of[name], tensor.ndim > 1), []).append(tensor)
-    table = [
-        {"params": tensors, "weight_decay": optim.weight_decay if decayed else 0.0}
-        for (_, decayed), tensors in members.items()
-    ]
-    return torch.optim.AdamW(table, lr=optim.lr, betas=optim.betas, fused=True), [name for name, _ in members]
-
-
-def progress(trainer: Trainer) -> float:
-    """Share of the budget used, by steps or by minutes, whichever is further."""
-    optim = trainer.config.optim
-    by_steps = trainer.step / optim.max_steps if optim.max_steps else 0.0
-    by_minutes = trainer.elapsed / (60 * optim.max_minutes) if optim.max_minutes else 0.0
-    return min(1.0, max(by_steps, by_minutes))
-
-
-def rate_factor(optim: OptimTable, step: int, progress: float) -> float:
-    """Learning rate over optim.lr: a linear rise over the first steps times the decay."""
-    rise = min(1.0, (step + 1) / max(optim.warmup_steps, 1))
-    fallen = min(1.0, max(0.0, (progress - optim.decay_from) / (1 - optim.decay_from)))
-    fall = {"none": 1.0, "linear": 1 - fallen, "cosine": 0.5 * (1 + math.cos(math.pi * fallen))}[optim.decay]
-    return rise * fall
-
-
-def train_step(trainer: Trainer) -> dict[str, Tensor]:
-    """One optimizer step over `accumulate` batches; returns scalars. Diverged if anything is not finite."""
-    config, masters = trainer.config, trainer.masters
-    scalars: dict[str, Tensor] = {}
-    masters.clear_gradients()
-    for _ in range(config.data.accumulate):
-        loss, extra = trainer.stage.loss(trainer.feed.next(), trainer.generator)
-        (loss / config.data.accumulate).backward()
-        masters.collect_gradients()
-        for name, value in {"loss": loss.detach(), **extra}.items():
-            scalars[name] = scalars.get(name, torch.zeros(())) + value / config.data.accumulate
-
-    norms = _gradient_norms(trainer)
-    total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
-    if not (torch.isfinite(scalars["loss"]) and torch.isfinite(total)):
-        raise Diverged(f"step {trainer.step}: loss {scalars['loss']:.4g}, gradient norm {total:.4g}")
-    with torch.no_grad():
-        shrink = (config.optim.clip / (total + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_([m.grad for m in masters.tensors if m.grad is not None], shrink)
-
-    factor = rate_factor(config.optim, trainer.step, progress(trainer))
-    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
-        group["lr"] = config.optim.lr * config.optim.groups.get(name, 1.0) * factor
-    trainer.optimizer.step()
-    masters.publish()
-    trainer.average.update(trainer.step)
-    trainer.step += 1
-    return {**scalars, **{f"grad/{name}": norm for name, norm in norms.items()}}
-
-
-def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
-    squares: dict[str, list[Tensor]] = {}
-    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
-        grads = [p.grad for p in group["params"] if p.grad is not None]
-        squares.setdefault(name, []).extend(torch._foreach_norm(grads))
-    return {
-        name: torch.linalg.vector_norm(torch.stack(n)) if n else torch.zeros(())
-        for name, n in squares.items()
-    }
-
-
-def save_checkpoint(trainer: Trainer) -> None:
-    """Everything that the rest of the run depends on."""
-    names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
-    tensors: dict[str, Tensor] = {f"master.{name}": tensor for tensor, name in names.items()}
-    tensors |= {
-        f"ema.{name}": t for name, t in zip(trainer.masters.names, trainer.average.tensors, strict=True)
-    }
-    tensors |= state.flatten_optimizer(trainer.optimizer, names)
-    tensors |= {f"buffer.{name}": tensor for name, tensor in _untrained(trainer).items()}
-    tensors |= {"random.generator": trainer.generator.get_state(), "random.global": torch.get_rng_state()}
-    scalars = {
-        "elapsed": trainer.elapsed,
-        "position": trainer.feed.position,
-        "config": dataclasses.asdict(trainer.config),
-    }
-    folder = trainer.config.run_folder / "checkpoints"
-    state.save(folder, trainer.step, tensors, scalars, keep=trainer.config.log.keep)
-    logger.info("checkpoint at step %d", trainer.step)
-
-
-def load_checkpoint(trainer: Trainer) -> None:
-    """Go on from the newest checkpoint of the run; ValueError if there is none or it is of another network."""
-    found = state.checkpoints(trainer.config.run_folder / "checkpoints")
-    if not found:
-        raise ValueError(f"nothing to resume in {trainer.config.run_folder}; start without --resume")
-    tensors, scalars = state.read(found[-1])
-    names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
-    held = {key.removeprefix("master.") for key in tensors if key.startswith("master.")}
-    if held != set(trainer.masters.names):
-        raise ValueError(
-            f"{found[-1]} is of another network: {sorted(held ^ set(trainer.masters.names))[:3]} differ"
-        )
-    with torch.no_grad():
-        for master, average, name in zip(
-            trainer.masters.tensors, trainer.average.tensors, trainer.masters.names, strict=True
-        ):
-            master.copy_(tensors[f"master.{name}"])
-            average.copy_(tensors[f"ema.{name}"])
-        for name, tensor in _untrained(trainer).items():
-            tensor.copy_(tensors[f"buffer.{name}"])
-    trainer.masters.publish()
-    state.restore_optimizer(trainer.optimizer, names, tensors)
-    trainer.generator.set_state(tensors["random.generator"])
-    torch.set_rng_state(tensors["random.global"])
-    trainer.step, trainer.elapsed = scalars["step"], scalars["elapsed"]
-    trainer.feed.position = scalars["position"]
-    logger.info("resumed at step %d, %.0f min done", trainer.step, trainer.elapsed / 60)
-
-
-def _untrained(trainer: Trainer) -> dict[str, Tensor]:
-    """Frozen parameters and buffers of the trained networks."""
-    return {
-        f"{part}.{key}": tensor
-        for part, module in trainer.stage.modules.items()
-        for key, tensor in module.state_dict(keep_vars=True).items()
-        if f"{part}.{key}" not in trainer.masters.names
-    }
-
-
-def averaged_parts(trainer: Trainer) -> Parts:
-    """float32 state dicts of the trained networks with averaged weights."""
-    averages = dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
-    return {
-        part: {
-            key: averages.get(f"{part}.{key}", t).detach().float().clone()
-            for key, t in module.state_dict().items()
-        }
-        for part, module in trainer.stage.modules.items()
-    }
-
-
-@torch.no_grad()
-def look(trainer: Trainer, report: Report) -> None:
-    """A sample sheet of the averaged weights; it changes no random state."""
-    with trainer.average.shown(), torch.random.fork_rng(devices=[]):
-        picture = trainer.stage.sheet()
-    save_picture(trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png", picture)
-    report.picture(trainer.step, picture)
-
-
-def export(trainer: Trainer) -> None:
-    """The averaged weights as the file that others load."""
-    with torch.random.fork_rng(devices=[]):
-        trainer.stage.export(trainer.config.export_path, averaged_parts(trainer))
-    logger.info("exported %s", trainer.config.export_path)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM so that the loop can save and end between steps."""
-    caught: list[int] = []
-    handlers = {
-        s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield caught
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None) -> Trainer:
@@ -295,13 +79,6 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
     return trainer
 
 
-def _due(trainer: Trainer, last: dict[str, float], what: str, minutes: float, steps: int = 0) -> bool:
-    if (steps and trainer.step % steps == 0) or (minutes and trainer.elapsed - last[what] >= 60 * minutes):
-        last[what] = trainer.elapsed
-        return True
-    return False
-
-
 def _announce(trainer: Trainer) -> None:
     """Write down and log what is about to be trained."""
     config = trainer.config
@@ -319,3 +96,90 @@ def _announce(trainer: Trainer) -> None:
     logger.info(
         "%d items of data, %d a step", len(trainer.stage.dataset), config.data.batch * config.data.accumulate
     )
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM so that the loop can save and end between steps."""
+    caught: list[int] = []
+    handlers = {
+        s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _due(trainer: Trainer, last: dict[str, float], what: str, minutes: float, steps: int = 0) -> bool:
+    if (steps and trainer.step % steps == 0) or (minutes and trainer.elapsed - last[what] >= 60 * minutes):
+        last[what] = trainer.elapsed
+        return True
+    return False
+
+
+def train_step(trainer: Trainer) -> dict[str, Tensor]:
+    """One optimizer step over `accumulate` batches; returns scalars. Diverged if anything is not finite."""
+    config, masters = trainer.config, trainer.masters
+    scalars: dict[str, Tensor] = {}
+    masters.clear_gradients()
+    for _ in range(config.data.accumulate):
+        loss, extra = trainer.stage.loss(trainer.feed.next(), trainer.generator)
+        (loss / config.data.accumulate).backward()
+        masters.collect_gradients()
+        for name, value in {"loss": loss.detach(), **extra}.items():
+            scalars[name] = scalars.get(name, torch.zeros(())) + value / config.data.accumulate
+
+    norms = _gradient_norms(trainer)
+    total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+    if not (torch.isfinite(scalars["loss"]) and torch.isfinite(total)):
+        raise Diverged(f"step {trainer.step}: loss {scalars['loss']:.4g}, gradient norm {total:.4g}")
+    with torch.no_grad():
+        shrink = (config.optim.clip / (total + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_([m.grad for m in masters.tensors if m.grad is not None], shrink)
+
+    factor = rate_factor(config.optim, trainer.step, progress(trainer))
+    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
+        group["lr"] = config.optim.lr * config.optim.groups.get(name, 1.0) * factor
+    trainer.optimizer.step()
+    masters.publish()
+    trainer.average.update(trainer.step)
+    trainer.step += 1
+    return {**scalars, **{f"grad/{name}": norm for name, norm in norms.items()}}
+
+
+def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
+    squares: dict[str, list[Tensor]] = {}
+    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
+        grads = [p.grad for p in group["params"] if p.grad is not None]
+        squares.setdefault(name, []).extend(torch._foreach_norm(grads))
+    return {
+        name: torch.linalg.vector_norm(torch.stack(n)) if n else torch.zeros(())
+        for name, n in squares.items()
+    }
+
+
+def progress(trainer: Trainer) -> float:
+    """Share of the budget used, by steps or by minutes, whichever is further."""
+    optim = trainer.config.optim
+    by_steps = trainer.step / optim.max_steps if optim.max_steps else 0.0
+    by_minutes = trainer.elapsed / (60 * optim.max_minutes) if optim.max_minutes else 0.0
+    return min(1.0, max(by_steps, by_minutes))
+
+
+def rate_factor(optim: OptimTable, step: int, progress: float) -> float:
+    """Learning rate over optim.lr: a linear rise over the first steps times the decay."""
+    rise = min(1.0, (step + 1) / max(optim.warmup_steps, 1))
+    fallen = min(1.0, max(0.0, (progress - optim.decay_from) / (1 - optim.decay_from)))
+    fall = {"none": 1.0, "linear": 1 - fallen, "cosine": 0.5 * (1 + math.cos(math.pi * fallen))}[optim.decay]
+    return rise * fall
+
+
+@torch.no_grad()
+def look(trainer: Trainer, report: Report) -> None:
+    """A sample sheet of the averaged weights; it changes no random state."""
+    with trainer.average.shown(), torch.random.fork_rng(devices=[]):
+        picture = trainer.stage.sheet()
+    save_picture(trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png", picture)
+    report.picture(trainer.step, picture)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or absent, never half. Tensors as safetensors, scalars as JSON, no pickle."""
+"""A run's checkpoints on disk: whole or absent, never half. Tensors as safetensors, scalars as JSON, no pickle."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -56,23 +54,3 @@ def _flush(path: Path) -> None:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and scalars of one checkpoint."""
     return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
-    """The optimizer's per-parameter tensors as `optim.<parameter>.<key>`."""
-    return {
-        f"optim.{names[parameter]}.{key}": torch.as_tensor(value)
-        for parameter, entry in optimizer.state.items()
-        for key, value in entry.items()
-    }
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], tensors: dict[str, Tensor]
-) -> None:
-    """The inverse of `flatten_optimizer`, into a new optimizer over the same parameters."""
-    parameters = {name: parameter for parameter, name in names.items()}
-    for key, value in tensors.items():
-        if key.startswith("optim."):
-            name, _, entry = key.removeprefix("optim.").rpartition(".")
-            optimizer.state[parameters[name]][entry] = value

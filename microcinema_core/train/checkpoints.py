@@ -1,0 +1,115 @@
+"""What of a run its checkpoints hold, how it goes on from one, and what it hands to others; state.py has the files."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import state
+from .stage import Parts
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def save_checkpoint(trainer: Trainer) -> None:
+    """Everything that the rest of the run depends on."""
+    names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
+    tensors: dict[str, Tensor] = {f"master.{name}": tensor for tensor, name in names.items()}
+    tensors |= {
+        f"ema.{name}": t for name, t in zip(trainer.masters.names, trainer.average.tensors, strict=True)
+    }
+    tensors |= _flatten_optimizer(trainer.optimizer, names)
+    tensors |= {f"buffer.{name}": tensor for name, tensor in _untrained(trainer).items()}
+    tensors |= {"random.generator": trainer.generator.get_state(), "random.global": torch.get_rng_state()}
+    scalars = {
+        "elapsed": trainer.elapsed,
+        "position": trainer.feed.position,
+        "config": dataclasses.asdict(trainer.config),
+    }
+    folder = trainer.config.run_folder / "checkpoints"
+    state.save(folder, trainer.step, tensors, scalars, keep=trainer.config.log.keep)
+    logger.info("checkpoint at step %d", trainer.step)
+
+
+def load_checkpoint(trainer: Trainer) -> None:
+    """Go on from the newest checkpoint of the run; ValueError if there is none or it is of another network."""
+    found = state.checkpoints(trainer.config.run_folder / "checkpoints")
+    if not found:
+        raise ValueError(f"nothing to resume in {trainer.config.run_folder}; start without --resume")
+    tensors, scalars = state.read(found[-1])
+    names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
+    held = {key.removeprefix("master.") for key in tensors if key.startswith("master.")}
+    if held != set(trainer.masters.names):
+        raise ValueError(
+            f"{found[-1]} is of another network: {sorted(held ^ set(trainer.masters.names))[:3]} differ"
+        )
+    with torch.no_grad():
+        for master, average, name in zip(
+            trainer.masters.tensors, trainer.average.tensors, trainer.masters.names, strict=True
+        ):
+            master.copy_(tensors[f"master.{name}"])
+            average.copy_(tensors[f"ema.{name}"])
+        for name, tensor in _untrained(trainer).items():
+            tensor.copy_(tensors[f"buffer.{name}"])
+    trainer.masters.publish()
+    _restore_optimizer(trainer.optimizer, names, tensors)
+    trainer.generator.set_state(tensors["random.generator"])
+    torch.set_rng_state(tensors["random.global"])
+    trainer.step, trainer.elapsed = scalars["step"], scalars["elapsed"]
+    trainer.feed.position = scalars["position"]
+    logger.info("resumed at step %d, %.0f min done", trainer.step, trainer.elapsed / 60)
+
+
+def _untrained(trainer: Trainer) -> dict[str, Tensor]:
+    """Frozen parameters and buffers of the trained networks."""
+    return {
+        f"{part}.{key}": tensor
+        for part, module in trainer.stage.modules.items()
+        for key, tensor in module.state_dict(keep_vars=True).items()
+        if f"{part}.{key}" not in trainer.masters.names
+    }
+
+
+def _flatten_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
+    """The optimizer's per-parameter tensors as `optim.<parameter>.<key>`."""
+    return {
+        f"optim.{names[parameter]}.{key}": torch.as_tensor(value)
+        for parameter, entry in optimizer.state.items()
+        for key, value in entry.items()
+    }
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], tensors: dict[str, Tensor]
+) -> None:
+    """The inverse of `_flatten_optimizer`, into a new optimizer over the same parameters."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        if key.startswith("optim."):
+            name, _, entry = key.removeprefix("optim.").rpartition(".")
+            optimizer.state[parameters[name]][entry] = value
+
+
+def averaged_parts(trainer: Trainer) -> Parts:
+    """float32 state dicts of the trained networks with averaged weights."""
+    averages = dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
+    return {
+        part: {
+            key: averages.get(f"{part}.{key}", t).detach().float().clone()
+            for key, t in module.state_dict().items()
+        }
+        for part, module in trainer.stage.modules.items()
+    }
+
+
+def export(trainer: Trainer) -> None:
+    """The averaged weights as the file that others load."""
+    with torch.random.fork_rng(devices=[]):
+        trainer.stage.export(trainer.config.export_path, averaged_parts(trainer))
+    logger.info("exported %s", trainer.config.export_path)
