@@ -15,6 +15,7 @@ from ..data.emoji_world import PixelDataset
 from ..data.paths import emoji_folder, home_folder
 from ..vae import FoldedVAE
 from .latents import load_vae, read_export
+from .measures import decibels
 from .sheets import grid, save_picture
 
 
@@ -32,8 +33,8 @@ def reconstruction_psnr(vae: FoldedVAE, pictures: Tensor, *, batch: int = 16) ->
     error = torch.cat(errors)
     std, mean = torch.std_mean(torch.cat(latents), dim=(0, 2, 3))
     return {
-        "psnr_mean": float((10 * torch.log10(4 / error)).mean()),
-        "psnr_pooled": float(10 * torch.log10(4 / error.mean())),
+        "psnr_mean": float(decibels(error).mean()),
+        "psnr_pooled": float(decibels(error.mean())),
         "latent_mean_largest": float(mean.abs().max()),
         "latent_std_smallest": float(std.min()),
         "latent_std_largest": float(std.max()),

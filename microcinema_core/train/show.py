@@ -14,26 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor
 
 from ..data.paths import home_folder
 from ..data.shards import ShardDataset
 from ..noise import GAMMA
 from .config import load
+from .measures import motion, psnr
 from .sheets import grid, save_picture
 from .stage import build_stage
 from .stages.clips import ClipStage
-
-
-def motion(clips: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring frames of `b f c h w` pictures in [-1, 1], by clip."""
-    return reduce(clips.diff(dim=1).abs(), "b f c h w -> b", "mean")
-
-
-def psnr(pictures: Tensor, real: Tensor) -> float:
-    """In dB over all pixels of pictures in [-1, 1]."""
-    return float(10 * torch.log10(4 / (pictures - real).square().mean()))
 
 
 def decode(stage: ClipStage, latents: Tensor) -> Tensor:
@@ -69,9 +60,9 @@ def compare(
         "clips": len(items),
         "motion_over_real_median": round(float((motion(made) / motion(real)).median()), 3),
         "motion_over_real_baseline": round(float((motion(cheap) / motion(real)).median()), 3),
-        "psnr_to_real_frames": round(psnr(made[:, inner], real[:, inner]), 2),
-        "psnr_to_real_frames_baseline": round(psnr(cheap[:, inner], real[:, inner]), 2),
-        "psnr_of_centre_frame": round(psnr(made[:, centre], real[:, centre]), 2),
+        "psnr_to_real_frames": round(float(psnr(made[:, inner], real[:, inner])), 2),
+        "psnr_to_real_frames_baseline": round(float(psnr(cheap[:, inner], real[:, inner])), 2),
+        "psnr_of_centre_frame": round(float(psnr(made[:, centre], real[:, centre])), 2),
     }
     return figures, torch.stack([real, made], dim=1)
 
