@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .config import AppearNetConfig
 from .injection import Injection
-from .layers import Maker, attention, per_frame, zero_
+from .layers import Maker, attention, zero_
 from .spatial import Modulation, Options
 from .temporal import TemporalAttention, TemporalConv
 from .unet import Encoder3D, UNet3D
@@ -133,15 +133,6 @@ class AppearNet(nn.Module):
     ) -> dict[tuple[str, str], Modulation]:
         return {(n.resblock, n.which): self.spade[n.key](features[n.feature], strength) for n in self.norms}
 
-    @classmethod
-    def from_unet(cls, unet: UNet3D, config: AppearNetConfig) -> AppearNet:
-        """A new AppearNet whose encoder is the U-Net's (as ControlNet starts), and whose injection is still nothing."""
-        net = cls(config)
-        if config.injection != "concat":
-            theirs = unet.state_dict()
-            net.encoder.load_state_dict({key: theirs[key] for key in net.encoder.state_dict()})
-        return net
-
 
 def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Tensor:
     """TSR's appearance latents: z_c^i = (1 - i/4) z^0 + (i/4) z^4 for `b c h w` key frames -> `(b f) c h w`.
@@ -154,11 +145,6 @@ def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Ten
     line = first[:, None] * (1 - weight) + last[:, None] * weight
     line[:, 0], line[:, -1] = first, last
     return rearrange(line, "b f c h w -> (b f) c h w")
-
-
-def repeated_appearance(centre: Tensor, frames: int) -> Tensor:
-    """The base model's appearance latents: the centre frame `b c h w` N times -> `(b f) c h w`."""
-    return per_frame(centre, frames)
 
 
 def let_frames_differ(net: AppearNet, generator: torch.Generator | None = None) -> None:

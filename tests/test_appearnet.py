@@ -9,12 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from microcinema_core.appearnet import (
-    AppearNet,
-    interpolated_appearance,
-    let_frames_differ,
-    repeated_appearance,
-)
+from microcinema_core.appearnet import AppearNet, interpolated_appearance, let_frames_differ
 from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig
 from microcinema_core.layers import per_frame
 from microcinema_core.unet import UNet3D
@@ -35,7 +30,7 @@ def shaken(module: nn.Module) -> nn.Module:
 def pair(**fields: object) -> tuple[UNet3D, AppearNet]:
     torch.manual_seed(0)
     unet = UNet3D(CONFIG)
-    return unet, AppearNet.from_unet(unet, AppearNetConfig(CONFIG, hidden=16, **fields))  # type: ignore[arg-type]
+    return unet, AppearNet(AppearNetConfig(CONFIG, hidden=16, **fields))  # type: ignore[arg-type]
 
 
 def inputs(clips: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -69,9 +64,7 @@ def test_one_frame_serves_all_equal_frames(injection: str) -> None:
     shaken(net)
     x, z_c, t, context = inputs()
     one = net.inject(net.features(z_c, t[:2], context[:2], frames=1))
-    every = net.inject(
-        net.features(repeated_appearance(z_c, FRAMES), t, per_frame(context[:2], FRAMES), frames=FRAMES)
-    )
+    every = net.inject(net.features(per_frame(z_c, FRAMES), t, per_frame(context[:2], FRAMES), frames=FRAMES))
     assert_close(
         unet(x, t, context, frames=FRAMES, appearance=one),
         unet(x, t, context, frames=FRAMES, appearance=every),
@@ -86,7 +79,7 @@ def test_one_frame_does_not_serve_frames_that_differ(differ: str) -> None:
     _, net = pair(text_conditioned=True)
     shaken(net)
     _, z_c, t, context = inputs(clips=1)
-    frames = repeated_appearance(z_c, FRAMES)
+    frames = per_frame(z_c, FRAMES)
     texts = context[:1].expand(FRAMES, -1, -1)
     if differ == "frames":
         frames = interpolated_appearance(z_c, z_c + 1, FRAMES)
@@ -147,7 +140,7 @@ def test_tsr_starts_where_the_base_model_stood() -> None:
     _, net = pair()
     shaken(net)
     _, z_c, t, _ = inputs()
-    frames = repeated_appearance(z_c, FRAMES)
+    frames = per_frame(z_c, FRAMES)
     before = net.features(frames, t, None, frames=FRAMES)
     let_frames_differ(net, torch.Generator().manual_seed(0))
     after = net.features(frames, t, None, frames=FRAMES)
