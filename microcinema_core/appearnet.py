@@ -7,7 +7,7 @@ evaluated on ONE frame per video; exact to rounding, and 1/N of the cost.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .config import AppearNetConfig
 from .injection import Injection
-from .layers import Maker, attention, zero_
+from .layers import PLAIN, Maker, zero_
 from .spatial import Modulation, Options
 from .temporal import TemporalAttention, TemporalConv
 from .unet import Encoder3D, UNet3D
@@ -40,26 +40,16 @@ class SpadeHead(nn.Module):
 class AppearNet(nn.Module):
     """Encoder, middle, and the injection's own weights. `features` sees the frame, `inject` the strength."""
 
-    def __init__(
-        self,
-        config: AppearNetConfig,
-        *,
-        operations: Any = nn,
-        attend: Any = attention,
-        attn_precision: torch.dtype | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
+    def __init__(self, config: AppearNetConfig, make: Maker = PLAIN) -> None:
         super().__init__()
-        make = Maker(operations, attend, attn_precision, dtype, device)
         self.config = config
-        self.dtype = dtype
+        self.dtype = make.dtype
         self.norms: list[ModulatedNorm] = []
         if config.injection == "concat":
             self.concat = zero_(make.conv(config.unet.in_channels, config.unet.model_channels, 3, padding=1))
             return
         self.encoder = Encoder3D(config.encoder, make)
-        empty = torch.zeros(CONTEXT_LENGTH, config.unet.context_dim, dtype=dtype, device=device)
+        empty = torch.zeros(CONTEXT_LENGTH, config.unet.context_dim, dtype=make.dtype, device=make.device)
         self.register_buffer("empty_prompt", empty)
         self._build_heads(make)
 

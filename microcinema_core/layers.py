@@ -63,6 +63,7 @@ class Maker:
     """What all layers are made with, injected so that one definition serves training and the host.
 
     operations: a namespace of layer classes (Linear, Conv2d, GroupNorm, LayerNorm): torch.nn, or one of comfy.ops.
+    attn_precision: what the host's attention computes its weights in; None leaves that to the host.
     """
 
     operations: Any = nn
@@ -82,6 +83,10 @@ class Maker:
 
     def layer_norm(self, dim: int) -> nn.Module:
         return self.operations.LayerNorm(dim, dtype=self.dtype, device=self.device)
+
+
+PLAIN = Maker()
+"""torch.nn's layers as they come: what training and tests make networks with where they say nothing."""
 
 
 class GEGLU(nn.Module):

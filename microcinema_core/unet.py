@@ -7,7 +7,6 @@ stock model patches this one: comfy/ldm/modules/diffusionmodules/openaimodel.py 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from . import temporal
 from .config import UNetConfig
 from .injection import NOTHING, Injection, add
-from .layers import Maker, attention, timestep_embedding
+from .layers import PLAIN, Maker, timestep_embedding
 from .spatial import Downsample, Options, ResBlock, SpatialTransformer, Upsample
 
 
@@ -103,17 +102,7 @@ class Encoder3D(nn.Module):
 class UNet3D(Encoder3D):
     """The main branch. Alone it is a text-to-video model; with an Injection, an image&text-to-video model."""
 
-    def __init__(
-        self,
-        config: UNetConfig,
-        *,
-        operations: Any = nn,
-        attend: Any = attention,
-        attn_precision: torch.dtype | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        make = Maker(operations, attend, attn_precision, dtype, device)
+    def __init__(self, config: UNetConfig, make: Maker = PLAIN) -> None:
         super().__init__(config, make)
         self.output_blocks = _output_blocks(config, list(self.skip_channels), make)
         width = config.model_channels * config.channel_mult[0]

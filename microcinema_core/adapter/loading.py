@@ -15,6 +15,7 @@ from torch import Tensor
 from ..appearnet import AppearNet
 from ..checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..config import AppearNetConfig, UNetConfig
+from ..layers import Maker
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .model import MicroCinemaModel, ModelInfo
@@ -98,13 +99,13 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
     state_dict = checkpoint.part("appearnet")
     config = AppearNetConfig.from_dict(checkpoint.configs["appearnet"])
     dtype, manual_cast = _dtypes(state_dict, list(NETWORK_DTYPES))
-    net = AppearNet(
-        config,
+    make = Maker(
         operations=comfy.ops.pick_operations(dtype, manual_cast),
         attend=host_attention,
         attn_precision=torch.float32 if config.unet.context_dim == 1024 else None,
         dtype=dtype,
     )
+    net = AppearNet(config, make)
     load_strict(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
     return AppearNetHandle(_patcher(net), config, checkpoint.role, checkpoint.name)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import UNetConfig
+from ..layers import Maker
 from ..unet import UNet3D
 from .feature_cache import APPEARANCE, FRAMES
 
@@ -37,16 +38,16 @@ class HostUNet(UNet3D):
     """UNet3D under the host's calling convention; finds the number of frames and the appearance by itself."""
 
     def __init__(
-        self, *, microcinema: UNetConfig, operations: Any, device: Any = None, **settings: Any
+        self,
+        *,
+        microcinema: UNetConfig,
+        operations: Any,
+        attn_precision: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+        **_: Any,
     ) -> None:
-        super().__init__(
-            microcinema,
-            operations=operations,
-            attend=host_attention,
-            attn_precision=settings.get("attn_precision"),
-            dtype=settings.get("dtype"),
-            device=device,
-        )
+        super().__init__(microcinema, Maker(operations, host_attention, attn_precision, dtype, device))
 
     def forward(  # type: ignore[override]
         self,

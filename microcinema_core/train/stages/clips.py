@@ -21,7 +21,7 @@ from ...checkpoint import Checkpoint, load_strict, read_checkpoint, write_checkp
 from ...config import AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
 from ...data.shards import ShardDataset
-from ...layers import per_frame, short_attention
+from ...layers import Maker, per_frame, short_attention
 from ...noise import GAMMA, LAMBDA, starting_noise, training_noise, with_prior
 from ...sampling import ddim, guided
 from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
@@ -74,12 +74,8 @@ class Networks:
         """Trained networks at their constructors' weights, frozen ones from the image file."""
         text = TextEncoder(TextConfig.from_dict(image.configs["text"])).requires_grad_(False)
         load_part(image, "text", text)
-        return cls(
-            UNet3D(unet, attend=short_attention),
-            AppearNet(appearnet, attend=short_attention),
-            text.eval(),
-            load_vae(image),
-        )
+        make = Maker(attend=short_attention)
+        return cls(UNet3D(unet, make), AppearNet(appearnet, make), text.eval(), load_vae(image))
 
 
 @dataclass(frozen=True)

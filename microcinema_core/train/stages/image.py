@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...checkpoint import Checkpoint, load_strict, write_checkpoint
 from ...data.paths import home_folder, tokenizer_folder
 from ...data.shards import ShardDataset
-from ...layers import short_attention
+from ...layers import Maker, short_attention
 from ...sampling import ddim, guided
 from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
 from ...text import CompactVocabulary, TextConfig, TextEncoder
@@ -63,7 +63,7 @@ class ImageStage:
         self.vocabulary = CompactVocabulary(torch.cat([all_tokens(dataset), *_tokens(model.extra_words)]))
         self.text_config = from_table(TextConfig, model.text, "[model.text]")
         self.unet_config = unet_config(model.unet).as_2d()
-        self.unet = UNet3D(self.unet_config, operations=Operations, attend=short_attention)
+        self.unet = UNet3D(self.unet_config, Maker(Operations, short_attention))
         self.text = TextEncoder(
             from_table(TextConfig, {**model.text, "vocab_size": len(self.vocabulary)}, "[model.text]")
         )
