@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from .backgrounds import random_background
+from .backgrounds import KINDS, PICTURE_KINDS, random_background
 from .captions import make_captions
 from .emoji import Emoji, read_catalogue
 from .emoji_world import PICTURE_SIZE, BalancedChoice, random_placement
@@ -103,7 +103,8 @@ class ClipSampler:
         return self._with_captions(clip, rng, (CENTRE,), 0.0)
 
     def _clip(self, entry: Emoji, rng: np.random.Generator, *, phase: int, motion: Motion | None) -> Clip:
-        background = random_background(rng, size=PICTURE_SIZE, split=self.split)
+        kinds = PICTURE_KINDS if self.role == "image" else KINDS
+        background = random_background(rng, size=PICTURE_SIZE, split=self.split, kinds=kinds)
         centre, side = random_placement(rng)
         speed = rng.uniform(*(GROWTH_SPEEDS if motion in ("towards", "away") else PATH_SPEEDS))
         return Clip(entry, background, phase, centre, side, motion, float(speed) if motion else 0.0)
