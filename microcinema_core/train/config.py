@@ -34,13 +34,16 @@ class DataTable:
 
 @dataclass(frozen=True)
 class OptimTable:
-    """AdamW. `groups` scales `lr` by the stage's group names; a run ends at max_steps or max_minutes, the first.
+    """`optimizer` is "adamw", or "muon" for the matrices and AdamW for the rest; both take `lr`.
+
+    `groups` scales `lr` by the stage's group names; a run ends at max_steps or max_minutes, the first.
 
     The rate rises over `warmup_steps` and falls to zero from the share `decay_from` of the budget to its end, `decay`
     "cosine", "linear" or "none".
     """
 
     lr: float
+    optimizer: str = "adamw"
     groups: dict[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
@@ -53,6 +56,8 @@ class OptimTable:
     max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is adamw or muon")
         if self.decay not in ("cosine", "linear", "none"):
             raise ValueError(f"optim.decay is {self.decay!r}; it is one of cosine, linear, none")
         if not self.max_steps and not self.max_minutes:

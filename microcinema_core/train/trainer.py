@@ -10,6 +10,7 @@ from torch import nn
 from .config import OptimTable, TrainConfig
 from .feed import Feed
 from .masters import AverageWeights, MasterWeights
+from .optimizer import MuonAdamW, is_matrix
 from .stage import Stage, build_stage
 
 
@@ -54,16 +55,18 @@ def build(config: TrainConfig, stage: Stage | None = None) -> Trainer:
 def _optimizer(
     optim: OptimTable, masters: MasterWeights, group_of: dict[str, str]
 ) -> tuple[torch.optim.Optimizer, list[str]]:
-    """AdamW with one group per rate and decay (biases and norms are not decayed), and the groups' names."""
-    members: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    """One group per rate, decay (biases and norms are not decayed) and method, and the groups' names."""
+    members: dict[tuple[str, bool, bool], list[nn.Parameter]] = {}
     for name, tensor in zip(masters.names, masters.tensors, strict=True):
         if optim.groups and group_of[name] not in optim.groups:
             raise ValueError(
                 f"{name} is in group {group_of[name]!r}; optim.groups has {', '.join(optim.groups)}"
             )
-        members.setdefault((group_of[name], tensor.ndim > 1), []).append(tensor)
+        muon = optim.optimizer == "muon" and is_matrix(tensor) and "embedding" not in name
+        members.setdefault((group_of[name], tensor.ndim > 1, muon), []).append(tensor)
     table = [
-        {"params": tensors, "weight_decay": optim.weight_decay if decayed else 0.0}
-        for (_, decayed), tensors in members.items()
+        {"params": tensors, "weight_decay": optim.weight_decay if decayed else 0.0, "muon": muon}
+        for (_, decayed, muon), tensors in members.items()
     ]
-    return torch.optim.AdamW(table, lr=optim.lr, betas=optim.betas, fused=True), [name for name, _ in members]
+    optimizer = MuonAdamW(table, lr=optim.lr, betas=optim.betas, fused=True)
+    return optimizer, [name for name, *_ in members]
