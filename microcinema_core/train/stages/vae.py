@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import write_checkpoint
+from ...checkpoint import Checkpoint, load_strict, write_checkpoint
 from ...data.emoji_world import PixelDataset
 from ...data.paths import emoji_folder, home_folder
 from ...vae import FoldedVAE, fold_statistics
 from ...vae_config import VAEConfig
 from ..config import TrainConfig, from_table
 from ..feed import Remembered
+from ..latents import read_export
+from ..measures import decibels
 from ..sheets import grid
 from ..stage import Batch, Items, Parts
 
@@ -41,7 +43,7 @@ class VAELoss:
         kl = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean()
         loss = self.l1 * error.abs().mean() + self.mse * squared + self.gradient * edges + self.kl * kl
         return loss, {
-            "psnr": 10 * torch.log10(4 / squared.detach()),
+            "psnr": decibels(squared.detach()),
             "kl": kl.detach(),
             "std": std.detach().mean(),
         }
@@ -101,12 +103,24 @@ class VAEStage:
         self.modules: Mapping[str, nn.Module] = {"vae": self.vae}
         self.dataset, self.test = dataset, test
         self.statistics_pictures = 256
+        self.config = config
+        self.keeps_latents = config.optim.groups.get("encoder") == 0
 
     def prepare(self) -> None:
-        start_from_components(self.vae, take(self.dataset, self.statistics_pictures))
+        """The best linear code; or the VAE of an exported file."""
+        if not self.config.init_from:
+            start_from_components(self.vae, take(self.dataset, self.statistics_pictures))
+            return
+        file = self._first()
+        load_strict(self.vae, file.part("vae"), f"the VAE of {file.name}")
+
+    def _first(self) -> Checkpoint:
+        return read_export(home_folder() / self.config.init_from)
 
     def group_of(self, name: str) -> str | None:
-        return "vae"
+        """`encoder` or `decoder`. An encoder of rate 0 stays to the bit, and with it everything encoded by it."""
+        part = name.split(".")[1]
+        return None if part == "encoder" and self.keeps_latents else part
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         x = turned(batch["pixels"], generator)
@@ -123,11 +137,17 @@ class VAEStage:
     def export(self, path: Path, parts: Parts) -> None:
         vae = FoldedVAE(self.vae.config)
         vae.load_state_dict(parts["vae"])
+        if self.keeps_latents:  # a frozen encoder lives at the working precision here; the file has it whole
+            theirs = self._first().part("vae")
+            vae.encoder.load_state_dict(
+                {k.removeprefix("encoder."): v for k, v in theirs.items() if k.startswith("encoder.")}
+            )
         pictures = take(self.dataset, self.statistics_pictures)
         latents = torch.cat([vae.encode(part) for part in pictures.split(32)])
-        std, mean = torch.std_mean(latents, dim=(0, 2, 3))
-        fold_statistics(vae, mean, std)
-        latents = (latents - mean[:, None, None]) / std[:, None, None]
+        if not self.keeps_latents:
+            std, mean = torch.std_mean(latents, dim=(0, 2, 3))
+            fold_statistics(vae, mean, std)
+            latents = (latents - mean[:, None, None]) / std[:, None, None]
         rgb = fit_latent_rgb(latents, pictures, vae.config.downscale)
         configs = {"vae": {**vae.config.to_dict(), "latent_rgb": rgb}}
         write_checkpoint(
