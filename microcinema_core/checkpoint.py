@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .safefile import describe, header_shapes, read_header, read_tensors
+from .schedule import Prediction
 from .vocabulary import pack_vocabulary, unpack_vocabulary
 
 FORMAT = "1"
@@ -60,7 +61,7 @@ class Checkpoint:
     lambda_: float
     fps: float
     frames: int
-    prediction: str = "eps"
+    prediction: Prediction = "eps"
     metadata: dict[str, str] = field(default_factory=dict)
     name: str = ""
 

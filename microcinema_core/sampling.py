@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -21,6 +22,25 @@ def guided(conditional: Denoiser, unconditional: Denoiser | None, guidance_scale
         return without + guidance_scale * (conditional(x, sigma) - without)
 
     return denoise
+
+
+@dataclass(frozen=True)
+class Given:
+    """Latents of a clip that is partly given: `mask` is 0 on the given frames and 1 where frames are to be made."""
+
+    latents: Tensor
+    mask: Tensor
+
+
+def keeping(denoise: Denoiser, given: Given, noise: Tensor) -> Denoiser:
+    """A denoiser that sees the given frames at each noise level, and answers them themselves (as the host masks)."""
+
+    def denoise_rest(x: Tensor, sigma: Tensor) -> Tensor:
+        known = given.latents + sigma * noise
+        answer = denoise(torch.lerp(known, x, given.mask), sigma)
+        return torch.lerp(given.latents, answer, given.mask)
+
+    return denoise_rest
 
 
 def ddim_steps(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:

@@ -96,10 +96,11 @@ def test_the_target_is_the_whole_noise_of_eq_3(
 ) -> None:
     """The exact answer, lambda z_c + eps_n, has no loss; one that forgets lambda z_c has just that."""
     stage = stage_of(name)
-    stage.prediction = prediction
+    video = stage.networks.video
+    video.prediction = prediction
     seen: dict[str, Tensor] = {}
 
-    def cheat(z_t: Tensor, t: Tensor, context: Tensor, appearance: Tensor, kept: Tensor) -> Tensor:
+    def cheat(z_t: Tensor, t: Tensor, context: Tensor, kept: Tensor) -> Tensor:
         alpha_bar = stage.schedule.alpha_bar[t.long()].float()[:, None, None, None, None]
         eps = (z_t - alpha_bar.sqrt() * seen["z_0"]) / (1 - alpha_bar).sqrt()
         prior = stage.model.lambda_ * kept[:, None, None, None, None] * seen["z_c"]
@@ -109,7 +110,8 @@ def test_the_target_is_the_whole_noise_of_eq_3(
     batch["tokens"] = torch.stack([stage.dataset[i]["tokens"] for i in range(4)])
     seen["z_0"] = batch["mean"]
     seen["z_c"] = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
-    monkeypatch.setattr(stage, "predict", cheat)
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
+    monkeypatch.setattr(video, "predict", cheat)
     for forget in (0.0, 1.0):
         seen["forget"] = torch.tensor(forget)
         loss, _ = stage.loss(batch, torch.Generator().manual_seed(5))
@@ -122,18 +124,20 @@ def test_the_target_is_the_whole_noise_of_eq_3(
 
 def test_dropped_appearance_is_the_unet_alone() -> None:
     stage = stage_of("base")
+    video = stage.networks.video
     with torch.no_grad():
-        for parameter in stage.networks.appearnet.parameters():
+        for parameter in video.appearnet.parameters():
             parameter.add_(0.05)
     z = torch.randn(2, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     context = stage.empty.expand(2, -1, -1)
     t = torch.tensor([10.0, 500.0])
     with torch.no_grad():
-        answer = stage.predict(z, t, context, z[:, 1], torch.tensor([0.0, 1.0]))
+        injection = video.injection(z[:, 1], t, context, torch.tensor([0.0, 1.0]))
+        answer = video.predict(z, t, context, injection)
         rows = z.flatten(0, 1)
-        alone = stage.networks.unet(
-            rows, t.repeat_interleave(3), context.repeat_interleave(3, 0), frames=3
-        ).unflatten(0, (2, 3))
+        alone = video.unet(rows, t.repeat_interleave(3), context.repeat_interleave(3, 0), frames=3).unflatten(
+            0, (2, 3)
+        )
     torch.testing.assert_close(answer[0], alone[0], rtol=1e-4, atol=1e-5)
     assert (answer[1] - alone[1]).abs().max() > 1e-3
 

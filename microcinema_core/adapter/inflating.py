@@ -58,7 +58,7 @@ def inflate_checkpoint(
         lambda_=0.0,
         fps=UNTRAINED_FPS,
         frames=UNTRAINED_FRAMES,
-        prediction=predicted,
+        prediction=cast(Prediction, predicted),
         name=path.name,
     )
     return Loaded(model=build_model(checkpoint), clip=None, vae=None, appearnet=build_appearnet(checkpoint))

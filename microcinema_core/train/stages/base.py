@@ -8,7 +8,7 @@ from ...checkpoint import Checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...inflate import inflate
 from ..config import TrainConfig
-from .clips import ClipModel, ClipStage, Networks, Role, build_clips, load_both, own_configs
+from .clips import ClipModel, ClipStage, Networks, Role, build_clips, own_configs
 
 
 def centre_frame(z_0: Tensor) -> Tensor:
@@ -33,18 +33,18 @@ def configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetC
 def start(networks: Networks, first: Checkpoint, seed: int) -> None:
     """The weights at step 0."""
     if first.role == "base":
-        load_both(networks, first)
+        networks.video.load(first)
         return
-    net = networks.appearnet.config
+    net = networks.video.appearnet.config
     born = inflate(
         first.part("unet"),
-        config=networks.unet.config.as_2d(),
+        config=networks.video.unet.config.as_2d(),
         injection=net.injection,
         seed=seed,
         appearnet={"hidden": net.hidden, "spade_norms": net.spade_norms},
     )
-    networks.unet.load_state_dict(born.unet)
-    networks.appearnet.load_state_dict(born.appearnet)
+    networks.video.unet.load_state_dict(born.unet)
+    networks.video.appearnet.load_state_dict(born.appearnet)
 
 
 BASE = Role("base", ("image", "base"), centre_frame, never_moves, configs, start)

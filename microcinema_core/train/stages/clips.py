@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import rearrange, reduce
@@ -21,19 +19,18 @@ from ...checkpoint import Checkpoint, load_strict, read_checkpoint, write_checkp
 from ...config import AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
 from ...data.shards import ShardDataset
-from ...layers import Maker, per_frame, short_attention
-from ...noise import GAMMA, LAMBDA, starting_noise, training_noise, with_prior
-from ...sampling import ddim, guided
-from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
+from ...layers import Maker, short_attention
+from ...noise import GAMMA, LAMBDA, training_noise
+from ...schedule import NoiseSchedule, Prediction, diffuse, training_target
 from ...text import TextConfig, TextEncoder
 from ...unet import UNet3D, is_temporal
 from ...vae import FoldedVAE
+from ...video_model import VideoModel
 from ..config import TrainConfig, from_table
 from ..latents import band_losses, draw_latents, load_vae, pick_captions
 from ..sheets import grid
 from ..stage import Batch, Parts
 
-PARTS = {"unet": "the U-Net", "appearnet": "the AppearNet", "text": "the text encoder"}
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
 
 
@@ -62,20 +59,22 @@ class ClipLoss:
 
 @dataclass
 class Networks:
-    """The trained two and the frozen two."""
+    """The video model, which is trained, and the frozen two."""
 
-    unet: UNet3D
-    appearnet: AppearNet
+    video: VideoModel
     text: TextEncoder
     vae: FoldedVAE
 
     @classmethod
-    def build(cls, unet: UNetConfig, appearnet: AppearNetConfig, image: Checkpoint) -> Networks:
+    def build(
+        cls, model: ClipModel, unet: UNetConfig, appearnet: AppearNetConfig, image: Checkpoint
+    ) -> Networks:
         """Trained networks at their constructors' weights, frozen ones from the image file."""
         text = TextEncoder(TextConfig.from_dict(image.configs["text"])).requires_grad_(False)
-        load_part(image, "text", text)
+        load_strict(text, image.part("text"), f"the text encoder of {image.name}")
         make = Maker(attend=short_attention)
-        return cls(UNet3D(unet, make), AppearNet(appearnet, make), text.eval(), load_vae(image))
+        video = VideoModel(UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, model.prediction)
+        return cls(video, text.eval(), load_vae(image))
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,19 @@ class ClipStage:
         test: ShardDataset,
     ) -> None:
         self.role, self.networks, self.model, self.objective = role, networks, model, objective
-        self.modules: Mapping[str, nn.Module] = {"unet": networks.unet, "appearnet": networks.appearnet}
+        self.modules: Mapping[str, nn.Module] = {
+            "unet": networks.video.unet,
+            "appearnet": networks.video.appearnet,
+        }
         self.dataset, self.test = train, test
         self.schedule = NoiseSchedule()
-        self.prediction = model.prediction
         self.empty = self.encode_text(train.empty_tokens[None])
         self.start: Callable[[Networks], None] = lambda networks: None
 
     def prepare(self) -> None:
         self.start(self.networks)
         if self.model.injection != "concat":
-            self.networks.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
+            self.networks.video.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
 
     def group_of(self, name: str) -> str | None:
         """The paper's two rates (section 4.1): spatial layers of the U-Net, and all that is new or injects."""
@@ -147,29 +148,12 @@ class ClipStage:
         t = torch.randint(0, len(self.schedule.alpha_bar), (clips,), generator=generator)
         alpha_bar = self.schedule.alpha_bar[t].float()[:, None, None, None, None]
         z_t = diffuse(z_0, eps, alpha_bar)
-        predicted = self.predict(z_t, t.float(), context, appearance, kept)
-        error = (predicted.float() - training_target(z_0, eps, alpha_bar, self.prediction)).square()
+        video = self.networks.video
+        injection = video.injection(appearance, t.float(), context, kept)
+        predicted = video.predict(z_t, t.float(), context, injection)
+        error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.prediction)).square()
         by_clip = reduce(error, "b f c h w -> b", "mean")
         return by_clip.mean(), band_losses(by_clip, t, len(self.schedule.alpha_bar))
-
-    def predict(
-        self, z_t: Tensor, t: Tensor, context: Tensor, appearance: Tensor, strength: Tensor | float
-    ) -> Tensor:
-        """The U-Net's answer for clips `b f c h w`, at the working precision."""
-        unet, net = self.networks.unet, self.networks.appearnet
-        clips, frames = z_t.shape[:2]
-        dtype = next(unet.parameters()).dtype
-        seen = appearance.shape[0] // clips
-        s = torch.as_tensor(strength, dtype=dtype).expand(clips)[:, None, None, None]
-        features = net.features(
-            appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
-        )
-        rows = rearrange(z_t, "b f c h w -> (b f) c h w").to(dtype)
-        output = unet(
-            rows, per_frame(t, frames), per_frame(context, frames).to(dtype), frames=frames,
-            appearance=net.inject(features, strength=per_frame(s, seen)),
-        )  # fmt: skip
-        return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
     def sample(
         self,
@@ -182,18 +166,10 @@ class ClipStage:
         gamma: float = GAMMA,
     ) -> Tensor:
         """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
-        appearance = self.role.appearance(z_0)
-        clips = z_0.shape[0]
-        z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand_as(z_0)
-
-        def branch(context: Tensor) -> Denoiser:
-            network = partial(self.predict, context=context, appearance=appearance, strength=1.0)
-            return with_prior(denoiser(network, self.schedule, self.prediction), z_c, self.model.lambda_)
-
-        with_text, without = branch(self.encode_text(tokens)), branch(self.empty.expand(clips, -1, -1))
-        eps_n = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(seed))
-        noise = starting_noise(eps_n, z_c, gamma)
-        return ddim(guided(with_text, without, guidance_scale), noise, steps=steps, schedule=self.schedule)
+        return self.networks.video.sample(
+            self.role.appearance(z_0), self.encode_text(tokens), self.empty, frames=z_0.shape[1],
+            steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
+        )  # fmt: skip
 
     def sheet(self) -> Tensor:
         """Held-out clips in pairs of rows: the real frames, and frames sampled from their appearance and caption."""
@@ -215,32 +191,21 @@ class ClipStage:
             dict(parts),
             role=self.role.name,
             configs={
-                "unet": self.networks.unet.config,
-                "appearnet": self.networks.appearnet.config,
+                "unet": self.networks.video.unet.config,
+                "appearnet": self.networks.video.appearnet.config,
                 "vae": self.networks.vae.config,  # its linear previews; the weights are the image file's
             },
             lambda_=self.model.lambda_,
             fps=min(index["fps"]),
             frames=index["frames"],
-            prediction=self.prediction,
+            prediction=self.networks.video.prediction,
             extra_metadata={"microcinema.training": json.dumps(asdict(self.model) | asdict(self.objective))},
         )
-
-
-def load_part(checkpoint: Checkpoint, key: str, module: Any) -> None:
-    """One network of a file into a module, strictly."""
-    load_strict(module, checkpoint.part(key), f"{PARTS[key]} of {checkpoint.name}")
 
 
 def own_configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
     """The shapes that a base or TSR file brings."""
     return UNetConfig.from_dict(first.configs["unet"]), AppearNetConfig.from_dict(first.configs["appearnet"])
-
-
-def load_both(networks: Networks, first: Checkpoint) -> None:
-    """The trained networks of a base or TSR file."""
-    load_part(first, "unet", networks.unet)
-    load_part(first, "appearnet", networks.appearnet)
 
 
 def build_clips(role: Role, config: TrainConfig) -> ClipStage:
@@ -249,7 +214,7 @@ def build_clips(role: Role, config: TrainConfig) -> ClipStage:
     objective = from_table(ClipLoss, config.loss, "[loss]")
     first = read_checkpoint(home_folder() / config.init_from, expect_roles=role.reads)
     image = read_checkpoint(home_folder() / model.image_file, expect_roles=("image",))
-    networks = Networks.build(*role.configs(model, first), image)
+    networks = Networks.build(model, *role.configs(model, first), image)
     train, test = ShardDataset(config.data_folder), ShardDataset(config.test_folder)
     stage = ClipStage(role, networks, model, objective, train, test)
     stage.start = lambda networks: role.start(networks, first, config.seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...appearnet import interpolated_appearance, let_frames_differ
 from ...checkpoint import Checkpoint
 from ..config import TrainConfig
-from .clips import ClipStage, Networks, Role, build_clips, load_both, own_configs
+from .clips import ClipStage, Networks, Role, build_clips, own_configs
 
 
 def between_ends(z_0: Tensor) -> Tensor:
@@ -21,9 +21,9 @@ def between_ends(z_0: Tensor) -> Tensor:
 
 def start(networks: Networks, first: Checkpoint, seed: int) -> None:
     """The weights at step 0."""
-    load_both(networks, first)
+    networks.video.load(first)
     if first.role == "base":
-        let_frames_differ(networks.appearnet, torch.Generator().manual_seed(seed))
+        let_frames_differ(networks.video.appearnet, torch.Generator().manual_seed(seed))
 
 
 TSR = Role("tsr", ("base", "tsr"), between_ends, lambda name: False, own_configs, start)

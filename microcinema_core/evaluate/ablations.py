@@ -1,0 +1,162 @@
+"""python -m microcinema_core.evaluate.ablations [NAME ...]: choices of the design, trained alike for a short budget.
+
+Every variant starts from the same image model with the same seeds, and differs from `paper` in one thing. Runs that are
+finished are not repeated, so the command can be stopped and started again. Needs the encoded sets `base` and
+`base-test`; prints a Markdown table of differences from `paper`, paired by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+
+from ..checkpoint import read_checkpoint
+from ..data.paths import home_folder
+from ..data.shards import write_json
+from ..train.config import TrainConfig, load
+from ..train.loop import run
+from ..train.stage import build_stage
+from ..train.stages.clips import ClipStage
+from ..video_model import VideoModel
+from .keyframes import OURS, REAL, distances, measure
+from .lab import Lab
+from .protocol import cases
+
+ROOT = Path(__file__).parents[2]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "no prior": {"lambda_": 0.0},
+    "SPADE in out_layers alone": {"spade_norms": "out"},
+    "add_encdec": {"injection": "add_encdec"},
+    "AppearNet sees time and text": {"time_conditioned": True, "text_conditioned": True},
+    "norm over the clip": {"injected_norm": "clip"},
+}
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+"""Student's t for a 95% interval of a mean of so many seeds."""
+
+
+def trained(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
+    """The config of one run, run if its file is not there yet."""
+    config = load(ROOT / "configs" / "mini_base.toml")
+    image = str(options.image.resolve())
+    run_name = f"ablation/{name.replace(' ', '_')}-{seed}"
+    config = replace(
+        config,
+        name=run_name,
+        seed=seed,
+        init_from=image,
+        data=replace(config.data, batch=options.batch),
+        optim=replace(config.optim, max_steps=options.steps, max_minutes=0.0, warmup_steps=20, ema=0.98),
+        log=replace(config.log, sheet_minutes=0.0, checkpoint_minutes=5.0, export_minutes=0.0, keep=1),
+        model={**config.model, **VARIANTS[name], "image_file": image},
+    )
+    if not config.export_path.exists():
+        run(config, resume=any((config.run_folder / "checkpoints").glob("step-*")))
+    return config
+
+
+@torch.no_grad()
+def held_out_loss(config: TrainConfig, *, clips: int = 128, batch: int = 8) -> float:
+    """v's mean squared error on the test split, at noise that is the same for every run.
+
+    v's error is that of z_0 over sqrt(1 - alpha_bar), whatever the prior put into the noise, so that runs with and
+    without it compare.
+    """
+    stage = build_stage(replace(config, init_from=str(config.export_path), precision="fp32"))
+    stage.prepare()
+    assert isinstance(stage, ClipStage)
+    generator = torch.Generator().manual_seed(0)
+    stage.objective = replace(stage.objective, drop_text=0.0, drop_appearance=0.0)
+    losses = []
+    for start in range(0, clips, batch):
+        items = [stage.test[i * len(stage.test) // clips] for i in range(start, start + batch)]
+        losses.append(float(stage.loss(default_collate(items), generator)[0]))
+    return statistics.mean(losses)
+
+
+def figures(name: str, config: TrainConfig, options: argparse.Namespace) -> dict[str, float]:
+    """Of one run: held-out loss, and what its samples measure."""
+    file = config.export_path
+    lab = Lab(options.image, file, file, a_key=options.a_key)
+    lab.base = VideoModel.from_checkpoint(read_checkpoint(file, expect_roles=("base",)), dtype=lab.dtype)
+    gamma = 0.0 if VARIANTS[name].get("lambda_") == 0 else lab.base_settings.gamma
+    lab.base_settings = replace(lab.base_settings, gamma=gamma, seed=config.seed)
+    found = measure(lab, cases(lab.emoji, a_key=options.a_key), bare=False)
+    return {
+        "held-out loss": held_out_loss(config),
+        "kernel distance": distances(lab, found).kernel[OURS].value,
+        "motion over real": float((found.motion[OURS] / found.motion[REAL].clamp(min=1e-6)).median()),
+        "centre frame, dB in the box": float(found.looks[OURS].mean()),
+        "colours' drift over real": float(found.drift[OURS].mean() / found.drift[REAL].mean()),
+    }
+
+
+def table(results: Mapping[str, list[dict[str, float]]]) -> str:
+    """`paper` as it is, everything else as its mean difference from it with a 95% interval over seeds."""
+    paper = results["paper"]
+    names = list(paper[0])
+    lines = ["| variant | seeds | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+    for variant, runs in results.items():
+        cells = []
+        for name in names:
+            values = [
+                r[name] - (0 if variant == "paper" else p[name]) for r, p in zip(runs, paper, strict=False)
+            ]
+            cells.append(_mean(values, sign=variant != "paper"))
+        lines.append(f"| {variant} | {len(runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean(values: list[float], *, sign: bool) -> str:
+    mean = statistics.mean(values)
+    text = f"{mean:+.3f}" if sign else f"{mean:.3f}"
+    if len(values) < 2:
+        return text
+    return f"{text} ± {T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5:.3f}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.evaluate.ablations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=3, choices=range(1, 6))
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--a-key", type=int, default=1, help="clips of each motion key that are sampled")
+    parser.add_argument("--image", type=Path, default=ROOT / "weights" / "mini_image.safetensors")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in VARIANTS]:
+        parser.error(f"there is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    results: dict[str, list[dict[str, float]]] = {}
+    for name in dict.fromkeys(["paper", *(options.names or VARIANTS)]):
+        for seed in range(1, options.seeds + 1):
+            results.setdefault(name, []).append(_remembered(name, seed, options))
+    sys.stdout.write(table(results) + "\n")
+    return 0
+
+
+def _remembered(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    config = trained(name, seed, options)
+    path = home_folder() / "runs" / config.name / "figures.json"
+    if not path.exists():
+        write_json(path, figures(name, config, options))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

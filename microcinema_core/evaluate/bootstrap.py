@@ -1,0 +1,50 @@
+"""Intervals by the bootstrap over motions: clips of one key are alike, so that whole keys are drawn, not clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
+    """Multiplicities (resamples, n) of n clips: each resample draws as many keys as there are, with replacement."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    if not numbers:
+        raise ValueError("there are no keys to draw from")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(numbers), (resamples, len(numbers)), generator=generator)
+    counts = torch.zeros(drawn.shape, dtype=torch.float64)
+    counts.scatter_add_(1, drawn, torch.ones_like(counts))
+    return counts[:, [numbers[key] for key in keys]]
+
+
+def interval(statistic: Callable[[Tensor], float], weights: Tensor) -> tuple[float, float]:
+    """The 95% percentile interval of a statistic of clip weights (n,), over the resamples of weights (resamples, n)."""
+    values = torch.tensor([statistic(row) for row in weights], dtype=torch.float64)
+    low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> float:
+    """Of values (n,) with weights (n,) of 0 or more; ValueError where all are 0."""
+    values, weights = _checked(values, weights)
+    return float((values * weights).sum() / weights.sum())
+
+
+def weighted_median(values: Tensor, weights: Tensor) -> float:
+    """Half the weight lies on either side; the mean of two neighbours where it parts between them. Errors as above."""
+    values, weights = _checked(values, weights)
+    values, order = values[weights > 0].sort()
+    share = weights[weights > 0][order].cumsum(dim=0)
+    half = share[-1] / 2
+    low = int(torch.searchsorted(share, half))
+    high = int(torch.searchsorted(share, half, right=True))
+    return float(values[low] + values[high]) / 2
+
+
+def _checked(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    if values.ndim != 1 or values.shape != weights.shape or not (weights > 0).any():
+        raise ValueError(f"{tuple(values.shape)} values and {tuple(weights.shape)} weights have no mean")
+    return values.double(), weights.double()

@@ -1,0 +1,78 @@
+"""Distances between two sets of videos, by their features: a kernel distance without bias, and Frechet's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def kernel_matrix(x: Tensor, y: Tensor) -> Tensor:
+    """(1 + x.y / d)^3 in float64 of features (n, d) and (m, d) -> (n, m) (the kernel of KID, Binkowski et al. 2018)."""
+    return (1 + x.double() @ y.double().T / x.shape[1]) ** 3
+
+
+class KernelDistance:
+    """Squared maximum mean discrepancy of paired features (Gretton et al. 2012), unbiased, weighted by clip.
+
+    Row i of both sets belongs to one centre frame, so that the two are not independent; the estimator never compares
+    the two of a pair, nor clips of one key (the same motion), and all other pairs of rows are independent. Repeated
+    keys of a bootstrap resample are of one key too, so they add no bias. The value may be negative.
+    """
+
+    def __init__(self, real: Tensor, made: Tensor, keys: Sequence[str]) -> None:
+        """Features (n, d) of either set, and the motion key of each pair.
+
+        Raises:
+            ValueError: shapes or counts differ, or there are fewer than two keys.
+        """
+        if real.shape != made.shape or real.ndim != 2 or len(keys) != len(real):
+            raise ValueError(
+                f"features {tuple(real.shape)} and {tuple(made.shape)} with {len(keys)} keys are no pairs"
+            )
+        if len(set(keys)) < 2:
+            raise ValueError("a kernel distance needs clips of two motions or more")
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        key = torch.tensor([numbers[k] for k in keys])
+        cross = kernel_matrix(real, made)
+        self.counted = (key[:, None] != key[None, :]).double()
+        self.terms = self.counted * (kernel_matrix(real, real) + kernel_matrix(made, made) - cross - cross.T)
+
+    def value(self, weights: Tensor | None = None) -> float:
+        """The distance, with clips weighted by `weights` (n,), such as multiplicities in a resample; default 1.
+
+        Raises:
+            ValueError: all weight lies on one key.
+        """
+        w = torch.ones(len(self.terms)) if weights is None else weights
+        w = w.to(self.terms)
+        total = float(w @ self.counted @ w)
+        if total <= 0:
+            raise ValueError("a kernel distance needs weight on clips of two motions or more")
+        return float(w @ self.terms @ w) / total
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """|mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)) of features (n, d) and (m, d), in float64.
+
+    With I3D's features this is FVD (Unterthiner et al. 2018). It is biased upwards by a small n, and only compares
+    sets of one size. Fewer clips than features are no trouble: with C = A'A the trace of the root is the sum of the
+    singular values of A_x A_y', and no root of a singular matrix is taken.
+
+    Raises:
+        ValueError: the widths differ, or there are fewer than two rows.
+    """
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise ValueError(f"features {tuple(x.shape)} and {tuple(y.shape)} have no Frechet distance")
+    x, y = x.double(), y.double()
+    a, b = _covariance_root(x), _covariance_root(y)
+    means = (x.mean(dim=0) - y.mean(dim=0)).square().sum()
+    traces = a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
+    return float(means + traces)
+
+
+def _covariance_root(x: Tensor) -> Tensor:
+    """A (min(n, d), d) with A'A the covariance of x (n, d)."""
+    centred = (x - x.mean(dim=0)) / (len(x) - 1) ** 0.5
+    return torch.linalg.qr(centred, mode="r").R

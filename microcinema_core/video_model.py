@@ -1,0 +1,125 @@
+"""A base or TSR model with what it needs to sample clips: for training's sheets and for measuring, without a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .appearnet import AppearNet
+from .checkpoint import Checkpoint, load_strict
+from .config import AppearNetConfig, UNetConfig
+from .injection import Injection
+from .layers import per_frame
+from .noise import GAMMA, starting_noise, with_prior
+from .sampling import Given, ddim, guided, keeping
+from .schedule import Denoiser, NoiseSchedule, Prediction, denoiser
+from .unet import UNet3D
+
+
+@dataclass
+class VideoModel:
+    """The two networks of a file and how to ask them.
+
+    Appearance latents are `b c h w` (one frame serves a whole clip) or `(b f) c h w` (each frame its own).
+    """
+
+    unet: UNet3D
+    appearnet: AppearNet
+    lambda_: float
+    prediction: Prediction
+
+    @classmethod
+    def from_checkpoint(cls, file: Checkpoint, *, dtype: torch.dtype = torch.float32) -> VideoModel:
+        """Of a file of role base or tsr; the networks do not train."""
+        unet = UNet3D(UNetConfig.from_dict(file.configs["unet"]))
+        net = AppearNet(AppearNetConfig.from_dict(file.configs["appearnet"]))
+        model = cls(unet, net, file.lambda_, file.prediction)
+        model.load(file)
+        for module in (unet, net):
+            module.eval().requires_grad_(False).to(dtype)
+        return model
+
+    def load(self, file: Checkpoint) -> None:
+        """The weights of a base or TSR file, strictly."""
+        load_strict(self.unet, file.part("unet"), f"the U-Net of {file.name}")
+        load_strict(self.appearnet, file.part("appearnet"), f"the AppearNet of {file.name}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The working precision."""
+        return next(self.unet.parameters()).dtype
+
+    def injection(
+        self, appearance: Tensor, t: Tensor, context: Tensor, strength: Tensor | float
+    ) -> Injection:
+        """What AppearNet hands over for clips with timesteps (b,), texts `b l d` and a strength each or in common."""
+        clips, dtype = t.shape[0], self.dtype
+        seen = appearance.shape[0] // clips
+        s = torch.as_tensor(strength, dtype=dtype).expand(clips)[:, None, None, None]
+        features = self.appearnet.features(
+            appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
+        )
+        return self.appearnet.inject(features, strength=per_frame(s, seen))
+
+    def predict(self, z_t: Tensor, t: Tensor, context: Tensor, injection: Injection) -> Tensor:
+        """The U-Net's answer for clips `b f c h w`, timesteps (b,) and texts `b l d`, at the working precision."""
+        frames = z_t.shape[1]
+        output = self.unet(
+            rearrange(z_t, "b f c h w -> (b f) c h w").to(self.dtype),
+            per_frame(t, frames),
+            per_frame(context, frames).to(self.dtype),
+            frames=frames,
+            appearance=injection,
+        )
+        return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
+
+    def denoiser(
+        self, appearance: Tensor, text: Tensor, z_c: Tensor, strength: float, schedule: NoiseSchedule
+    ) -> Denoiser:
+        """The model with its prior as a denoiser of clips `b f c h w`. strength 0 is the U-Net alone."""
+        once = text.new_zeros(text.shape[0])
+        kept = self.injection(appearance, once, text, strength) if self.appearnet.per_clip else None
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            injection = kept or self.injection(appearance, t, text, strength)
+            return self.predict(x, t, text, injection)
+
+        lambda_ = self.lambda_ if strength else 0.0
+        return with_prior(denoiser(network, schedule, self.prediction), z_c, lambda_)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        appearance: Tensor,
+        text: Tensor,
+        empty: Tensor,
+        *,
+        frames: int,
+        steps: int,
+        guidance_scale: float,
+        seed: int = 0,
+        gamma: float = GAMMA,
+        strength: float = 1.0,
+        given: Given | None = None,
+    ) -> Tensor:
+        """Clips `b f c h w` by DDIM, from appearance, texts `b l d` and the empty prompt `1 l d`.
+
+        strength 0 is the U-Net alone, without AppearNet and without the prior, as it was trained when appearance was
+        dropped.
+        """
+        clips, schedule = text.shape[0], NoiseSchedule()
+        z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
+        with_text = self.denoiser(appearance, text, z_c, strength, schedule)
+        without = None
+        if guidance_scale != 1:
+            without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength, schedule)
+        denoise = guided(with_text, without, guidance_scale)
+        eps_n = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed))
+        mask = 1.0 if given is None else given.mask
+        noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
+        if given is not None:
+            denoise = keeping(denoise, given, noise)
+        return ddim(denoise, noise, steps=steps, schedule=schedule)
