@@ -159,7 +159,7 @@ def clip_rows(lab: Lab, found: Measured) -> list[Row]:
         Row(
             "looks: sampled centre frame below VAE, in the object's box",
             looks.show(1, "dB"),
-            f"VAE {float(found.looks['vae'].mean()):.1f} dB, sampled {float(found.looks[OURS].mean()):.1f} dB",
+            f"VAE {float(found.looks[CODED].mean()):.1f} dB, sampled {float(found.looks[OURS].mean()):.1f} dB",
             "<= 3 dB",
             looks.value <= 3,
         ),
