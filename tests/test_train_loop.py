@@ -1,12 +1,12 @@
 """The loop on a network of a few weights: what it promises about resuming, masters, averages and groups."""
 
 import json
-from collections.abc import Mapping
+import resource
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from microcinema_core.train import loop, state
@@ -14,69 +14,15 @@ from microcinema_core.train.checkpoints import averaged_parts, save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.feed import Feed, Remembered
 from microcinema_core.train.masters import AverageWeights, MasterWeights
+from microcinema_core.train.report import Report
 from microcinema_core.train.trainer import Trainer, build
-
-
-class Points:
-    """Forty items that are functions of their index."""
-
-    def __len__(self) -> int:
-        return 40
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"x": torch.linspace(-1, 1, 40)[index].expand(4).clone()}
-
-
-class Toy:
-    """Learns to double its input; its noise comes from the loop's generator."""
-
-    def __init__(self, *, explode_at: int = -1) -> None:
-        self.net = nn.ModuleDict({"fast": nn.Linear(4, 4), "slow": nn.Linear(4, 4), "fixed": nn.Linear(4, 4)})
-        self.modules: Mapping[str, nn.Module] = {"net": self.net}
-        self.dataset = Points()
-        self.explode_at, self.calls, self.seen = explode_at, 0, []
-
-    def prepare(self) -> None:
-        nn.init.ones_(self.net["slow"].weight)
-
-    def group_of(self, name: str) -> str | None:
-        group = name.split(".")[1]
-        return None if group == "fixed" else group
-
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        self.calls += 1
-        self.seen.append(batch["x"][:, 0].tolist())
-        x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=generator)
-        x = x.to(self.net["fast"].weight.dtype)
-        y = self.net["fixed"](self.net["slow"](torch.tanh(self.net["fast"](x))))
-        loss = (y.float() - 2 * batch["x"]).square().mean()
-        return (loss * float("nan") if self.calls == self.explode_at else loss), {"extra": loss.detach()}
-
-    def sheet(self) -> Tensor:
-        torch.rand(7)  # random state that the loop must not let out
-        return torch.zeros(3, 8, 8)
-
-    def export(self, path: Path, parts: dict[str, dict[str, Tensor]]) -> None:
-        save_file(parts["net"], path)
+from tests.train_world import Points, Toy, config
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
     return tmp_path
-
-
-def config(name: str = "toy", **optim: object):
-    table = {"lr": 0.01, "max_steps": 12, "warmup_steps": 3, "groups": {"fast": 1.0, "slow": 0.1}, **optim}
-    return parse(
-        {
-            "stage": "vae",
-            "name": name,
-            "data": {"batch": 7, "accumulate": 2},
-            "optim": table,
-            "log": {"every": 4, "sheet_minutes": 0, "export_minutes": 0, "checkpoint_minutes": 0, "keep": 2},
-        }
-    )
 
 
 def start(cfg, toy: Toy) -> Trainer:
@@ -189,6 +135,33 @@ def test_half_written_checkpoints_are_not_seen(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.glob(".*"))
     tensors, scalars = state.read(state.checkpoints(tmp_path)[-1])
     assert scalars == {"step": 5, "x": 5} and torch.equal(tensors["a"], torch.full((2,), 5.0))
+
+
+def test_a_full_disk_is_one_sentence_and_older_checkpoints_stay(tmp_path: Path) -> None:
+    """The kernel's own limit on a file's size stands in for the disk's end."""
+    state.save(tmp_path, 1, {"a": torch.ones(2)}, {}, keep=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"could not save .*step-00000002.*older checkpoints are whole"):
+            state.save(tmp_path, 2, {"a": torch.zeros(100_000)}, {}, keep=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert torch.equal(state.read(tmp_path / "step-00000001")[0]["a"], torch.ones(2))
+
+
+def test_a_new_run_does_not_touch_the_checkpoints_of_an_old_one() -> None:
+    loop.run(config(), stage=seeded())
+    with pytest.raises(ValueError, match=r"holds step-00000012 of an earlier run.*--resume"):
+        loop.run(config(), stage=seeded())
+
+
+def test_figures_of_steps_that_are_done_again_are_forgotten(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"step": step}) + "\n" for step in (4, 8, 12))
+    (tmp_path / "stats.jsonl").write_text(rows + '{"step": 16, "lo')
+    Report(tmp_path, step=9)
+    assert (tmp_path / "stats.jsonl").read_text() == '{"step": 4}\n{"step": 8}\n'
 
 
 def test_masters_keep_what_bf16_would_lose() -> None:

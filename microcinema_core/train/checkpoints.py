@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import state
+from .config import TrainConfig
 from .stage import Parts
 from .trainer import Trainer
 
@@ -35,6 +36,15 @@ def save_checkpoint(trainer: Trainer) -> None:
     folder = trainer.config.run_folder / "checkpoints"
     state.save(folder, trainer.step, tensors, scalars, keep=trainer.config.log.keep)
     logger.info("checkpoint at step %d", trainer.step)
+
+
+def refuse_to_overwrite(config: TrainConfig) -> None:
+    """ValueError if a new run would mix its checkpoints with those of an older one of its name."""
+    if found := state.checkpoints(config.run_folder / "checkpoints"):
+        raise ValueError(
+            f"{config.run_folder} holds {found[-1].name} of an earlier run: go on from it with --resume, choose "
+            "another `name`, or move the folder away"
+        )
 
 
 def load_checkpoint(trainer: Trainer) -> None:

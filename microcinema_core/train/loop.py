@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .checkpoints import export, load_checkpoint, save_checkpoint
+from .checkpoints import export, load_checkpoint, refuse_to_overwrite, save_checkpoint
 from .config import OptimTable, TrainConfig
 from .report import Report
 from .sheets import save_picture
@@ -33,6 +33,8 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
     # Build, and start or go on.
     if config.threads:
         torch.set_num_threads(config.threads)
+    if not resume:
+        refuse_to_overwrite(config)
     stage = build_stage(config) if stage is None else stage
     if not resume:
         stage.prepare()
@@ -41,7 +43,7 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
         load_checkpoint(trainer)
     else:
         _announce(trainer)
-    report = Report(config.run_folder)
+    report = Report(config.run_folder, trainer.step)
 
     # Train until the budget is used or someone says stop.
     last = dict.fromkeys(("checkpoint", "sheet", "export"), trainer.elapsed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ logger = logging.getLogger(__name__)
 class Report:
     """Collects scalars step by step and writes their means."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        """`step`: where the run goes on; what was written later than that was of steps that are done again."""
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "stats.jsonl"
+        _forget_after(self.file, step)
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, int] = defaultdict(int)
         self.since = time.monotonic()
@@ -60,6 +63,17 @@ class Report:
     def picture(self, step: int, picture: Tensor) -> None:
         if self.board is not None:
             self.board.add_image("sheet", picture, step)
+
+
+def _forget_after(file: Path, step: int) -> None:
+    """Drop the rows of later steps, and one that a kill cut short."""
+    if not file.exists():
+        return
+    whole = [line for line in file.read_text().splitlines() if line.endswith("}")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in kept))
+    os.replace(temporary, file)
 
 
 def _board(folder: Path) -> Any:

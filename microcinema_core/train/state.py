@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,24 +24,37 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], scalars: dict[str, Any], *, keep: int) -> Path:
-    """Write `folder`/step-N, then drop all but the newest `keep`. A kill at any moment leaves the older ones whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `folder`/step-N, then drop all but the newest `keep`. A kill at any moment leaves the older ones whole.
+
+    A step that is there already is the same state, and stays as it is. Raises OSError with one sentence where the disk
+    does not take it; what was there before is untouched.
+    """
     target, temporary = folder / f"step-{step:08d}", folder / f".writing-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file(
-        {name: t.detach().contiguous() for name, t in tensors.items()}, temporary / "tensors.safetensors"
-    )
-    (temporary / "state.json").write_text(json.dumps({"step": step, **scalars}, indent=1))
-    for path in temporary.iterdir():
-        _flush(path)
-    if target.exists():  # the same step saved again, after a resume
-        os.replace(target, folder / f".old-{os.getpid()}")
-    os.replace(temporary, target)
-    _flush(folder)
-    for old in [*checkpoints(folder)[:-keep], *folder.glob(".old-*"), *folder.glob(".writing-*")]:
+    if target.exists():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, tensors, {"step": step, **scalars})
+        os.replace(temporary, target)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(
+            f"could not save {target}: {error}; the older checkpoints are whole, --resume goes on from the newest"
+        ) from error
+    for old in [*checkpoints(folder)[:-keep], *folder.glob(".writing-*")]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    """Both files, on the disk and not only in its cache."""
+    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, folder / "tensors.safetensors")
+    (folder / "state.json").write_text(json.dumps(scalars, indent=1))
+    for path in folder.iterdir():
+        _flush(path)
 
 
 def _flush(path: Path) -> None:
