@@ -12,7 +12,7 @@ import numpy as np
 from .backgrounds import KINDS, PICTURE_KINDS, random_background
 from .captions import make_captions
 from .emoji import Emoji, read_catalogue
-from .emoji_world import PICTURE_SIZE, BalancedChoice, random_placement
+from .emoji_world import PICTURE_SCALES, PICTURE_SIZE, PICTURE_SLACK, BalancedChoice, random_placement
 from .render import BASE_TIMES, CENTRE, MOTIONS, PLAY_FPS, TIMELINE, Clip, Motion
 
 Role = Literal["image", "base", "tsr"]
@@ -103,9 +103,14 @@ class ClipSampler:
         return self._with_captions(clip, rng, (CENTRE,), 0.0)
 
     def _clip(self, entry: Emoji, rng: np.random.Generator, *, phase: int, motion: Motion | None) -> Clip:
-        kinds = PICTURE_KINDS if self.role == "image" else KINDS
+        alone = self.role == "image"
+        kinds = PICTURE_KINDS if alone else KINDS
         background = random_background(rng, size=PICTURE_SIZE, split=self.split, kinds=kinds)
-        centre, side = random_placement(rng)
+        centre, side = (
+            random_placement(rng, scales=PICTURE_SCALES, slack=PICTURE_SLACK)
+            if alone
+            else random_placement(rng)
+        )
         speed = rng.uniform(*(GROWTH_SPEEDS if motion in ("towards", "away") else PATH_SPEEDS))
         return Clip(entry, background, phase, centre, side, motion, float(speed) if motion else 0.0)
 
