@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,9 +198,3 @@ def _from_tars(tars: list[Path], root: Path) -> Found:
         except (OSError, Unusable) as error:
             lines.append(Line(name, str(error)))
     return videos, lines
-
-
-def batches(videos: list[Video], size: int) -> Iterator[list[Video]]:
-    """In order, `size` at a time."""
-    for start in range(0, len(videos), size):
-        yield videos[start : start + size]

@@ -74,7 +74,7 @@ def _json_captions(text: str) -> list[str]:
     except ValueError:
         return []
     fields = fields if isinstance(fields, dict) else {}
-    value = next((fields[name] for name in TEXT_COLUMNS if fields.get(name)), [])
+    value: Any = next((fields[name] for name in TEXT_COLUMNS if fields.get(name)), [])
     return [str(one) for one in (value if isinstance(value, list) else [value])]
 
 
