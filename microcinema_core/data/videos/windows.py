@@ -36,9 +36,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Window:
-    """Frames of one clip: their pts, the seconds of the first, the true rate, the scene they lie in."""
+    """Frames of one clip: their pts, the seconds of the first, the scene they lie in.
+
+    fps: the true rate. rate: the one that was wanted.
+    """
 
     role: str
+    rate: float
     fps: float
     pts: tuple[int, ...]
     start: float
@@ -127,7 +131,9 @@ def _window(
     places, fps = picked
     pts, times = survey.pts[scene][places], survey.times[scene][places]
     seconds = float(times[-1] - times[0])
-    return Window(rate.role, fps, tuple(int(value) for value in pts), float(times[0]), seconds, number)
+    return Window(
+        rate.role, rate.fps, fps, tuple(int(value) for value in pts), float(times[0]), seconds, number
+    )
 
 
 def nothing(survey: Survey, rates: Sequence[Rate]) -> str:
