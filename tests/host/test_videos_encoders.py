@@ -1,0 +1,115 @@
+"""Latents and contexts of a checkpoint are those that the host computes from the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from devtools import tiny
+from microcinema_core.config import UNetConfig
+from microcinema_core.data.videos.stable_diffusion import Encoders, load_networks
+from tests.host.weight_files import SD21_UNET, _autoencoder_shapes, _open_clip_shapes
+
+pytest.importorskip("diffusers")
+CAPTIONS = ["", "a horse galloping over a field", "A Cat, 3 dogs & an owl!"]
+SD15_UNET = UNetConfig(
+    channel_mult=(1, 1),
+    num_res_blocks=1,
+    transformer_depth=(1, 0),
+    context_dim=768,
+    num_heads=8,
+    num_head_channels=-1,
+    use_linear_in_transformer=False,
+).as_2d()
+
+
+def clip_shapes(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.token_embedding.weight": (49408, width),
+        "embeddings.position_embedding.weight": (77, width),
+        "final_layer_norm.weight": (width,),
+        "final_layer_norm.bias": (width,),
+    }
+    for layer in range(layers):
+        parts = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
+        parts |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
+        parts |= {"layer_norm1": (width,), "layer_norm2": (width,)}
+        for name, shape in parts.items():
+            shapes[f"encoder.layers.{layer}.{name}.weight"] = shape
+            shapes[f"encoder.layers.{layer}.{name}.bias"] = shape[:1]
+    return {f"cond_stage_model.transformer.text_model.{key}": shape for key, shape in shapes.items()}
+
+
+def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Every layer acts; a block of random numbers is repeated, as drawing half a billion takes long."""
+    generator = torch.Generator().manual_seed(seed)
+    block = torch.randn((1 << 20) + 7, generator=generator)
+    tensors = {}
+    for key, shape in shapes.items():
+        count = torch.Size(shape).numel()
+        value = block.repeat(-(-count // len(block)))[:count].reshape(shape).roll(len(key))
+        is_norm = any(part in key for part in ("norm", ".ln_"))
+        scale = shape[1:].numel() ** -0.5 if len(shape := torch.Size(shape)) > 1 else 0.1
+        tensors[key] = (value * scale + (is_norm and key.endswith("weight"))).half()
+    return tensors
+
+
+def write_checkpoint(path: Path, kind: str) -> Path:
+    """A file with all keys and shapes of Stable Diffusion 1.5 or 2.1, but for a small U-Net."""
+    unet = tiny.unet_weights(SD15_UNET if kind == "sd1" else SD21_UNET)
+    text = clip_shapes() if kind == "sd1" else _open_clip_shapes()
+    tensors = {f"model.diffusion_model.{key}": tensor.half() for key, tensor in unet.items()}
+    tensors |= random_tensors(text, 1) | random_tensors(_autoencoder_shapes(), 2)
+    save_file(tensors, str(path))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sd1", "sd2"])
+def test_they_are_the_hosts(comfy_in_process: Path, tmp_path: Path, kind: str) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    import comfy.latent_formats
+    import comfy.sd
+
+    path = write_checkpoint(tmp_path / f"{kind}.safetensors", kind)
+    ours = Encoders(load_networks(path), comfy_in_process / "comfy" / "sd1_tokenizer")
+    _, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(path), output_model=False)
+    contexts = ours.contexts(CAPTIONS)
+    assert contexts.shape == (3, 77, 768 if kind == "sd1" else 1024)
+    for caption, context in zip(CAPTIONS, contexts, strict=True):
+        tokens = clip.tokenize(caption)
+        [rows] = tokens.values()
+        assert [int(token) for token, _ in rows[0]] == ours.tokens([caption])[0].tolist()
+        theirs = clip.encode_from_tokens(tokens).float()
+        close(context[None], theirs, 5e-3)
+    frames = torch.randint(
+        0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
+    mean, std = ours.latents(frames)
+    with torch.inference_mode():
+        raw = vae.encode(frames.movedim(1, -1).float() / 255).float()
+        scaled = comfy.latent_formats.SD15().process_in(raw)
+        close(mean, scaled, 5e-3)
+        close(std, their_std(vae, frames) * 0.18215, 5e-3)
+    torch.set_num_threads(threads)
+
+
+def their_std(vae: Any, frames: Tensor) -> Tensor:
+    """The host keeps the mean alone; its own encoder and its own distribution give the deviation."""
+    from comfy.ldm.modules.distributions.distributions import DiagonalGaussianDistribution
+
+    model = vae.first_stage_model.float()
+    moments = model.quant_conv(model.encoder(frames.float() / 127.5 - 1))
+    return DiagonalGaussianDistribution(moments).std
+
+
+def close(ours: Tensor, theirs: Tensor, part: float) -> None:
+    """Equal but for what the host's own dtypes round away: the largest difference over the largest value."""
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs.cpu()).abs().max() / theirs.abs().max()) < part
