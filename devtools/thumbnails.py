@@ -10,20 +10,23 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import edit
 from .home import ROOT, Problem, say
 from .host import find_host
+from .pictures.files import write
 from .server import ComfyServer
 from .workflow import Prompt, read_prompt
 
 FOLDER = ROOT / "workflows"
 IMAGE, BETWEEN = "image_to_video_mini", "interpolate_any_frames"
 SIDE, ACROSS = 384, 3
+LIMIT = 60
+"""Kilobytes of a thumbnail."""
 GROUND, BOX, BAR, LINE, INK = "#1c1c1e", "#353539", "#44444a", "#7aa2d8", "#e6e6e6"
 
+T = TypeVar("T")
 Pictures = Sequence[Any]
 """PIL images."""
 
@@ -42,20 +45,22 @@ def main() -> int:
         with ComfyServer(sys.executable, find_host()) as server:
             for name in wanted:
                 say(f"{name} ...")
-                _save(_thumbnail(server, name), FOLDER / f"{name}.jpg")
+                size = write(FOLDER / f"{name}.jpg", [thumbnail(server, name)], limit=LIMIT)
+                say(f"  {size / 1000:.0f} kB")
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 1
     return 0
 
 
-def _thumbnail(server: ComfyServer, name: str) -> Any:
+def thumbnail(server: ComfyServer, name: str) -> Any:
+    """A shipped workflow's: of its video, or of its graph where its checkpoint is not here."""
     if not _has_its_files(server, name):
         return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
     if name in (IMAGE, BETWEEN):
         faces = [drawn_face(0.44), drawn_face(0.56)]
-        return sheet(_run(server, _pictured(server, _prompt(server, name), faces)))
-    return sheet(_run(server, _prompt(server, name)))
+        return sheet(run(server, _pictured(server, _prompt(server, name), faces)))
+    return sheet(run(server, _prompt(server, name)))
 
 
 def _prompt(server: ComfyServer, name: str) -> Prompt:
@@ -83,11 +88,11 @@ def _pictured(server: ComfyServer, prompt: Prompt, pictures: Pictures) -> Prompt
     return prompt
 
 
-def _run(server: ComfyServer, prompt: Prompt) -> Pictures:
+def run(server: ComfyServer, prompt: Prompt) -> list[Any]:
     """Run a workflow; the frames of the video that it saves."""
     import av
 
-    outputs = server.run(prompt)
+    outputs = server.run(prompt, timeout=4 * 3600)
     (node,) = (key for key, node in prompt.items() if node["class_type"] == "SaveVideo")
     (file,) = outputs[node]["images"]
     with av.open(str(server.output_dir / file["subfolder"] / file["filename"])) as container:
@@ -112,12 +117,16 @@ def sheet(frames: Pictures) -> Any:
     """Nine frames, evenly spaced from the first to the last, 3 by 3 in a square."""
     from PIL import Image
 
-    count, cell = ACROSS * ACROSS, SIDE // ACROSS
+    cell = SIDE // ACROSS
     page = Image.new("RGB", (SIDE, SIDE))
-    for place in range(count):
-        frame = frames[round(place * (len(frames) - 1) / (count - 1))].resize((cell, cell))
-        page.paste(frame, (place % ACROSS * cell, place // ACROSS * cell))
+    for place, frame in enumerate(evenly(frames, ACROSS * ACROSS)):
+        page.paste(frame.resize((cell, cell)), (place % ACROSS * cell, place // ACROSS * cell))
     return page
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """So many of them (two or more), evenly spaced from the first to the last."""
+    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
 
 
 def draw_graph(workflow: dict[str, Any]) -> Any:
@@ -147,13 +156,6 @@ def draw_graph(workflow: dict[str, Any]) -> Any:
         title = nodes[key].get("title") or nodes[key]["type"].removeprefix("MicroCinema")
         draw.text(place(x + 10, y + 10), title, fill=INK)
     return page.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-
-
-def _save(picture: Any, path: Path) -> None:
-    part = path.with_name(f"{path.name}.tmp")
-    picture.save(part, format="JPEG", quality=88, optimize=True)
-    part.replace(path)
-    say(f"  {path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

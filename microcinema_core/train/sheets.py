@@ -25,10 +25,15 @@ def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:
     )
 
 
+def as_image(picture: Tensor) -> Image.Image:
+    """(3, h, w) in [0, 1] as PIL's."""
+    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels)
+
+
 def save_picture(path: Path, picture: Tensor) -> None:
     """Write (3, h, w) in [0, 1] as what the path's suffix says (.png, .jpg), at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    Image.fromarray(pixels).save(temporary, quality=88)
+    as_image(picture).save(temporary, quality=88)
     os.replace(temporary, path)

@@ -1,0 +1,54 @@
+"""What the models are asked: texts that were written down, or follow from a rule, before anything was made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from microcinema_core.data.backgrounds import COLOURS
+from microcinema_core.data.captions import subject, with_article
+from microcinema_core.data.emoji import read_catalogue
+
+from ..thumbnails import drawn_face, evenly
+
+TYPICAL = 12
+OUTSIDE = ("an armadillo", "a windmill", "a harp", "a lighthouse")
+"""Nothing of these is in the vocabulary."""
+README = ("a horse galloping", "a bird", "a butterfly flying", "a rocket")
+
+
+def typical_prompts(emoji: Path) -> list[str]:
+    """Evenly spaced in the alphabet of the train split's subjects, on a background of each colour in turn."""
+    subjects = sorted({subject(entry) for entry in read_catalogue(emoji, "train")})
+    grounds = [*COLOURS, *COLOURS]
+    return [
+        f"{with_article(name)} on {with_article(ground)} background"
+        for name, ground in zip(evenly(subjects, TYPICAL), grounds, strict=False)
+    ]
+
+
+def own_pictures() -> list[tuple[str, Image.Image]]:
+    """Pictures that a person might bring, none of which was trained on, and what is said of each."""
+    return [
+        ("a logo moving to the right", drawn_logo()),
+        ("a laughing face", drawn_face(0.5)),
+        ("a cup of hot coffee steaming", photograph()),
+    ]
+
+
+def drawn_logo() -> Image.Image:
+    """Three discs in a ring, on white."""
+    page = Image.new("RGB", (1024, 1024), "white")
+    draw = ImageDraw.Draw(page)
+    draw.ellipse([192, 192, 832, 832], outline="#1d3557", width=56)
+    for x, y, colour in ((512, 400, "#e63946"), (416, 576, "#2a9d8f"), (608, 576, "#f4a261")):
+        draw.ellipse([x - 104, y - 104, x + 104, y + 104], fill=colour)
+    return page.resize((512, 512), Image.Resampling.LANCZOS)
+
+
+def photograph() -> Image.Image:
+    """scikit-image's cup of coffee: of its photographs, the training backgrounds have others (data/backgrounds.py)."""
+    from skimage.data import coffee
+
+    return Image.fromarray(coffee())
