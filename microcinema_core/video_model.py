@@ -117,7 +117,7 @@ class VideoModel:
         if guidance_scale != 1:
             without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength, schedule)
         denoise = guided(with_text, without, guidance_scale)
-        eps_n = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed))
+        eps_n = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed)).to(z_c.device)
         mask = 1.0 if given is None else given.mask
         noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
         if given is not None:

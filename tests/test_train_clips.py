@@ -8,73 +8,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from devtools.tiny import write_family
 from microcinema_core.checkpoint import read_checkpoint
-from microcinema_core.data.shards import shard_path, write_json, write_shard
-from microcinema_core.data.tokens import END, START
 from microcinema_core.schedule import Prediction, training_target
 from microcinema_core.train import loop
 from microcinema_core.train.config import parse
+from microcinema_core.train.draws import Draws
 from microcinema_core.train.show import compare
 from microcinema_core.train.stage import build_stage
 from microcinema_core.train.stages.clips import ClipStage
 from microcinema_core.train.trainer import build
-
-CLIPS = 6
+from tests.clip_world import CLIPS, table, write_home
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
-    (tmp_path / "files").mkdir()
-    write_family(tmp_path / "files", dtype=torch.float32)
-    for name, frames, fps in (("base", 3, [2.0]), ("tsr", 5, [8.0, 32.0])):
-        write_clips(tmp_path / "data" / name, frames, fps)
+    write_home(tmp_path)
     return tmp_path
 
 
-def write_clips(folder: Path, frames: int, fps: list[float]) -> None:
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.full((CLIPS, 2, 77), END, dtype=torch.int32)
-    tokens[:, :, 0], tokens[:, 0, 1] = START, 320
-    mean = torch.randn(CLIPS, frames, 8, 8, 8, generator=generator).half()
-    write_shard(shard_path(folder, 0), {"mean": mean, "tokens": tokens})
-    empty = [START] + [END] * 76
-    write_json(
-        folder / "index.json", {"frames": frames, "fps": fps, "shards": [CLIPS], "empty_tokens": empty}
-    )
-
-
-def config(stage: str, **extra: object) -> dict[str, object]:
-    return {
-        "stage": stage,
-        "name": f"my_{stage}",
-        "precision": "fp32",
-        "init_from": "files/tiny_image.safetensors" if stage == "base" else "files/tiny_base.safetensors",
-        "data": {"folder": stage, "test_folder": stage, "batch": 4},
-        "model": {"image_file": "files/tiny_image.safetensors", "hidden": 16},
-        "optim": {
-            "lr": 1e-3,
-            "groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1},
-            "max_steps": 2,
-            "warmup_steps": 1,
-            "decay": "none",
-        },
-        "log": {"every": 1, "sheet_minutes": 0, "export_minutes": 0, "checkpoint_minutes": 0},
-        **extra,
-    }
-
-
 def stage_of(name: str) -> ClipStage:
-    stage = build_stage(parse(config(name)))
+    stage = build_stage(parse(table(name)))
     stage.prepare()
     assert isinstance(stage, ClipStage)
     return stage
 
 
 def test_two_learning_rates_by_name() -> None:
-    trainer = build(parse(config("base")), stage_of("base"))
+    trainer = build(parse(table("base")), stage_of("base"))
     group = {name: trainer.stage.group_of(name) for name in trainer.masters.names}
     assert group["unet.input_blocks.1.0.in_layers.2.weight"] == "spatial"
     assert group["unet.input_blocks.1.0.in_temporal.conv.weight"] == "temporal"
@@ -114,7 +75,7 @@ def test_the_target_is_the_whole_noise_of_eq_3(
     monkeypatch.setattr(video, "predict", cheat)
     for forget in (0.0, 1.0):
         seen["forget"] = torch.tensor(forget)
-        loss, _ = stage.loss(batch, torch.Generator().manual_seed(5))
+        loss, _ = stage.loss(batch, Draws(torch.Generator().manual_seed(5)))
         if prediction == "v" and forget:
             assert loss > 1e-5  # its size depends on the timesteps drawn
             continue
@@ -143,11 +104,11 @@ def test_dropped_appearance_is_the_unet_alone() -> None:
 
 
 def test_base_then_tsr_to_files(home: Path) -> None:
-    loop.run(parse(config("base")))
+    loop.run(parse(table("base")))
     base = read_checkpoint(home / "runs/my_base/my_base.safetensors", expect_roles=("base",))
     assert (base.lambda_, base.fps, base.frames, base.prediction) == (0.03, 2.0, 3, "eps")
     assert base.parts["appearnet"]["empty_prompt"].any()
-    loop.run(parse(config("tsr", init_from="runs/my_base/my_base.safetensors")))
+    loop.run(parse(table("tsr", init_from="runs/my_base/my_base.safetensors")))
     tsr = read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",))
     assert (tsr.fps, tsr.frames) == (8.0, 5)
     assert set(tsr.parts["unet"]) == set(base.parts["unet"])
@@ -156,7 +117,9 @@ def test_base_then_tsr_to_files(home: Path) -> None:
 def test_sheets_show_real_and_sampled_clips() -> None:
     stage = stage_of("base")
     with torch.no_grad():
-        assert stage.sheet().shape == (3, 2 * CLIPS * (64 + 4), 3 * (64 + 4))
+        sheet = stage.sheet()
+    assert sheet.picture.shape == (3, 2 * CLIPS * (64 + 4), 3 * (64 + 4))
+    assert sheet.frames is not None and sheet.frames.shape == (3, 3, 2 * CLIPS // 4 * (64 + 4), 4 * (64 + 4))
 
 
 def test_figures_know_a_perfect_and_a_still_model(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

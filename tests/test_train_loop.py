@@ -15,6 +15,7 @@ from microcinema_core.train.config import parse
 from microcinema_core.train.feed import Feed, Remembered
 from microcinema_core.train.masters import AverageWeights, MasterWeights
 from microcinema_core.train.report import Report
+from microcinema_core.train.step import Diverged, rate_factor
 from microcinema_core.train.trainer import Trainer, build
 from tests.train_world import Points, Toy, config
 
@@ -76,7 +77,7 @@ def test_what_is_frozen_stays_and_what_is_trained_moves(home: Path) -> None:
     loop.train_step(trainer)
     after = averaged_parts(trainer)["net"]
     assert all(t.dtype == torch.float32 for t in after.values())
-    torch.testing.assert_close(after["fixed.weight"], before["fixed.weight"], atol=0.01, rtol=0)
+    assert torch.equal(after["fixed.weight"], before["fixed.weight"])  # though it works in bfloat16
     assert not torch.equal(after["fast.weight"], before["fast.weight"])
 
 
@@ -94,7 +95,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(home: Path) -> None:
     for _ in range(3):
         loop.train_step(trainer)
     save_checkpoint(trainer)
-    with pytest.raises(loop.Diverged, match="nan"):
+    with pytest.raises(Diverged, match="nan"):
         loop.train_step(trainer)
     found = state.checkpoints(home / "runs/toy/checkpoints")
     assert [path.name for path in found] == ["step-00000003"]
@@ -106,10 +107,10 @@ def test_a_signal_saves_and_ends(home: Path) -> None:
     import signal
 
     class Impatient(Toy):
-        def loss(self, batch, generator):
+        def loss(self, batch, draws):
             if self.calls == 4:
                 os.kill(os.getpid(), signal.SIGINT)
-            return super().loss(batch, generator)
+            return super().loss(batch, draws)
 
     before = signal.getsignal(signal.SIGINT)
     trainer = loop.run(config(), stage=seeded(Impatient))
@@ -159,9 +160,11 @@ def test_a_new_run_does_not_touch_the_checkpoints_of_an_old_one() -> None:
 
 def test_figures_of_steps_that_are_done_again_are_forgotten(tmp_path: Path) -> None:
     rows = "".join(json.dumps({"step": step}) + "\n" for step in (4, 8, 12))
-    (tmp_path / "stats.jsonl").write_text(rows + '{"step": 16, "lo')
-    Report(tmp_path, step=9)
-    assert (tmp_path / "stats.jsonl").read_text() == '{"step": 4}\n{"step": 8}\n'
+    folder = tmp_path / "runs/toy"
+    folder.mkdir(parents=True)
+    (folder / "stats.jsonl").write_text(rows + '{"step": 16, "lo')
+    Report(config(), step=9)
+    assert (folder / "stats.jsonl").read_text() == '{"step": 4}\n{"step": 8}\n'
 
 
 def test_masters_keep_what_bf16_would_lose() -> None:
@@ -225,10 +228,10 @@ def test_remembered_pictures_are_rendered_once() -> None:
 
 def test_rate_rises_then_falls() -> None:
     optim = config(decay="linear", decay_from=0.5).optim
-    assert loop.rate_factor(optim, 0, 0.0) == pytest.approx(1 / 3)
-    assert loop.rate_factor(optim, 10, 0.5) == 1.0
-    assert loop.rate_factor(optim, 10, 0.75) == pytest.approx(0.5)
-    assert loop.rate_factor(optim, 10, 1.0) == 0.0
+    assert rate_factor(optim, 0, 0.0) == pytest.approx(1 / 3)
+    assert rate_factor(optim, 10, 0.5) == 1.0
+    assert rate_factor(optim, 10, 0.75) == pytest.approx(0.5)
+    assert rate_factor(optim, 10, 1.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from microcinema_core.config import UNetConfig
 from microcinema_core.text import EMBEDDING_KEY, TextConfig, TextEncoder
 from microcinema_core.train import loop
 from microcinema_core.train.config import load, parse
+from microcinema_core.train.draws import Draws
 from microcinema_core.train.latents import band_losses, load_vae, pick_captions
 from microcinema_core.train.psnr import reconstruction_psnr
 from microcinema_core.train.stages.vae import VAEStage, start_from_components
@@ -154,7 +155,7 @@ def test_missing_vae_is_told(home: Path) -> None:
 def test_captions_are_picked_and_dropped() -> None:
     tokens = torch.arange(2).repeat(500, 1)[..., None].expand(500, 2, 3).int() + 1
     empty = torch.zeros(3, dtype=torch.int32)
-    chosen = pick_captions({"tokens": tokens}, empty, 0.1, torch.Generator().manual_seed(0))[:, 0]
+    chosen = pick_captions(tokens, empty, 0.1, Draws(torch.Generator().manual_seed(0)))[:, 0]
     counts = torch.bincount(chosen, minlength=3) / 500
     torch.testing.assert_close(counts, torch.tensor([0.1, 0.45, 0.45]), atol=0.07, rtol=0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,7 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from microcinema_core.train import loop, state
+from microcinema_core.train.checkpoints import save_checkpoint
 from microcinema_core.train.config import TrainConfig, parse
+from microcinema_core.train.draws import Draws
+from microcinema_core.train.processes import Processes
+from microcinema_core.train.stage import Sheet, build_stage
+from microcinema_core.train.trainer import build
 
 
 class Points:
@@ -41,18 +48,21 @@ class Toy:
         group = name.split(".")[1]
         return None if group == "fixed" else group
 
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         self.calls += 1
         self.seen.append(batch["x"][:, 0].tolist())
-        x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=generator)
+        x = batch["x"] + 0.1 * draws.normal(tuple(batch["x"].shape))
         x = x.to(self.net["fast"].weight.dtype)
         y = self.net["fixed"](self.net["slow"](torch.tanh(self.net["fast"](x))))
         loss = (y.float() - 2 * batch["x"]).square().mean()
         return (loss * float("nan") if self.calls == self.explode_at else loss), {"extra": loss.detach()}
 
-    def sheet(self) -> Tensor:
+    def to(self, device: torch.device) -> None:
+        """Everything here is trained or batch."""
+
+    def sheet(self) -> Sheet:
         torch.rand(7)  # random state that the loop must not let out
-        return torch.zeros(3, 8, 8)
+        return Sheet(torch.zeros(3, 8, 8))
 
     def export(self, path: Path, parts: dict[str, dict[str, Tensor]]) -> None:
         save_file(parts["net"], path)
@@ -69,10 +79,10 @@ class Wide(Toy):
         self.modules = {"net": self.net}
         self.beats = beats
 
-    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         if self.beats is not None:
             self.beats.send("")
-        return super().loss(batch, generator)
+        return super().loss(batch, draws)
 
 
 def config(name: str = "toy", **tables: Any) -> TrainConfig:
@@ -98,3 +108,24 @@ def go_on(config: TrainConfig, beats: Connection | None = None) -> None:
     torch.manual_seed(5)
     found = state.checkpoints(config.run_folder / "checkpoints")
     loop.run(config, stage=Wide(beats), resume=bool(found))
+
+
+def main() -> None:
+    """One of the processes that a launcher started: the steps of a config (JSON), figures and checkpoint to files."""
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    config = parse(json.loads(sys.argv[1]))
+    processes = Processes(config)
+    stage = build_stage(config)
+    stage.prepare()
+    trainer = build(config, stage, processes)
+    rows = [loop.train_step(trainer) for _ in range(config.optim.max_steps)]
+    save_checkpoint(trainer)
+    if processes.main:
+        figures = [{name: float(value) for name, value in row.items()} for row in rows]
+        (config.run_folder / "rows.json").write_text(json.dumps(figures))
+    processes.wait()
+
+
+if __name__ == "__main__":
+    main()

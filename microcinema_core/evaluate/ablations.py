@@ -24,6 +24,7 @@ from ..checkpoint import read_checkpoint
 from ..data.paths import home_folder
 from ..data.shards import write_json
 from ..train.config import TrainConfig, load
+from ..train.draws import Draws
 from ..train.loop import run
 from ..train.stage import build_stage
 from ..train.stages.clips import ClipStage
@@ -80,7 +81,7 @@ def held_out_loss(config: TrainConfig, *, clips: int = 128, batch: int = 8) -> f
     losses = []
     for start in range(0, clips, batch):
         items = [stage.test[i * len(stage.test) // clips] for i in range(start, start + batch)]
-        losses.append(float(stage.loss(default_collate(items), generator)[0]))
+        losses.append(float(stage.loss(default_collate(items), Draws(generator))[0]))
     return statistics.mean(losses)
 
 

@@ -1,15 +1,18 @@
-"""python -m microcinema_core.train CONFIG.toml [--resume]"""
+"""python -m microcinema_core.train CONFIG.toml [--resume | --dry-run]"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 import torch
 
 from .config import load
-from .loop import Diverged, run
+from .loop import run
+from .plan import describe
+from .step import DataLost, Diverged
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,12 +20,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m microcinema_core.train", description="Train one stage.")
     parser.add_argument("config", help="a TOML file, see configs/")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this run")
+    parser.add_argument("--dry-run", action="store_true", help="say what the run will be, and end")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         config = load(options.config)
+        if options.dry_run:
+            sys.stdout.write(describe(config, int(os.environ.get("WORLD_SIZE", "1"))) + "\n")
+            return 0
         torch.manual_seed(config.seed)
         trainer = run(config, resume=options.resume)
+    except DataLost as error:
+        sys.stderr.write(f"stopped and saved: {error}\n")
+        return 1
     except Diverged as error:
         sys.stderr.write(f"stopped, the last checkpoint is good: {error}\n")
         return 1

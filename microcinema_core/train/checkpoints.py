@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,24 +14,29 @@ from torch import Tensor
 from . import state
 from .config import TrainConfig
 from .stage import Parts
-from .trainer import Trainer
+from .trainer import Trainer, untrained
 
 logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(trainer: Trainer) -> None:
-    """Everything that the rest of the run depends on."""
+    """Everything that the rest of the run depends on, by the first process."""
+    if not trainer.processes.main:
+        return
     names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
     tensors: dict[str, Tensor] = {f"master.{name}": tensor for tensor, name in names.items()}
     tensors |= {
         f"ema.{name}": t for name, t in zip(trainer.masters.names, trainer.average.tensors, strict=True)
     }
     tensors |= _flatten_optimizer(trainer.optimizer, names)
-    tensors |= {f"buffer.{name}": tensor for name, tensor in _untrained(trainer).items()}
+    tensors |= {
+        f"buffer.{name}": trainer.frozen.get(name, t) for name, t in untrained(trainer.stage, trainer.masters)
+    }
     tensors |= {"random.generator": trainer.generator.get_state(), "random.global": torch.get_rng_state()}
     scalars = {
         "elapsed": trainer.elapsed,
         "position": trainer.feed.position,
+        "scaler": trainer.scaler.state_dict(),
         "config": dataclasses.asdict(trainer.config),
     }
     folder = trainer.config.run_folder / "checkpoints"
@@ -54,36 +60,46 @@ def load_checkpoint(trainer: Trainer) -> None:
         raise ValueError(f"nothing to resume in {trainer.config.run_folder}; start without --resume")
     tensors, scalars = state.read(found[-1])
     names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
-    held = {key.removeprefix("master.") for key in tensors if key.startswith("master.")}
-    if held != set(trainer.masters.names):
-        raise ValueError(
-            f"{found[-1]} is of another network: {sorted(held ^ set(trainer.masters.names))[:3]} differ"
-        )
+    _refuse_another(trainer, found[-1], tensors, scalars["position"])
     with torch.no_grad():
         for master, average, name in zip(
             trainer.masters.tensors, trainer.average.tensors, trainer.masters.names, strict=True
         ):
             master.copy_(tensors[f"master.{name}"])
             average.copy_(tensors[f"ema.{name}"])
-        for name, tensor in _untrained(trainer).items():
+        for name, tensor in untrained(trainer.stage, trainer.masters):
             tensor.copy_(tensors[f"buffer.{name}"])
+            if name in trainer.frozen:
+                trainer.frozen[name].copy_(tensors[f"buffer.{name}"])
     trainer.masters.publish()
     _restore_optimizer(trainer.optimizer, names, tensors)
     trainer.generator.set_state(tensors["random.generator"])
     torch.set_rng_state(tensors["random.global"])
     trainer.step, trainer.elapsed = scalars["step"], scalars["elapsed"]
     trainer.feed.position = scalars["position"]
+    if scalars.get("scaler") and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(scalars["scaler"])
     logger.info("resumed at step %d, %.0f min done", trainer.step, trainer.elapsed / 60)
 
 
-def _untrained(trainer: Trainer) -> dict[str, Tensor]:
-    """Frozen parameters and buffers of the trained networks."""
-    return {
-        f"{part}.{key}": tensor
-        for part, module in trainer.stage.modules.items()
-        for key, tensor in module.state_dict(keep_vars=True).items()
-        if f"{part}.{key}" not in trainer.masters.names
-    }
+def _refuse_another(
+    trainer: Trainer, path: Path, tensors: Mapping[str, Tensor], position: int | list[int]
+) -> None:
+    """ValueError where a checkpoint is of other networks, another choice of layers, or other buckets."""
+    theirs = {key.removeprefix("master."): t.shape for key, t in tensors.items() if key.startswith("master.")}
+    ours = {n: t.shape for n, t in zip(trainer.masters.names, trainer.masters.tensors, strict=True)}
+    if differ := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
+        raise ValueError(
+            f"{path} is of another config: {len(differ)} trained tensors differ, the first is {differ[0]}; "
+            "the config that it was made with stands in its state.json"
+        )
+    here = trainer.feed.position
+    if isinstance(position, list) != isinstance(here, list) or (
+        isinstance(position, list) and isinstance(here, list) and len(position) != len(here)
+    ):
+        raise ValueError(
+            f"{path} is of another data set: its position is {position}, expected the form of {here}"
+        )
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
@@ -103,15 +119,17 @@ def _restore_optimizer(
     for key, value in tensors.items():
         if key.startswith("optim."):
             name, _, entry = key.removeprefix("optim.").rpartition(".")
-            optimizer.state[parameters[name]][entry] = value
+            was_number = entry == "step" and not isinstance(optimizer, torch.optim.AdamW)
+            there = parameters[name].device
+            optimizer.state[parameters[name]][entry] = int(value) if was_number else value.to(there)
 
 
 def averaged_parts(trainer: Trainer) -> Parts:
     """float32 state dicts of the trained networks with averaged weights."""
-    averages = dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
+    exact = trainer.frozen | dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
     return {
         part: {
-            key: averages.get(f"{part}.{key}", t).detach().float().clone()
+            key: exact.get(f"{part}.{key}", t).detach().float().cpu().clone()
             for key, t in module.state_dict().items()
         }
         for part, module in trainer.stage.modules.items()
@@ -119,7 +137,9 @@ def averaged_parts(trainer: Trainer) -> Parts:
 
 
 def export(trainer: Trainer) -> None:
-    """The averaged weights as the file that others load."""
+    """The averaged weights as the file that others load, by the first process."""
+    if not trainer.processes.main:
+        return
     with torch.random.fork_rng(devices=[]):
         trainer.stage.export(trainer.config.export_path, averaged_parts(trainer))
     logger.info("exported %s", trainer.config.export_path)

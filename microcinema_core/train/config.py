@@ -16,11 +16,17 @@ except ModuleNotFoundError:  # Python 3.10
 from ..data.paths import home_folder
 
 T = TypeVar("T")
+OPTIMIZERS = ("adamw", "muon", "adamw8bit")
+PRECISIONS = ("bf16", "fp32", "bf16-mixed", "fp16-mixed")
+"""bf16: weights in it, with float32 masters. The mixed ones: weights in float32, autocast."""
 
 
 @dataclass(frozen=True)
 class DataTable:
-    """`folder` is relative to $MICROCINEMA_HOME/data; `test_folder` feeds sheets; `batch` is one step on one process.
+    """`folder` is relative to $MICROCINEMA_HOME/data, or absolute; one with a sub-folder per size is one of buckets.
+
+    `test_folder` feeds sheets (none: `folder` does); `batch` is what one process takes at once, `accumulate` how often
+    in a step.
 
     `items` > 0 takes only the first so many of the data set.
     """
@@ -34,9 +40,10 @@ class DataTable:
 
 @dataclass(frozen=True)
 class OptimTable:
-    """`optimizer` is "adamw", or "muon" for the matrices and AdamW for the rest; both take `lr`.
+    """`optimizer` is "adamw", "muon" for the matrices and AdamW for the rest, or "adamw8bit" (bitsandbytes).
 
-    `groups` scales `lr` by the stage's group names; a run ends at max_steps or max_minutes, the first.
+    `groups` scales `lr` by the stage's group names, and 0 freezes one: it keeps its values to the bit. A run ends at
+    max_steps or max_minutes, the first.
 
     The rate rises over `warmup_steps` and falls to zero from the share `decay_from` of the budget to its end, `decay`
     "cosine", "linear" or "none".
@@ -56,8 +63,8 @@ class OptimTable:
     max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is adamw or muon")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is one of {', '.join(OPTIMIZERS)}")
         if self.decay not in ("cosine", "linear", "none"):
             raise ValueError(f"optim.decay is {self.decay!r}; it is one of cosine, linear, none")
         if not self.max_steps and not self.max_minutes:
@@ -68,7 +75,10 @@ class OptimTable:
 
 @dataclass(frozen=True)
 class LogTable:
-    """How often (steps for statistics, minutes and steps for checkpoints, minutes for the rest); 0 turns one off."""
+    """How often (steps for statistics, minutes and steps for checkpoints, minutes for the rest); 0 turns one off.
+
+    `wandb` names a Weights & Biases project to write the figures to as well.
+    """
 
     every: int = 20
     checkpoint_minutes: float = 10.0
@@ -76,6 +86,7 @@ class LogTable:
     keep: int = 2
     sheet_minutes: float = 10.0
     export_minutes: float = 20.0
+    wandb: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,8 @@ class TrainConfig:
     loss: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.precision not in ("bf16", "fp32"):
-            raise ValueError(f"precision is {self.precision!r}; it is bf16 (with fp32 masters) or fp32")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
 
     @property
     def run_folder(self) -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from .sets import Buckets
 from .stage import Batch, Items
 
 
@@ -27,12 +30,15 @@ class Remembered:
 
 
 class Feed:
-    """Endless shuffled batches; `position` (samples taken so far) is all of its state."""
+    """Endless shuffled batches; `position` (samples taken so far, by all processes) is all of its state."""
 
-    def __init__(self, items: Items, *, batch: int, seed: int, position: int = 0) -> None:
+    def __init__(
+        self, items: Items, *, batch: int, seed: int, position: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
         if len(items) == 0:
             raise ValueError("the data set is empty; prepare the data first")
         self.items, self.batch, self.seed, self.position = items, batch, seed, position
+        self.rank, self.world = rank, world
         self._epoch, self._order = -1, torch.empty(0)
 
     def _index(self, position: int) -> int:
@@ -43,8 +49,42 @@ class Feed:
         return int(self._order[place])
 
     def next(self) -> Batch:
-        """The next batch: tensors of the items stacked; plain tensors are called "pixels"."""
-        taken = [self.items[self._index(self.position + k)] for k in range(self.batch)]
-        self.position += self.batch
+        """This process's next batch: tensors of the items stacked; plain tensors are called "pixels"."""
+        first = self.position + self.rank * self.batch
+        taken = [self.items[self._index(first + k)] for k in range(self.batch)]
+        self.position += self.batch * self.world
         collated = default_collate(taken)
         return collated if isinstance(collated, dict) else {"pixels": collated}
+
+    @property
+    def epochs(self) -> float:
+        """How often the set was gone through."""
+        return self.position / len(self.items)
+
+
+class BucketFeed:
+    """Batches of one size each: the bucket of which the smallest share was seen comes next."""
+
+    def __init__(self, feeds: list[Feed]) -> None:
+        self.feeds = feeds
+
+    @property
+    def position(self) -> list[int]:
+        """Samples taken so far, of each bucket."""
+        return [feed.position for feed in self.feeds]
+
+    @position.setter
+    def position(self, positions: list[int]) -> None:
+        for feed, position in zip(self.feeds, positions, strict=True):
+            feed.position = position
+
+    def next(self) -> Batch:
+        """As a Feed's."""
+        return min(self.feeds, key=lambda feed: feed.epochs).next()
+
+
+def feed_of(items: Items, **options: Any) -> Feed | BucketFeed:
+    """The feed of a set, or of one in buckets."""
+    if isinstance(items, Buckets):
+        return BucketFeed([Feed(part, **options) for part in items.parts])
+    return Feed(items, **options)

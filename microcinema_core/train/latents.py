@@ -15,26 +15,27 @@ from ..config import MINI, UNetConfig
 from ..data.shards import ShardDataset, shard_path
 from ..vae import FoldedVAE
 from ..vae_config import VAEConfig
+from .draws import Draws
 from .stage import Batch
 
 BANDS = 4
 
 
-def draw_latents(batch: Batch, generator: torch.Generator) -> Tensor:
+def draw_latents(batch: Batch, draws: Draws) -> Tensor:
     """z_0 of the clips, (n, f, c, h, w) float32: a draw from the posterior, or its mean where no std is stored."""
     mean = batch["mean"]
     if "std" not in batch:
         return mean
-    return mean + batch["std"] * torch.randn(mean.shape, generator=generator)
+    return mean + batch["std"] * draws.normal(tuple(mean.shape))
 
 
-def pick_captions(batch: Batch, empty: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
-    """Tokens (n, length): one of each clip's captions at random, the empty prompt with probability `dropout`."""
-    tokens = batch["tokens"]
-    count, captions = tokens.shape[:2]
-    chosen = tokens[torch.arange(count), torch.randint(0, captions, (count,), generator=generator)]
-    dropped = torch.rand(count, generator=generator) < dropout
-    return torch.where(dropped[:, None], empty.to(chosen.dtype), chosen)
+def pick_captions(captions: Tensor, empty: Tensor, dropout: float, draws: Draws) -> Tensor:
+    """One of each clip's captions (n, k, ...) at random, tokens or encoded; `empty` with probability `dropout`."""
+    count, choices = captions.shape[:2]
+    picked = draws.integers(choices, (count,))
+    chosen = captions[torch.arange(count, device=captions.device), picked]
+    dropped = draws.uniform(count) < dropout
+    return torch.where(dropped.view(-1, *[1] * empty.ndim), empty.to(chosen.dtype), chosen)
 
 
 def band_losses(losses: Tensor, timesteps: Tensor, steps: int) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -14,18 +13,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .animation import save_animation
 from .checkpoints import export, load_checkpoint, refuse_to_overwrite, save_checkpoint
-from .config import OptimTable, TrainConfig
+from .config import TrainConfig
+from .processes import Processes
 from .report import Report
 from .sheets import save_picture
 from .stage import Stage, build_stage
+from .step import DataLost, progress, train_step
 from .trainer import Trainer, build
 
 logger = logging.getLogger(__name__)
-
-
-class Diverged(RuntimeError):
-    """The loss or a gradient is not finite; the last checkpoint is from before that."""
 
 
 def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None) -> Trainer:
@@ -35,37 +33,30 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
         torch.set_num_threads(config.threads)
     if not resume:
         refuse_to_overwrite(config)
+    processes = Processes(config)
     stage = build_stage(config) if stage is None else stage
     if not resume:
         stage.prepare()
-    trainer = build(config, stage)
+    trainer = build(config, stage, processes)
     if resume:
         load_checkpoint(trainer)
-    else:
+    elif processes.main:
         _announce(trainer)
-    report = Report(config.run_folder, trainer.step)
+    report = Report(config, trainer.step, shown=processes.main)
 
     # Train until the budget is used or someone says stop.
     last = dict.fromkeys(("checkpoint", "sheet", "export"), trainer.elapsed)
-    reported = trainer.step
-    with _stop_on_signals() as stopped:
-        while progress(trainer) < 1.0 and not stopped:
+    stop = False
+    with _stop_on_signals() as caught:
+        while progress(trainer) < 1.0 and not stop:
             started = time.monotonic()
-            report.add(train_step(trainer))
-            trainer.elapsed += time.monotonic() - started
+            report.add(_step_or_save(trainer))
+            elapsed = trainer.elapsed + time.monotonic() - started
+            trainer.elapsed, stop = processes.agree(elapsed, bool(caught))
 
+            report.tick(trainer.step, trainer.elapsed, progress(trainer))
             if trainer.step % config.log.every == 0:
-                rates = {
-                    n: g["lr"] for n, g in zip(trainer.groups, trainer.optimizer.param_groups, strict=True)
-                }
-                report.write(
-                    trainer.step,
-                    steps=trainer.step - reported,
-                    elapsed=trainer.elapsed,
-                    progress=progress(trainer),
-                    rates=rates,
-                )
-                reported = trainer.step
+                report.write(trainer.step, trainer.elapsed, trainer.rates())
             if _due(trainer, last, "checkpoint", config.log.checkpoint_minutes, config.log.checkpoint_steps):
                 save_checkpoint(trainer)
             if _due(trainer, last, "sheet", config.log.sheet_minutes):
@@ -75,10 +66,21 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
 
     # Leave everything as a person would want to find it.
     save_checkpoint(trainer)
-    if not stopped:
+    if not stop:
         look(trainer, report)
     export(trainer)
+    report.close()
+    processes.wait()
     return trainer
+
+
+def _step_or_save(trainer: Trainer) -> dict[str, Tensor]:
+    """A step; where its data cannot be read, everything up to it is saved before the run ends."""
+    try:
+        return train_step(trainer)
+    except DataLost:
+        save_checkpoint(trainer)
+        raise
 
 
 def _announce(trainer: Trainer) -> None:
@@ -95,9 +97,7 @@ def _announce(trainer: Trainer) -> None:
         logger.info(
             "group %s: %.2f M parameters, lr x %g", name, count / 1e6, config.optim.groups.get(name, 1.0)
         )
-    logger.info(
-        "%d items of data, %d a step", len(trainer.stage.dataset), config.data.batch * config.data.accumulate
-    )
+    logger.info("%d items of data, %d a step", len(trainer.stage.dataset), trainer.step_items)
 
 
 @contextmanager
@@ -121,67 +121,15 @@ def _due(trainer: Trainer, last: dict[str, float], what: str, minutes: float, st
     return False
 
 
-def train_step(trainer: Trainer) -> dict[str, Tensor]:
-    """One optimizer step over `accumulate` batches; returns scalars. Diverged if anything is not finite."""
-    config, masters = trainer.config, trainer.masters
-    scalars: dict[str, Tensor] = {}
-    masters.clear_gradients()
-    for _ in range(config.data.accumulate):
-        loss, extra = trainer.stage.loss(trainer.feed.next(), trainer.generator)
-        (loss / config.data.accumulate).backward()
-        masters.collect_gradients()
-        for name, value in {"loss": loss.detach(), **extra}.items():
-            scalars[name] = scalars.get(name, torch.zeros(())) + value / config.data.accumulate
-
-    norms = _gradient_norms(trainer)
-    total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
-    if not (torch.isfinite(scalars["loss"]) and torch.isfinite(total)):
-        raise Diverged(f"step {trainer.step}: loss {scalars['loss']:.4g}, gradient norm {total:.4g}")
-    with torch.no_grad():
-        shrink = (config.optim.clip / (total + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_([m.grad for m in masters.tensors if m.grad is not None], shrink)
-
-    factor = rate_factor(config.optim, trainer.step, progress(trainer))
-    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
-        group["lr"] = config.optim.lr * config.optim.groups.get(name, 1.0) * factor
-    trainer.optimizer.step()
-    masters.publish()
-    trainer.average.update(trainer.step)
-    trainer.step += 1
-    return {**scalars, **{f"grad/{name}": norm for name, norm in norms.items()}}
-
-
-def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
-    squares: dict[str, list[Tensor]] = {}
-    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
-        grads = [p.grad for p in group["params"] if p.grad is not None]
-        squares.setdefault(name, []).extend(torch._foreach_norm(grads))
-    return {
-        name: torch.linalg.vector_norm(torch.stack(n)) if n else torch.zeros(())
-        for name, n in squares.items()
-    }
-
-
-def progress(trainer: Trainer) -> float:
-    """Share of the budget used, by steps or by minutes, whichever is further."""
-    optim = trainer.config.optim
-    by_steps = trainer.step / optim.max_steps if optim.max_steps else 0.0
-    by_minutes = trainer.elapsed / (60 * optim.max_minutes) if optim.max_minutes else 0.0
-    return min(1.0, max(by_steps, by_minutes))
-
-
-def rate_factor(optim: OptimTable, step: int, progress: float) -> float:
-    """Learning rate over optim.lr: a linear rise over the first steps times the decay."""
-    rise = min(1.0, (step + 1) / max(optim.warmup_steps, 1))
-    fallen = min(1.0, max(0.0, (progress - optim.decay_from) / (1 - optim.decay_from)))
-    fall = {"none": 1.0, "linear": 1 - fallen, "cosine": 0.5 * (1 + math.cos(math.pi * fallen))}[optim.decay]
-    return rise * fall
-
-
 @torch.no_grad()
 def look(trainer: Trainer, report: Report) -> None:
     """A sample sheet of the averaged weights; it changes no random state."""
+    if not trainer.processes.main:
+        return
     with trainer.average.shown(), torch.random.fork_rng(devices=[]):
-        picture = trainer.stage.sheet()
-    save_picture(trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png", picture)
-    report.picture(trainer.step, picture)
+        sheet = trainer.stage.sheet()
+    path = trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png"
+    save_picture(path, sheet.picture)
+    if sheet.frames is not None:
+        save_animation(path.with_suffix(".webp"), sheet.frames, sheet.fps)
+    report.picture(trainer.step, sheet.picture)

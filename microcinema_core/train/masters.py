@@ -18,6 +18,7 @@ class MasterWeights:
 
     def __init__(self, parameters: dict[str, nn.Parameter], *, separate: bool) -> None:
         self.names = list(parameters)
+        self.separate = separate
         self.working = list(parameters.values())
         self.tensors = [nn.Parameter(p.detach().clone()) if separate else p for p in self.working]
         self.shared = [m is w for m, w in zip(self.tensors, self.working, strict=True)]

@@ -75,3 +75,15 @@ class MuonAdamW(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(parameter)
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         return gradient.lerp(momentum, MOMENTUM).flatten(1)
+
+
+def adamw_8bit(table: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
+    """AdamW with its two states in 8 bits (bitsandbytes); ValueError where that is not installed."""
+    try:
+        import bitsandbytes  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(
+            'optim.optimizer is "adamw8bit", which needs bitsandbytes: pip install bitsandbytes, or choose "adamw"'
+        ) from error
+    groups = [{key: value for key, value in group.items() if key != "muon"} for group in table]
+    return bitsandbytes.optim.AdamW8bit(groups, **options)

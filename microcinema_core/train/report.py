@@ -1,45 +1,65 @@
-"""A run's figures: one line of JSON per interval, TensorBoard where it is installed, and a line for a person."""
+"""A run's figures: a line of JSON per interval, TensorBoard where it is installed, W&B if asked, and a live line."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from .config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
 class Report:
-    """Collects scalars step by step and writes their means."""
+    """Collects scalars step by step and writes their means; in the processes that show nothing, it does nothing."""
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, config: TrainConfig, step: int = 0, *, shown: bool = True) -> None:
         """`step`: where the run goes on; what was written later than that was of steps that are done again."""
+        self.shown = shown
+        self.sums: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, int] = defaultdict(int)
+        self.since, self.written, self.left = time.monotonic(), step, 0.0
+        if not shown:
+            return
+        folder = config.run_folder
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "stats.jsonl"
         _forget_after(self.file, step)
-        self.sums: dict[str, float] = defaultdict(float)
-        self.counts: dict[str, int] = defaultdict(int)
-        self.since = time.monotonic()
-        self.board = _board(folder)
+        self.boards: list[TensorBoard | WeightsAndBiases] = [*_tensorboard(folder), *_wandb(config)]
+        self.bar = _bar(config, step)
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
-        for name, value in scalars.items():
-            self.sums[name] += float(value)
-            self.counts[name] += 1
+        if self.shown:
+            for name, value in scalars.items():
+                self.sums[name] += float(value)
+                self.counts[name] += 1
 
-    def write(
-        self, step: int, *, steps: int, elapsed: float, progress: float, rates: Mapping[str, float]
-    ) -> None:
-        """Means since the last call, over `steps` steps; `elapsed` seconds of training, `progress` of the budget."""
+    def tick(self, step: int, elapsed: float, progress: float) -> None:
+        """A step is done; `elapsed` seconds of training so far, `progress` of the budget."""
+        self.left = elapsed * (1 - progress) / progress if progress > 0 else 0.0
+        if self.shown and not self.bar.disable:
+            loss = self.sums["loss"] / max(self.counts["loss"], 1)
+            left = f"{self.left / 60:.0f} min left, {peak_memory() / 2**30:.1f} GiB"
+            self.bar.set_postfix_str(f"loss {loss:.4f}, {left}", refresh=False)
+            self.bar.update(step - self.bar.n)
+
+    def write(self, step: int, elapsed: float, rates: Mapping[str, float]) -> None:
+        """Means since the last call; `elapsed` seconds of training so far."""
+        if not self.shown:
+            return
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
-        seconds = (time.monotonic() - self.since) / max(steps, 1)
+        seconds = (time.monotonic() - self.since) / max(step - self.written, 1)
         row: dict[str, Any] = {
             "step": step,
             "seconds": round(elapsed, 1),
@@ -49,20 +69,43 @@ class Report:
         row |= {f"lr/{name}": rate for name, rate in rates.items()}
         with self.file.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        left = elapsed * (1 - progress) / progress if progress > 0 else 0.0
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if "/" not in name)
-        logger.info("step %d  %s  %.2f s/step  %.0f min left", step, shown, seconds, left / 60)
-        if self.board is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self.board.add_scalar(name, value, step)
+        words = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if "/" not in name)
+        if self.bar.disable:
+            logger.info("step %d  %s  %.2f s/step  %.0f min left", step, words, seconds, self.left / 60)
+        for board in self.boards:
+            board.scalars(step, {name: value for name, value in row.items() if name != "step"})
         self.sums.clear()
         self.counts.clear()
-        self.since = time.monotonic()
+        self.since, self.written = time.monotonic(), step
 
     def picture(self, step: int, picture: Tensor) -> None:
-        if self.board is not None:
-            self.board.add_image("sheet", picture, step)
+        for board in self.boards if self.shown else ():
+            board.picture(step, picture)
+
+    def close(self) -> None:
+        if self.shown:
+            self.bar.close()
+            for board in self.boards:
+                board.close()
+
+
+def peak_memory() -> int:
+    """Bytes: the most that was in use on the GPU, or by this process where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource  # not on Windows, where torch on the CPU is the rare case
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _bar(config: TrainConfig, step: int) -> Any:
+    """A live line with speed, loss, time left and memory; none where nobody watches."""
+    from tqdm import tqdm
+
+    watched = sys.stderr.isatty() and sys.platform != "win32"
+    total = config.optim.max_steps or None
+    return tqdm(initial=step, total=total, unit="step", desc=config.name, disable=not watched)
 
 
 def _forget_after(file: Path, step: int) -> None:
@@ -76,10 +119,53 @@ def _forget_after(file: Path, step: int) -> None:
     os.replace(temporary, file)
 
 
-def _board(folder: Path) -> Any:
+class TensorBoard:
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, picture: Tensor) -> None:
+        self.writer.add_image("sheet", picture, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    def __init__(self, library: Any, run: Any) -> None:
+        self.library, self.run = library, run
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def picture(self, step: int, picture: Tensor) -> None:
+        self.run.log({"sheet": self.library.Image(picture)}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _tensorboard(folder: Path) -> list[TensorBoard]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         logger.info("tensorboard is not installed: figures go to stats.jsonl alone")
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
+        return []
+    return [TensorBoard(SummaryWriter(str(folder / "tensorboard")))]
+
+
+def _wandb(config: TrainConfig) -> list[WeightsAndBiases]:
+    if not config.log.wandb:
+        return []
+    try:
+        import wandb  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(
+            f"log.wandb is {config.log.wandb!r}, but wandb is not installed: pip install wandb"
+        ) from error
+    settings = dataclasses.asdict(config)
+    run = wandb.init(project=config.log.wandb, id=config.name, resume="allow", config=settings)
+    return [WeightsAndBiases(wandb, run)]

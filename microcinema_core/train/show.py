@@ -18,10 +18,10 @@ from einops import rearrange
 from torch import Tensor
 
 from ..data.paths import home_folder
-from ..data.shards import ShardDataset
 from ..noise import GAMMA
 from .config import load
 from .measures import motion, psnr
+from .sets import open_set
 from .sheets import grid, save_picture
 from .stage import build_stage
 from .stages.clips import ClipStage
@@ -48,10 +48,10 @@ def compare(
     stride = max(1, len(stage.dataset) // clips)
     items = [stage.dataset[i * stride] for i in range(min(clips, len(stage.dataset)))]
     latents = torch.stack([item["mean"] for item in items])
-    tokens = torch.stack([item["tokens"][0] for item in items])
+    captions = torch.stack([item[stage.captions][0] for item in items])
     parts = [
         stage.sample(z, words, steps=steps, guidance_scale=guidance_scale, seed=seed + i, gamma=gamma)
-        for i, (z, words) in enumerate(zip(latents.split(8), tokens.split(8), strict=True))
+        for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
     ]
     real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
     inner = slice(1, -1) if stage.role.name == "tsr" else slice(None)
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     stage.prepare()
     if not isinstance(stage, ClipStage):
         parser.error(f"{options.config} trains the stage {config.stage}; expected base or tsr")
-    stage.dataset = ShardDataset(home_folder() / "data" / options.data) if options.data else stage.test
+    stage.dataset = open_set(home_folder() / "data" / options.data) if options.data else stage.test
     figures, pictures = compare(
         stage,
         options.clips,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig
+from .draws import Draws
 
 Batch = dict[str, Tensor]
 Parts = dict[str, dict[str, Tensor]]
 
 STAGES = ("vae", "image", "base", "tsr")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture (3, h, w) in [0, 1]; for clips also the frames (f, 3, h, w) of an animated one, at so many a second."""
+
+    picture: Tensor
+    frames: Tensor | None = None
+    fps: float = 8.0
 
 
 class Items(Protocol):
@@ -47,12 +58,16 @@ class Stage(Protocol):
         """Learning-rate group (a key of optim.groups) of the parameter `<part>.<key>`; None leaves it frozen."""
         ...
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Scalar loss of a collated batch, and detached scalars to log. All randomness is the generator's."""
+    def to(self, device: torch.device) -> None:
+        """Move what is not in `modules` (frozen networks, constants) to where training happens."""
         ...
 
-    def sheet(self) -> Tensor:
-        """A picture (3, h, w) in [0, 1] of what the networks do now (called with the averaged weights, no grad)."""
+    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Scalar loss of a collated batch, and detached scalars to log. All randomness is from the draws."""
+        ...
+
+    def sheet(self) -> Sheet:
+        """What the networks do now (called with the averaged weights, no grad)."""
         ...
 
     def export(self, path: Path, parts: Parts) -> None:

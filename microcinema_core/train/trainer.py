@@ -2,54 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config import OptimTable, TrainConfig
-from .feed import Feed
+from .feed import BucketFeed, Feed, feed_of
 from .masters import AverageWeights, MasterWeights
-from .optimizer import MuonAdamW, is_matrix
+from .optimizer import MuonAdamW, adamw_8bit, is_matrix
+from .processes import Processes
 from .stage import Stage, build_stage
 
 
 @dataclass
 class Trainer:
-    """Everything of a run that a checkpoint holds, and what acts on it."""
+    """Everything of a run that a checkpoint holds, and what acts on it.
+
+    `frozen`: float32 values of what is not trained, where the working weights are less exact.
+    """
 
     config: TrainConfig
     stage: Stage
+    processes: Processes
+    objective: nn.Module
     masters: MasterWeights
+    frozen: dict[str, Tensor]
     average: AverageWeights
     optimizer: torch.optim.Optimizer
     groups: list[str]
-    feed: Feed
+    scaler: torch.amp.GradScaler
+    feed: Feed | BucketFeed
     generator: torch.Generator
     step: int = 0
     elapsed: float = 0.0
 
+    def rates(self) -> dict[str, float]:
+        """Learning rates by group."""
+        return {n: g["lr"] for n, g in zip(self.groups, self.optimizer.param_groups, strict=True)}
 
-def build(config: TrainConfig, stage: Stage | None = None) -> Trainer:
+    @property
+    def step_items(self) -> int:
+        """Items of data that one step takes, over all processes."""
+        return self.config.data.batch * self.config.data.accumulate * self.processes.world
+
+
+def build(config: TrainConfig, stage: Stage | None = None, processes: Processes | None = None) -> Trainer:
     """Networks at the working precision, masters, optimizer and data, all at step 0."""
+    processes = Processes(config) if processes is None else processes
     stage = build_stage(config) if stage is None else stage
+    stage.to(processes.device)
+    for module in stage.modules.values():
+        module.to(processes.device)
+    trained, group_of = choose(stage, config.optim)
+    masters = MasterWeights(trained, separate=config.precision == "bf16")
+    frozen: dict[str, Tensor] = {}
+    if masters.separate:
+        frozen = {name: t.detach().cpu() for name, t in untrained(stage, masters) if t.is_floating_point()}
+        for module in stage.modules.values():
+            module.to(torch.bfloat16)
+    objective = processes.wrap(stage)
+    optimizer, groups = _optimizer(config.optim, masters, group_of)
+    average = AverageWeights(masters, config.optim.ema)
+    scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16-mixed")
+    feed = feed_of(
+        stage.dataset, batch=config.data.batch, seed=config.seed, rank=processes.rank, world=processes.world
+    )
+    generator = torch.Generator().manual_seed(config.seed)
+    return Trainer(
+        config, stage, processes, objective, masters, frozen, average, optimizer, groups, scaler, feed, generator
+    )  # fmt: skip
+
+
+def choose(stage: Stage, optim: OptimTable) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
+    """What is trained and the group of each, by name; everything else is frozen. A group of rate 0 is frozen too."""
     trained: dict[str, nn.Parameter] = {}
     group_of: dict[str, str] = {}
     for part, module in stage.modules.items():
         for key, parameter in module.named_parameters():
-            group = stage.group_of(f"{part}.{key}")
-            parameter.requires_grad_(group is not None)
-            if group is not None:
-                trained[f"{part}.{key}"], group_of[f"{part}.{key}"] = parameter, group
-    masters = MasterWeights(trained, separate=config.precision != "fp32")
-    if config.precision == "bf16":
-        for module in stage.modules.values():
-            module.to(torch.bfloat16)
-    optimizer, groups = _optimizer(config.optim, masters, group_of)
-    feed = Feed(stage.dataset, batch=config.data.batch, seed=config.seed)
-    average = AverageWeights(masters, config.optim.ema)
-    generator = torch.Generator().manual_seed(config.seed)
-    return Trainer(config, stage, masters, average, optimizer, groups, feed, generator)
+            name = f"{part}.{key}"
+            group = stage.group_of(name)
+            if group is not None and optim.groups and group not in optim.groups:
+                raise ValueError(f"{name} is in group {group!r}; optim.groups has {', '.join(optim.groups)}")
+            moves = group is not None and optim.groups.get(group, 1.0) != 0
+            parameter.requires_grad_(moves)
+            if moves and group is not None:
+                trained[name], group_of[name] = parameter, group
+    if not trained:
+        raise ValueError(
+            f"optim.groups is {optim.groups}: nothing is trained; give one of its groups a rate above 0"
+        )
+    return trained, group_of
+
+
+def untrained(stage: Stage, masters: MasterWeights) -> Iterator[tuple[str, Tensor]]:
+    """Frozen parameters and buffers of the trained networks, by name."""
+    known = set(masters.names)
+    for part, module in stage.modules.items():
+        for key, tensor in module.state_dict(keep_vars=True).items():
+            if f"{part}.{key}" not in known:
+                yield f"{part}.{key}", tensor
 
 
 def _optimizer(
@@ -58,15 +111,14 @@ def _optimizer(
     """One group per rate, decay (biases and norms are not decayed) and method, and the groups' names."""
     members: dict[tuple[str, bool, bool], list[nn.Parameter]] = {}
     for name, tensor in zip(masters.names, masters.tensors, strict=True):
-        if optim.groups and group_of[name] not in optim.groups:
-            raise ValueError(
-                f"{name} is in group {group_of[name]!r}; optim.groups has {', '.join(optim.groups)}"
-            )
         muon = optim.optimizer == "muon" and is_matrix(tensor) and "embedding" not in name
         members.setdefault((group_of[name], tensor.ndim > 1, muon), []).append(tensor)
     table = [
         {"params": tensors, "weight_decay": optim.weight_decay if decayed else 0.0, "muon": muon}
         for (_, decayed, muon), tensors in members.items()
     ]
-    optimizer = MuonAdamW(table, lr=optim.lr, betas=optim.betas, fused=True)
+    if optim.optimizer == "adamw8bit":
+        optimizer: torch.optim.Optimizer = adamw_8bit(table, lr=optim.lr, betas=optim.betas)
+    else:
+        optimizer = MuonAdamW(table, lr=optim.lr, betas=optim.betas, fused=True)
     return optimizer, [name for name, *_ in members]

@@ -9,36 +9,53 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ...appearnet import AppearNet
-from ...checkpoint import Checkpoint, load_strict, read_checkpoint, write_checkpoint
-from ...config import AppearNetConfig, UNetConfig
+from ...checkpoint import PREDICTIONS, Checkpoint, load_strict, read_checkpoint, write_checkpoint
+from ...config import INJECTIONS, AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
-from ...data.shards import ShardDataset
-from ...layers import Maker, short_attention
+from ...inflate import config_of, guess_prediction
+from ...layers import Maker, attention, short_attention
 from ...noise import GAMMA, LAMBDA, training_noise
+from ...safefile import read_header
 from ...schedule import NoiseSchedule, Prediction, diffuse, training_target
+from ...sd_unet import read_unet
 from ...text import TextConfig, TextEncoder
 from ...unet import UNet3D, is_temporal
 from ...vae import FoldedVAE
 from ...video_model import VideoModel
 from ..config import TrainConfig, from_table
+from ..draws import Draws
 from ..latents import band_losses, draw_latents, load_vae, pick_captions
+from ..lora import LoRA, merged, write_lora
+from ..preview import LinearPreview
+from ..recompute import recompute_blocks
+from ..sets import ClipSet, alike, captions_of, empty_caption, open_set
 from ..sheets import grid
-from ..stage import Batch, Parts
+from ..stage import Batch, Parts, Sheet
 
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
+SHEET_DECODES = 256
+"""Pictures decoded at once."""
 
 
 @dataclass(frozen=True)
 class ClipModel:
-    """The [model] table. `image_file` holds text encoder and VAE; the rest describes inflation."""
+    """The [model] table; most of it describes inflation.
 
-    image_file: str
+    image_file: holds text encoder and VAE; needed where the set's captions are tokens. Without it sheets show a linear
+        preview of the latents.
+    prediction: "auto" is what the file that training starts from predicts.
+    lora_rank: of the low-rank additions to the spatial attention, group `lora`; 0 makes none.
+    recompute: blocks keep their input alone and are run again in the backward pass: less memory, a third more work.
+    """
+
+    image_file: str = ""
     lambda_: float = LAMBDA
     injected_norm: str = "frame"
     injection: str = "spade"
@@ -46,34 +63,66 @@ class ClipModel:
     spade_norms: str = "both"
     time_conditioned: bool = False
     text_conditioned: bool = False
-    prediction: Prediction = "eps"
+    prediction: Prediction | Literal["auto"] = "auto"
+    lora_rank: int = 0
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "prediction": ("auto", *PREDICTIONS),
+            "injected_norm": ("frame", "clip"),
+            "injection": INJECTIONS,
+            "spade_norms": ("both", "out"),
+        }
+        for key, values in allowed.items():
+            if getattr(self, key) not in values:
+                raise ValueError(f"model.{key} is {getattr(self, key)!r}; it is one of {', '.join(values)}")
 
 
 @dataclass(frozen=True)
 class ClipLoss:
-    """The [loss] table: how often the text is dropped, and separately the appearance (and lambda with it)."""
+    """The [loss] table.
+
+    drop_text, drop_appearance: how often the text is dropped, and separately the appearance (and lambda with it).
+    min_snr: gamma of min-SNR weighting (Hang et al. 2023, 5 is usual); 0 is the paper's plain loss.
+    noise_offset: standard deviation of noise that is one value per clip and channel; 0 is none.
+    """
 
     drop_text: float = 0.1
     drop_appearance: float = 0.1
+    min_snr: float = 0.0
+    noise_offset: float = 0.0
 
 
 @dataclass
 class Networks:
-    """The video model, which is trained, and the frozen two."""
+    """The video model, which is trained, and the frozen two; without an image file there is no text encoder."""
 
     video: VideoModel
-    text: TextEncoder
-    vae: FoldedVAE
+    text: TextEncoder | None
+    vae: FoldedVAE | LinearPreview
 
     @classmethod
     def build(
-        cls, model: ClipModel, unet: UNetConfig, appearnet: AppearNetConfig, image: Checkpoint
+        cls,
+        model: ClipModel,
+        unet: UNetConfig,
+        appearnet: AppearNetConfig,
+        first: Checkpoint,
+        device: str | None = None,
     ) -> Networks:
-        """Trained networks at their constructors' weights, frozen ones from the image file."""
+        """Trained networks at their constructors' weights, on a device; frozen ones from the image file."""
+        attend = attention if torch.cuda.is_available() else short_attention
+        make = Maker(attend=attend, device=device)
+        prediction = first.prediction if model.prediction == "auto" else model.prediction
+        video = VideoModel(UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, prediction)
+        if model.recompute:
+            recompute_blocks(video.unet, video.appearnet)
+        if not model.image_file:
+            return cls(video, None, LinearPreview())
+        image = read_checkpoint(home_folder() / model.image_file, expect_roles=("image",))
         text = TextEncoder(TextConfig.from_dict(image.configs["text"])).requires_grad_(False)
         load_strict(text, image.part("text"), f"the text encoder of {image.name}")
-        make = Maker(attend=short_attention)
-        video = VideoModel(UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, model.prediction)
         return cls(video, text.eval(), load_vae(image))
 
 
@@ -105,17 +154,25 @@ class ClipStage:
         networks: Networks,
         model: ClipModel,
         objective: ClipLoss,
-        train: ShardDataset,
-        test: ShardDataset,
+        train: ClipSet,
+        test: ClipSet,
     ) -> None:
         self.role, self.networks, self.model, self.objective = role, networks, model, objective
-        self.modules: Mapping[str, nn.Module] = {
-            "unet": networks.video.unet,
-            "appearnet": networks.video.appearnet,
-        }
+        video = networks.video
+        self.lora = LoRA(video.unet, model.lora_rank) if model.lora_rank else None
+        self.modules: Mapping[str, nn.Module] = {"unet": video.unet, "appearnet": video.appearnet}
+        if self.lora is not None:
+            self.modules = {**self.modules, "lora": self.lora}
         self.dataset, self.test = train, test
+        self.captions = captions_of(train)
+        if self.captions == "tokens" and networks.text is None:
+            raise ValueError(
+                f"the captions of {train.folder} are tokens: model.image_file must name a text encoder"
+            )
         self.schedule = NoiseSchedule()
-        self.empty = self.encode_text(train.empty_tokens[None])
+        self.alpha_bar = self.schedule.alpha_bar.float()
+        self.nothing = empty_caption(train)
+        self.empty = self.encode_text(self.nothing[None])
         self.start: Callable[[Networks], None] = lambda networks: None
 
     def prepare(self) -> None:
@@ -123,37 +180,59 @@ class ClipStage:
         if self.model.injection != "concat":
             self.networks.video.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
 
+    def to(self, device: torch.device) -> None:
+        if self.networks.text is not None:
+            self.networks.text.to(device)
+        self.networks.vae.to(device)
+        self.alpha_bar, self.nothing, self.empty = (
+            tensor.to(device) for tensor in (self.alpha_bar, self.nothing, self.empty)
+        )
+
     def group_of(self, name: str) -> str | None:
         """The paper's two rates (section 4.1): spatial layers of the U-Net, and all that is new or injects."""
+        if name.startswith("lora."):
+            return "lora"
         if name.startswith("appearnet."):
             return None if self.role.frozen(name) else "injection"
         return "temporal" if is_temporal(name) else "spatial"
 
     @torch.no_grad()
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """(b, 77) -> (b, 77, d)."""
-        return self.networks.text(tokens.long())
+    def encode_text(self, captions: Tensor) -> Tensor:
+        """Tokens (b, 77), or what is encoded already, (b, 77, d) -> (b, 77, d) float32."""
+        if captions.is_floating_point() or self.networks.text is None:
+            return captions.float()
+        return self.networks.text(captions.long())
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n, or of the v of that noise."""
-        z_0 = draw_latents(batch, generator)
+        z_0 = draw_latents(batch, draws)
         clips = z_0.shape[0]
-        tokens = pick_captions(batch, self.dataset.empty_tokens, self.objective.drop_text, generator)
-        context = self.encode_text(tokens)
-        kept = (torch.rand(clips, generator=generator) >= self.objective.drop_appearance).float()
+        context = self.encode_text(
+            pick_captions(batch[self.captions], self.nothing, self.objective.drop_text, draws)
+        )
+        kept = (draws.uniform(clips) >= self.objective.drop_appearance).float()
         appearance = self.role.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
-        eps_n = torch.randn(z_0.shape, generator=generator)
+        eps_n = self.noise(z_0, draws)
         eps = training_noise(eps_n, z_c, self.model.lambda_ * kept[:, None, None, None, None])
-        t = torch.randint(0, len(self.schedule.alpha_bar), (clips,), generator=generator)
-        alpha_bar = self.schedule.alpha_bar[t].float()[:, None, None, None, None]
+        t = draws.integers(len(self.alpha_bar), (clips,))
+        alpha_bar = self.alpha_bar[t][:, None, None, None, None]
         z_t = diffuse(z_0, eps, alpha_bar)
         video = self.networks.video
         injection = video.injection(appearance, t.float(), context, kept)
         predicted = video.predict(z_t, t.float(), context, injection)
         error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.prediction)).square()
         by_clip = reduce(error, "b f c h w -> b", "mean")
-        return by_clip.mean(), band_losses(by_clip, t, len(self.schedule.alpha_bar))
+        weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.prediction)
+        return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
+
+    def noise(self, z_0: Tensor, draws: Draws) -> Tensor:
+        """eps_n, with an offset where the config asks for one."""
+        eps_n = draws.normal(tuple(z_0.shape))
+        if self.objective.noise_offset:
+            clips, _, channels = z_0.shape[:3]
+            eps_n = eps_n + self.objective.noise_offset * draws.normal((clips, 1, channels, 1, 1))
+        return eps_n
 
     def sample(
         self,
@@ -171,30 +250,45 @@ class ClipStage:
             steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
         )  # fmt: skip
 
-    def sheet(self) -> Tensor:
-        """Held-out clips in pairs of rows: the real frames, and frames sampled from their appearance and caption."""
-        step = max(1, len(self.test) // SHEET_CLIPS)
-        items = [self.test[i * step] for i in range(min(SHEET_CLIPS, len(self.test)))]
-        real = torch.stack([item["mean"] for item in items])
-        tokens = torch.stack([item["tokens"][0] for item in items])
-        made = self.sample(real, tokens, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE)
+    def sheet(self) -> Sheet:
+        """Held-out clips in pairs of rows: the real frames, and frames sampled from their appearance and caption.
+
+        The animated sheet has each pair side by side.
+        """
+        held_out, device = alike(self.test), self.alpha_bar.device
+        step = max(1, len(held_out) // SHEET_CLIPS)
+        items = [held_out[i * step] for i in range(min(SHEET_CLIPS, len(held_out)))]
+        real = torch.stack([item["mean"] for item in items]).to(device)
+        captions = torch.stack([item[self.captions][0] for item in items]).to(device)
+        made = self.sample(real, captions, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE)
+        clips, frames = real.shape[:2]
         rows = rearrange(torch.stack([real, made], dim=1), "b two f c h w -> (b two f) c h w")
-        return grid(
-            self.networks.vae.decode(rows),
-            columns=real.shape[1],
+        pictures = (
+            torch.cat([self.networks.vae.decode(part) for part in rows.split(SHEET_DECODES)]).float().cpu()
         )
+        by_frame = rearrange(pictures, "(b two f) c h w -> f (b two) c h w", b=clips, two=2)
+        animated = torch.stack([grid(one, columns=4) for one in by_frame])
+        return Sheet(grid(pictures, columns=frames), animated, fps=4 * min(self.dataset.index["fps"]))
 
     def export(self, path: Path, parts: Parts) -> None:
+        """The file of both networks, with any LoRA merged; the LoRA also stands alone beside it."""
+        parts = dict(parts)
+        if self.lora is not None:
+            low = parts.pop("lora")
+            write_lora(path.with_name(f"{path.stem}_lora.safetensors"), low)
+            parts["unet"] = merged(parts["unet"], low)
         index = self.dataset.index
+        configs: dict[str, Any] = {
+            "unet": self.networks.video.unet.config,
+            "appearnet": self.networks.video.appearnet.config,
+        }
+        if isinstance(self.networks.vae, FoldedVAE):
+            configs["vae"] = self.networks.vae.config  # its linear previews; the weights are the image file's
         write_checkpoint(
             path,
-            dict(parts),
+            parts,
             role=self.role.name,
-            configs={
-                "unet": self.networks.video.unet.config,
-                "appearnet": self.networks.video.appearnet.config,
-                "vae": self.networks.vae.config,  # its linear previews; the weights are the image file's
-            },
+            configs=configs,
             lambda_=self.model.lambda_,
             fps=min(index["fps"]),
             frames=index["frames"],
@@ -203,19 +297,45 @@ class ClipStage:
         )
 
 
+def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tensor | float:
+    """Weight of each clip's loss: min(SNR, gamma) over what the plain loss weighs z_0's error by."""
+    if not gamma:
+        return 1.0
+    snr = alpha_bar / (1 - alpha_bar)
+    return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
+
+
 def own_configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
     """The shapes that a base or TSR file brings."""
     return UNetConfig.from_dict(first.configs["unet"]), AppearNetConfig.from_dict(first.configs["appearnet"])
 
 
-def build_clips(role: Role, config: TrainConfig) -> ClipStage:
-    """The stage of a role, from the file that `init_from` names."""
+def read_first(path: Path, roles: tuple[str, ...]) -> Checkpoint:
+    """The file that training starts from: MicroCinema's, or where an image model will do, Stable Diffusion's."""
+    foreign = path.is_dir() or (
+        path.is_file() and "microcinema.format" not in read_header(path).get("__metadata__", {})
+    )
+    if "image" not in roles or not foreign:
+        return read_checkpoint(path, expect_roles=roles)
+    spatial, said = read_unet(path)
+    try:
+        config = config_of(spatial)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return Checkpoint(
+        parts={"unet": spatial}, role="image", configs={"unet": config.to_dict()}, lambda_=0.0, fps=0.0, frames=1,
+        prediction=said or guess_prediction(spatial), name=path.name,
+    )  # fmt: skip
+
+
+def build_clips(role: Role, config: TrainConfig, device: str | None = None) -> ClipStage:
+    """The stage of a role, from the file that `init_from` names; "meta" as device gives it no storage."""
     model = from_table(ClipModel, config.model, "[model]")
     objective = from_table(ClipLoss, config.loss, "[loss]")
-    first = read_checkpoint(home_folder() / config.init_from, expect_roles=role.reads)
-    image = read_checkpoint(home_folder() / model.image_file, expect_roles=("image",))
-    networks = Networks.build(model, *role.configs(model, first), image)
-    train, test = ShardDataset(config.data_folder), ShardDataset(config.test_folder)
+    first = read_first(home_folder() / config.init_from, role.reads)
+    networks = Networks.build(model, *role.configs(model, first), first, device)
+    train = open_set(config.data_folder)
+    test = open_set(config.test_folder) if config.data.test_folder else train
     stage = ClipStage(role, networks, model, objective, train, test)
     stage.start = lambda networks: role.start(networks, first, config.seed)
     return stage

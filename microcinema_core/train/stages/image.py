@@ -20,10 +20,11 @@ from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, 
 from ...text import CompactVocabulary, TextConfig, TextEncoder
 from ...unet import UNet3D
 from ..config import TrainConfig, from_table
+from ..draws import Draws
 from ..latents import all_tokens, band_losses, draw_latents, load_vae, pick_captions, read_export, unet_config
 from ..operations import Operations
 from ..sheets import grid
-from ..stage import Batch, Parts
+from ..stage import Batch, Parts, Sheet
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class ImageStage:
         )
         self.modules: Mapping[str, nn.Module] = {"unet": self.unet, "text": self.text}
         self.schedule = NoiseSchedule()
+        self.alpha_bar = self.schedule.alpha_bar.float()
+        self.empty = dataset.empty_tokens
         self.prediction = model.prediction
 
     def prepare(self) -> None:
@@ -87,13 +90,18 @@ class ImageStage:
             return None  # the host's class has it; nothing reads it
         return name.split(".")[0]
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        z_0 = rearrange(draw_latents(batch, generator), "n f c h w -> (n f) c h w")
-        tokens = pick_captions(batch, self.dataset.empty_tokens, self.options.text_dropout, generator)
-        steps = len(self.schedule.alpha_bar)
-        t = torch.randint(0, steps, (len(z_0),), generator=generator)
-        eps = torch.randn(z_0.shape, generator=generator)
-        alpha_bar = self.schedule.alpha_bar.float()[t, None, None, None]
+    def to(self, device: torch.device) -> None:
+        self.vae.to(device)
+        self.alpha_bar, self.empty = self.alpha_bar.to(device), self.empty.to(device)
+        self.vocabulary.lookup = self.vocabulary.lookup.to(device)
+
+    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+        z_0 = rearrange(draw_latents(batch, draws), "n f c h w -> (n f) c h w")
+        tokens = pick_captions(batch["tokens"], self.empty, self.options.text_dropout, draws)
+        steps = len(self.alpha_bar)
+        t = draws.integers(steps, (len(z_0),))
+        eps = draws.normal(tuple(z_0.shape))
+        alpha_bar = self.alpha_bar[t, None, None, None]
         answer = self.network(self.context(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
         target = training_target(z_0, eps, alpha_bar, self.prediction)
         losses = (answer - target).square().mean(dim=(1, 2, 3))
@@ -110,19 +118,20 @@ class ImageStage:
 
         return call
 
-    def sheet(self) -> Tensor:
+    def sheet(self) -> Sheet:
         """Twelve captions of known subjects, then twelve of unseen ones; the real pictures above the samples."""
         rows = [self._row(source) for source in (self.dataset, self.test)]
-        return grid(torch.cat(rows), columns=12)
+        return Sheet(grid(torch.cat(rows), columns=12).cpu())
 
     def _row(self, source: ShardDataset) -> Tensor:
         items = [source[k * len(source) // 12] for k in range(12)]
-        tokens = torch.stack([item["tokens"][0] for item in items])
-        z_0 = torch.cat([item["mean"] for item in items]).float()
-        noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(1))
+        device = self.alpha_bar.device
+        tokens = torch.stack([item["tokens"][0] for item in items]).to(device)
+        z_0 = torch.cat([item["mean"] for item in items]).float().to(device)
+        noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(1)).to(device)
         with_text, without = (
             self._denoiser(tokens),
-            self._denoiser(self.dataset.empty_tokens.expand_as(tokens)),
+            self._denoiser(self.empty.expand_as(tokens)),
         )
         sample = ddim(guided(with_text, without, self.options.guidance), noise, steps=self.options.steps)
         return self.vae.decode(torch.cat([z_0, sample]))

@@ -15,11 +15,12 @@ from ...data.paths import emoji_folder, home_folder
 from ...vae import FoldedVAE, fold_statistics
 from ...vae_config import VAEConfig
 from ..config import TrainConfig, from_table
+from ..draws import Draws
 from ..feed import Remembered
 from ..latents import read_export
 from ..measures import decibels
 from ..sheets import grid
-from ..stage import Batch, Items, Parts
+from ..stage import Batch, Items, Parts, Sheet
 
 START_STD = 0.02
 
@@ -79,12 +80,12 @@ def fit_latent_rgb(latents: Tensor, pictures: Tensor, side: int) -> tuple[tuple[
     return tuple(tuple(round(float(value), 5) for value in row) for row in solution.T)
 
 
-def turned(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def turned(pictures: Tensor, draws: Draws) -> Tensor:
     """Each picture turned, mirrored and with its colour channels exchanged at random."""
-    draws = torch.randint(0, 4, (len(pictures), 3), generator=generator).tolist()
+    numbers = draws.integers(4, (len(pictures), 3)).tolist()
     turns = [
         p.rot90(quarter, (1, 2)).flip((2,) if mirror % 2 else ()).roll(colours % 3, 0)
-        for p, (quarter, mirror, colours) in zip(pictures, draws, strict=True)
+        for p, (quarter, mirror, colours) in zip(pictures, numbers, strict=True)
     ]
     return torch.stack(turns)
 
@@ -122,16 +123,19 @@ class VAEStage:
         part = name.split(".")[1]
         return None if part == "encoder" and self.keeps_latents else part
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        x = turned(batch["pixels"], generator)
+    def to(self, device: torch.device) -> None:
+        """Everything here is trained."""
+
+    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+        x = turned(batch["pixels"], draws)
         mean, std = self.vae.encode_moments(x.to(self.vae.encoder.conv_in.weight.dtype))
-        noise = torch.randn(mean.shape, generator=generator).to(mean.dtype)
+        noise = draws.normal(tuple(mean.shape)).to(mean.dtype)
         return self.objective(self.vae.decode(mean + std * noise), x, mean, std)
 
-    def sheet(self) -> Tensor:
+    def sheet(self) -> Sheet:
         x = take(self.test, 24)
-        again = self.vae(x.to(self.vae.encoder.conv_in.weight.dtype)).float()
-        return grid(torch.stack([x, again], dim=1).flatten(0, 1), columns=8)
+        again = self.vae(x.to(self.vae.encoder.conv_in.weight)).float().cpu()
+        return Sheet(grid(torch.stack([x, again], dim=1).flatten(0, 1), columns=8))
 
     @torch.no_grad()
     def export(self, path: Path, parts: Parts) -> None:

@@ -1,0 +1,60 @@
+"""LoRA (Hu et al. 2021) on the linear layers of the spatial transformers: W + up down, W as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..unet import is_temporal
+
+UP, DOWN = ".lora_up.weight", ".lora_down.weight"
+
+
+class LowRank(nn.Module):
+    """x -> up(down(x)); `up` starts at zero, so that a new one changes nothing."""
+
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.lora_down = nn.Linear(layer.in_features, rank, bias=False)
+        self.lora_up = nn.Linear(rank, layer.out_features, bias=False)
+        nn.init.kaiming_uniform_(self.lora_down.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.lora_up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lora_up(self.lora_down(x))
+
+
+class LoRA(nn.ModuleDict):
+    """Low-rank additions to a U-Net's spatial transformers, by the layers' names with "_" for "."; hooks add them."""
+
+    def __init__(self, unet: nn.Module, rank: int) -> None:
+        layers = {
+            name.replace(".", "_"): layer
+            for name, layer in unet.named_modules()
+            if isinstance(layer, nn.Linear) and ".transformer_blocks." in name and not is_temporal(name)
+        }
+        super().__init__({name: LowRank(layer, rank) for name, layer in layers.items()})
+        for name, layer in layers.items():
+            addition = self[name]
+            layer.register_forward_hook(lambda _, inputs, output, add=addition: output + add(inputs[0]))
+
+
+def merged(unet: Mapping[str, Tensor], low: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The U-Net's weights with the additions in them."""
+    additions = {
+        key.removesuffix(UP): low[key] @ low[key.removesuffix(UP) + DOWN] for key in low if key.endswith(UP)
+    }
+    names = {key.removesuffix(".weight").replace(".", "_"): key for key in unet if key.endswith(".weight")}
+    return {**unet, **{names[name]: unet[names[name]] + addition for name, addition in additions.items()}}
+
+
+def write_lora(path: Path, low: Mapping[str, Tensor]) -> None:
+    """A file for LoRA loaders, under the usual names of a Stable Diffusion U-Net's layers."""
+    tensors = {f"lora_unet_{key}": tensor.half().contiguous() for key, tensor in low.items()}
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.replace(path)

@@ -1,0 +1,106 @@
+"""One step of training: from batches to changed weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import defaultdict
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .config import OptimTable
+from .stage import Batch
+from .trainer import Trainer
+
+
+class Diverged(RuntimeError):
+    """The loss or a gradient is not finite; the last checkpoint is from before that."""
+
+
+class DataLost(RuntimeError):
+    """A part of the data set could not be read; nothing of the step that needed it has happened."""
+
+
+def train_step(trainer: Trainer) -> dict[str, Tensor]:
+    """One optimizer step over `accumulate` batches; returns scalars. Diverged if anything is not finite."""
+    config, masters, scaler = trainer.config, trainer.masters, trainer.scaler
+    scalars = _gradients(trainer, _batches(trainer))
+    scaler.unscale_(trainer.optimizer)
+    norms = _gradient_norms(trainer)
+    total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+    finite = bool(torch.isfinite(scalars["loss"]) and torch.isfinite(total))
+    too_large = scaler.is_enabled() and scaler.get_scale() > 1  # for float16: the scale was, not the gradient
+    if not finite and not too_large:
+        raise Diverged(f"step {trainer.step}: loss {scalars['loss']:.4g}, gradient norm {total:.4g}")
+    if finite:
+        with torch.no_grad():
+            shrink = (config.optim.clip / (total + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_([m.grad for m in masters.tensors if m.grad is not None], shrink)
+        factor = rate_factor(config.optim, trainer.step, progress(trainer))
+        for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
+            group["lr"] = config.optim.lr * config.optim.groups.get(name, 1.0) * factor
+        trainer.optimizer.step()
+        masters.publish()
+        trainer.average.update(trainer.step)
+    scaler.update()
+    trainer.step += 1
+    return {**scalars, **{f"grad/{name}": norm for name, norm in norms.items()}}
+
+
+def _batches(trainer: Trainer) -> list[Batch]:
+    """What the step needs, all of it read before anything random is drawn."""
+    position = trainer.feed.position
+    try:
+        return [trainer.feed.next() for _ in range(trainer.config.data.accumulate)]
+    except (OSError, ValueError, SafetensorError) as error:
+        trainer.feed.position = position
+        raise DataLost(
+            f"step {trainer.step}: the data could not be read ({error}); put it back, then --resume goes on"
+        ) from error
+
+
+def _gradients(trainer: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
+    """The step's gradients, in the masters; loss and scalars."""
+    masters, processes = trainer.masters, trainer.processes
+    seen: dict[str, list[Tensor]] = defaultdict(list)
+    masters.clear_gradients()
+    for k, batch in enumerate(batches, start=1):
+        # Separate masters take up each batch's gradients at once, so these must have been exchanged by then.
+        alone = k < len(batches) and not masters.separate
+        quiet = processes.without_exchange(trainer.objective) if alone else contextlib.nullcontext()
+        with quiet:
+            loss, extra = trainer.objective(processes.put(batch), processes.draws(trainer.generator))
+            trainer.scaler.scale(loss / len(batches)).backward()
+        masters.collect_gradients()
+        for name, value in {"loss": loss.detach(), **extra}.items():
+            seen[name].append(value)  # a batch may have no clip in some band
+    scalars = {name: torch.stack(values).mean() for name, values in seen.items()}
+    scalars["loss"] = processes.mean(scalars["loss"])
+    return scalars
+
+
+def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
+    squares: dict[str, list[Tensor]] = {}
+    for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
+        grads = [p.grad for p in group["params"] if p.grad is not None]
+        squares.setdefault(name, []).extend(torch._foreach_norm(grads) if grads else [])
+    none = torch.zeros((), device=trainer.processes.device)
+    return {name: torch.linalg.vector_norm(torch.stack(n)) if n else none for name, n in squares.items()}
+
+
+def progress(trainer: Trainer) -> float:
+    """Share of the budget used, by steps or by minutes, whichever is further."""
+    optim = trainer.config.optim
+    by_steps = trainer.step / optim.max_steps if optim.max_steps else 0.0
+    by_minutes = trainer.elapsed / (60 * optim.max_minutes) if optim.max_minutes else 0.0
+    return min(1.0, max(by_steps, by_minutes))
+
+
+def rate_factor(optim: OptimTable, step: int, progress: float) -> float:
+    """Learning rate over optim.lr: a linear rise over the first steps times the decay."""
+    rise = min(1.0, (step + 1) / max(optim.warmup_steps, 1))
+    fallen = min(1.0, max(0.0, (progress - optim.decay_from) / (1 - optim.decay_from)))
+    fall = {"none": 1.0, "linear": 1 - fallen, "cosine": 0.5 * (1 + math.cos(math.pi * fallen))}[optim.decay]
+    return rise * fall
