@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from devtools import tiny
 from microcinema_core.config import UNetConfig
 from microcinema_core.data.videos.stable_diffusion import Encoders, load_networks
-from tests.host.weight_files import SD21_UNET, _autoencoder_shapes, _open_clip_shapes
+from tests import video_world
+from tests.host.weight_files import SD21_UNET
 
 pytest.importorskip("diffusers")
 CAPTIONS = ["", "a horse galloping over a field", "A Cat, 3 dogs & an owl!"]
@@ -28,45 +28,10 @@ SD15_UNET = UNetConfig(
 ).as_2d()
 
 
-def clip_shapes(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.token_embedding.weight": (49408, width),
-        "embeddings.position_embedding.weight": (77, width),
-        "final_layer_norm.weight": (width,),
-        "final_layer_norm.bias": (width,),
-    }
-    for layer in range(layers):
-        parts = {f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
-        parts |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
-        parts |= {"layer_norm1": (width,), "layer_norm2": (width,)}
-        for name, shape in parts.items():
-            shapes[f"encoder.layers.{layer}.{name}.weight"] = shape
-            shapes[f"encoder.layers.{layer}.{name}.bias"] = shape[:1]
-    return {f"cond_stage_model.transformer.text_model.{key}": shape for key, shape in shapes.items()}
-
-
-def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """Every layer acts; a block of random numbers is repeated, as drawing half a billion takes long."""
-    generator = torch.Generator().manual_seed(seed)
-    block = torch.randn((1 << 20) + 7, generator=generator)
-    tensors = {}
-    for key, shape in shapes.items():
-        count = torch.Size(shape).numel()
-        value = block.repeat(-(-count // len(block)))[:count].reshape(shape).roll(len(key))
-        is_norm = any(part in key for part in ("norm", ".ln_"))
-        scale = shape[1:].numel() ** -0.5 if len(shape := torch.Size(shape)) > 1 else 0.1
-        tensors[key] = (value * scale + (is_norm and key.endswith("weight"))).half()
-    return tensors
-
-
 def write_checkpoint(path: Path, kind: str) -> Path:
     """A file with all keys and shapes of Stable Diffusion 1.5 or 2.1, but for a small U-Net."""
     unet = tiny.unet_weights(SD15_UNET if kind == "sd1" else SD21_UNET)
-    text = clip_shapes() if kind == "sd1" else _open_clip_shapes()
-    tensors = {f"model.diffusion_model.{key}": tensor.half() for key, tensor in unet.items()}
-    tensors |= random_tensors(text, 1) | random_tensors(_autoencoder_shapes(), 2)
-    save_file(tensors, str(path))
-    return path
+    return video_world.write_stable_diffusion(path, kind, unet=unet, small=False)
 
 
 @pytest.mark.slow

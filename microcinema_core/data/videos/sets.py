@@ -1,0 +1,97 @@
+"""Sets of encoded clips: the index of each folder, the empty prompt, and what is no longer wanted goes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from ..shards import EMPTY, INDEX, shard_length, write_json, write_shard
+from .jobs import EncodeJob, held_clips
+from .plan import Unit, parse_sizes
+
+OWN = re.compile(r"[0-9a-f]{16}\.(safetensors|json)")
+"""Names that encoding gives to shards; nothing else in a folder is touched."""
+
+
+def write_sets(job: EncodeJob, units: Sequence[Unit], empty: Tensor) -> dict[str, int]:
+    """Index every set that these units have clips for; returns clips by set.
+
+    empty: the empty prompt's context (1, 77, d).
+    """
+    shards: dict[str, list[Path]] = {}
+    for unit in units:
+        for name, rows in job.wanted(unit).items():
+            path = job.path(unit, name)
+            held = held_clips(path, job.key)  # of a unit that failed, an older run's may lie there
+            if held and set(held) <= {row["clip_id"] for row in rows}:
+                shards.setdefault(name, []).append(path)
+    for name, paths in shards.items():
+        folder = job.out / name
+        write_shard(folder / EMPTY, {"text": empty.half()})
+        write_json(folder / INDEX, _index(job, name, paths))
+    held = set(held_sets(job.out))
+    for stale in held - set(shards):
+        (job.out / stale / INDEX).unlink()
+    for name in held | set(shards):
+        _remove_others(job.out / name, {path.stem for path in shards.get(name, [])})
+    return {name: sum(shard_length(path) for path in paths) for name, paths in sorted(shards.items())}
+
+
+def held_sets(out: Path) -> list[str]:
+    """Sets that `out` holds an index of, as `ROLE[-test]/WIDTHxHEIGHT`."""
+    return sorted(path.parent.relative_to(out).as_posix() for path in out.glob(f"*/*/{INDEX}"))
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    for path in folder.iterdir():
+        if OWN.fullmatch(path.name) and path.stem not in kept:
+            path.unlink()
+
+
+def _index(job: EncodeJob, name: str, paths: Sequence[Path]) -> dict[str, Any]:
+    role, _, split = name.partition("/")[0].partition("-")
+    [size] = parse_sizes(name.partition("/")[2])
+    with safe_open(paths[0], "pt") as file:
+        _, frames, *latent = file.get_slice("mean").get_shape()
+        width = file.get_slice("text").get_shape()[2]
+    lengths = [shard_length(path) for path in paths]
+    return {
+        "role": role,
+        "split": split or "train",
+        "key": job.key,
+        "checkpoint": job.checkpoint.name,
+        "checkpoint_hash": job.digest,
+        "size": list(size),
+        "frames": frames,
+        "fps": [rate.fps for rate in job.scores.geometry.rates if rate.role == role],
+        "latent": latent,
+        "text_width": width,
+        "captions_per_clip": job.captions,
+        "count": sum(lengths),
+        "kept": [
+            {"rate": rate, **{name: [_finite(edge) for edge in edges] for name, edges in limits.items()}}
+            for (kind, rate), limits in job.limits.items()
+            if kind == role
+        ],
+        "shards": lengths,
+        "files": [path.name for path in paths],
+    }
+
+
+def _finite(edge: float) -> float | None:
+    """JSON knows no infinity."""
+    return edge if math.isfinite(edge) else None
+
+
+def clips_of(folder: Path) -> list[dict[str, Any]]:
+    """Everything that is known of a set's clips, in the order of its items."""
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    files = [(folder / name).with_suffix(".json") for name in index["files"]]
+    return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
