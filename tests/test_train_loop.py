@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from microcinema_core.train import loop, state
-from microcinema_core.train.checkpoints import averaged_parts, save_checkpoint
+from microcinema_core.train.checkpoints import averaged_parts, load_checkpoint, save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.feed import Feed, Remembered
 from microcinema_core.train.masters import AverageWeights, MasterWeights
 from microcinema_core.train.report import Report
 from microcinema_core.train.step import Diverged, rate_factor
 from microcinema_core.train.trainer import Trainer, build
-from tests.train_world import Points, Toy, config
+from tests.train_world import Points, Toy, Wide, config
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,23 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(home: Path) -> None:
         assert torch.equal(ours, theirs)
     files = [load_file(home / f"runs/{name}/{name}.safetensors") for name in ("half", "whole")]
     assert all(torch.equal(files[0][key], files[1][key]) for key in files[1])
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw8bit"])
+def test_every_optimizer_goes_on_to_the_bit(optimizer: str) -> None:
+    if optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+    settings = config(optimizer=optimizer, ema_on="cpu", log={"checkpoint_steps": 1})
+    whole, resumed = start(settings, seeded(Wide)), build(settings, Wide())
+    for _ in range(3):
+        loop.train_step(whole)
+    save_checkpoint(whole)
+    load_checkpoint(resumed)
+    for trainer in (whole, resumed):
+        for _ in range(3):
+            loop.train_step(trainer)
+    for ours, theirs in zip(resumed.masters.tensors, whole.masters.tensors, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_a_run_leaves_config_figures_sheet_and_export(home: Path) -> None:

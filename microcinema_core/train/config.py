@@ -46,7 +46,7 @@ class OptimTable:
     max_steps or max_minutes, the first.
 
     The rate rises over `warmup_steps` and falls to zero from the share `decay_from` of the budget to its end, `decay`
-    "cosine", "linear" or "none".
+    "cosine", "linear" or "none". `ema_on = "cpu"` keeps the average off the GPU.
     """
 
     lr: float
@@ -59,12 +59,15 @@ class OptimTable:
     decay: str = "cosine"
     decay_from: float = 0.0
     ema: float = 0.999
+    ema_on: str = ""
     max_steps: int = 0
     max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is one of {', '.join(OPTIMIZERS)}")
+        if self.ema_on not in ("", "cpu"):
+            raise ValueError(f'optim.ema_on is {self.ema_on!r}; it is "" (beside the weights) or "cpu"')
         if self.decay not in ("cosine", "linear", "none"):
             raise ValueError(f"optim.decay is {self.decay!r}; it is one of cosine, linear, none")
         if not self.max_steps and not self.max_minutes:

@@ -51,23 +51,27 @@ class MasterWeights:
 
 
 class AverageWeights:
-    """Exponential moving average of the masters: decay is min(decay, (1 + step) / (10 + step))."""
+    """Exponential moving average of the masters: decay is min(decay, (1 + step) / (10 + step)).
 
-    def __init__(self, masters: MasterWeights, decay: float) -> None:
+    It may lie on another device than they do: four bytes a parameter less on the GPU, for a copy over the bus a step.
+    """
+
+    def __init__(self, masters: MasterWeights, decay: float, device: str | None = None) -> None:
         self.masters = masters
         self.decay = decay
-        self.tensors = [m.detach().clone() for m in masters.tensors]
+        self.device = device
+        self.tensors = [m.detach().to(device, copy=True) for m in masters.tensors]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.tensors, [m.detach() for m in self.masters.tensors], weight)
+        torch._foreach_lerp_(self.tensors, [m.detach().to(self.device) for m in self.masters.tensors], weight)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Within this context the working weights are the average; training's own come back after it."""
         kept = (
-            [m.detach().clone() for m in self.masters.tensors]
+            [m.detach().to(self.device, copy=True) for m in self.masters.tensors]
             if any(self.masters.shared)
             else self.masters.tensors
         )

@@ -15,8 +15,9 @@ from typing import Any, cast
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from ..layers import CrossAttention
+from ..layers import CrossAttention, attention
 from ..spatial import ResBlock, SpatialTransformer
 from .config import TrainConfig
 from .sets import alike
@@ -53,6 +54,11 @@ def describe(config: TrainConfig, world: int = 1) -> str:
     parts = memory(config, stage, total, moved)
     lines += [f"  {name:<42}{size / GIB:8.2f}" for name, size in parts.items()]
     lines += [f"  {'together':<42}{sum(parts.values()) / GIB:8.2f}"]
+    if isinstance(stage, ClipStage):
+        lines += [
+            "",
+            f"one clip forward: {operations(stage) / 1e12:.3f} TFLOP; a step is 3 of it, 4 if recomputed",
+        ]
     items, taken = len(stage.dataset), config.data.batch * config.data.accumulate * world
     lines += ["", f"{items} items, {taken} a step: {items / taken:.1f} steps per epoch"]
     if config.optim.max_steps:
@@ -63,7 +69,7 @@ def describe(config: TrainConfig, world: int = 1) -> str:
 
 
 def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[str, float]:
-    """Bytes by use, without what the allocator loses and the largest workspace of a convolution."""
+    """Bytes by use, on the GPU where there is one. What the allocator and convolutions want besides is not in it."""
     separate, mixed = config.precision == "bf16", config.precision.endswith("-mixed")
     parts: dict[str, float] = {"weights": total * (2 if separate else 4)}
     if separate:
@@ -71,7 +77,9 @@ def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[
     if mixed:
         parts["16-bit copies of the weights (autocast)"] = total * 2
     parts["gradients"] = trained * (6 if separate else 4)
-    parts |= {"optimizer": trained * STATE[config.optim.optimizer], "average (EMA)": trained * 4}
+    parts["optimizer"] = trained * STATE[config.optim.optimizer]
+    if not config.optim.ema_on:
+        parts["average (EMA)"] = trained * 4
     if isinstance(stage, ClipStage):
         plain, recomputed = activations(stage, config)
         again = stage.model.recompute or bool(config.model.get("recompute"))
@@ -128,6 +136,20 @@ class _Kept:
 
     def leave(self, block: nn.Module, inputs: Any, output: Any) -> None:
         self.block = None
+
+
+def operations(stage: ClipStage) -> int:
+    """Floating point operations of one clip's forward pass, two a multiplication and addition."""
+    video = stage.networks.video
+    for module in (*video.unet.modules(), *video.appearnet.modules()):
+        if isinstance(module, CrossAttention):
+            module.attend = attention
+    z_0 = torch.empty((1, *alike(stage.dataset)[0]["mean"].shape), device="meta", dtype=video.dtype)
+    text, t = torch.empty(stage.empty.shape, device="meta"), torch.empty(1, device="meta")
+    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+        injection = video.injection(stage.role.appearance(z_0), t, text, 1.0)
+        video.predict(z_0, t, text, injection)
+    return counter.get_total_flops()
 
 
 def activations(stage: ClipStage, config: TrainConfig) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def build(config: TrainConfig, stage: Stage | None = None, processes: Processes 
             module.to(torch.bfloat16)
     objective = processes.wrap(stage)
     optimizer, groups = _optimizer(config.optim, masters, group_of)
-    average = AverageWeights(masters, config.optim.ema)
+    average = AverageWeights(masters, config.optim.ema, config.optim.ema_on or None)
     scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16-mixed")
     feed = feed_of(
         stage.dataset, batch=config.data.batch, seed=config.seed, rank=processes.rank, world=processes.world
