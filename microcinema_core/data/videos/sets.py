@@ -36,10 +36,10 @@ def write_sets(job: EncodeJob, units: Sequence[Unit], empty: Tensor) -> dict[str
         folder = job.out / name
         write_shard(folder / EMPTY, {"text": empty.half()})
         write_json(folder / INDEX, _index(job, name, paths))
-    held = set(held_sets(job.out))
-    for stale in held - set(shards):
+    before = set(held_sets(job.out))
+    for stale in before - set(shards):
         (job.out / stale / INDEX).unlink()
-    for name in held | set(shards):
+    for name in before | set(shards):
         _remove_others(job.out / name, {path.stem for path in shards.get(name, [])})
     return {name: sum(shard_length(path) for path in paths) for name, paths in sorted(shards.items())}
 
