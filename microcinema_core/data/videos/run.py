@@ -53,16 +53,21 @@ def run(job: Job, units: Sequence[Unit], workers: Workers) -> list[Result]:
         OSError: the disk is full or read-only; what is done stays.
     """
     todo = [unit for unit in units if not job.done(unit)]
-    clear_marks(job.out)
-    if workers.ray is not None:
-        from .on_ray import work_off
-    else:
-        work_off = _processes if workers.processes > 1 and len(todo) > 1 else _here
     results, started = [], time.monotonic()
     for result in work_off(job, todo, workers):
         results.append(result)
         logger.info("%d of %d units, %.0f s", len(results), len(todo), time.monotonic() - started)
     return results
+
+
+def work_off(job: Job, units: Sequence[Unit], workers: Workers) -> Iterator[Result]:
+    """Results of these units as they come."""
+    if workers.ray is not None:
+        from . import on_ray
+
+        return on_ray.work_off(job, units, workers)
+    alone = workers.processes == 1 or len(units) == 1
+    return _here(job, units, workers) if alone else _processes(job, units, workers)
 
 
 def _here(job: Job, units: Sequence[Unit], workers: Workers) -> Iterator[Result]:
@@ -123,7 +128,7 @@ def _in_order_of_arrival(pool: ProcessPoolExecutor, units: list[Unit], ahead: in
 
 
 def attempt(job: Job, work: Work, unit: Unit) -> Result:
-    """Do a unit, up to TRIES times, counting the times that it ended the whole process.
+    """Do a unit, up to TRIES times; those that ended the whole process count, in this run and in earlier ones.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -156,12 +161,6 @@ def attempt(job: Job, work: Work, unit: Unit) -> Result:
 
 def _marks(out: Path) -> Path:
     return out / "attempts"
-
-
-def clear_marks(out: Path) -> None:
-    """Forget earlier runs' attempts."""
-    for path in _marks(out).glob("*"):
-        path.unlink(missing_ok=True)
 
 
 def _mark(out: Path, unit: Unit) -> int:
