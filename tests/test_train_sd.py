@@ -164,12 +164,22 @@ def test_missing_captions_and_a_lost_shard_are_one_sentence(home: Path) -> None:
 
 
 def test_a_checkpoint_of_another_config_is_told() -> None:
-    save_checkpoint(trained(groups=ALL))
-    other = parse(config({**ALL, "spatial": 0}))
-    with pytest.raises(
-        ValueError, match=r"is of another config: \d+ trained tensors differ, the first is unet\."
-    ):
-        loop.run(other, resume=True)
+    save_checkpoint(trained(groups={**ALL, "spatial": 0}))
+    match = r"is of another config: \d+ trained tensors differ, the first is {}"
+    with pytest.raises(ValueError, match=match.format("unet")):  # spatial layers are to move, and never did
+        loop.run(parse(config(ALL)), resume=True)
+    with pytest.raises(ValueError, match=match.format("appearnet.spade")):
+        loop.run(parse(config({**ALL, "spatial": 0}, model={"hidden": 8})), resume=True)
+
+
+def test_a_group_can_be_frozen_from_some_step_on() -> None:
+    before = trained(groups=ALL)
+    save_checkpoint(before)
+    after = loop.run(parse(config({**ALL, "spatial": 0})), resume=True)
+    assert after.step == 2 and "spatial" not in after.groups
+    name = "unet.input_blocks.1.0.in_layers.2.weight"
+    last = dict(zip(before.masters.names, before.masters.tensors, strict=True))[name]
+    assert torch.equal(after.stage.modules["unet"].get_parameter(name.removeprefix("unet.")), last)
 
 
 def test_batches_of_buckets_have_one_size_and_go_on_anywhere(home: Path) -> None:

@@ -68,9 +68,10 @@ def load_checkpoint(trainer: Trainer) -> None:
             master.copy_(tensors[f"master.{name}"])
             average.copy_(tensors[f"ema.{name}"])
         for name, tensor in untrained(trainer.stage, trainer.masters):
-            tensor.copy_(tensors[f"buffer.{name}"])
+            key = f"buffer.{name}" if f"buffer.{name}" in tensors else f"master.{name}"  # trained until now
+            tensor.copy_(tensors[key])
             if name in trainer.frozen:
-                trainer.frozen[name].copy_(tensors[f"buffer.{name}"])
+                trainer.frozen[name].copy_(tensors[key])
     trainer.masters.publish()
     _restore_optimizer(trainer.optimizer, names, tensors)
     trainer.generator.set_state(tensors["random.generator"])
@@ -85,10 +86,12 @@ def load_checkpoint(trainer: Trainer) -> None:
 def _refuse_another(
     trainer: Trainer, path: Path, tensors: Mapping[str, Tensor], position: int | list[int]
 ) -> None:
-    """ValueError where a checkpoint is of other networks, another choice of layers, or other buckets."""
+    """ValueError where a checkpoint is of other networks or buckets. What it trained may be frozen by now."""
     theirs = {key.removeprefix("master."): t.shape for key, t in tensors.items() if key.startswith("master.")}
     ours = {n: t.shape for n, t in zip(trainer.masters.names, trainer.masters.tensors, strict=True)}
-    if differ := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
+    frozen = {n: t.shape for n, t in untrained(trainer.stage, trainer.masters) if n in theirs}
+    wanted = ours | frozen
+    if differ := sorted(name for name in {*theirs, *wanted} if theirs.get(name) != wanted.get(name)):
         raise ValueError(
             f"{path} is of another config: {len(differ)} trained tensors differ, the first is {differ[0]}; "
             "the config that it was made with stands in its state.json"
@@ -119,6 +122,8 @@ def _restore_optimizer(
     for key, value in tensors.items():
         if key.startswith("optim."):
             name, _, entry = key.removeprefix("optim.").rpartition(".")
+            if name not in parameters:  # frozen since
+                continue
             was_number = entry == "step" and not isinstance(optimizer, torch.optim.AdamW)
             there = parameters[name].device
             optimizer.state[parameters[name]][entry] = int(value) if was_number else value.to(there)
