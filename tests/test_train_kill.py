@@ -52,6 +52,7 @@ def run(config: TrainConfig, *, kill_after: float | None = None) -> int:
     return process.exitcode or 0
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_nothing(home: Path) -> None:
     tables = {"precision": "bf16", "optimizer": "muon", "max_steps": STEPS, "log": {"checkpoint_steps": 1}}
     whole, killed = (train_world.config(name, **tables) for name in ("whole", "killed"))

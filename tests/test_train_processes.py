@@ -41,6 +41,7 @@ def train(
     return rows, tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, precision: str) -> None:
     write_home(tmp_path)
