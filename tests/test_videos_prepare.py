@@ -26,7 +26,7 @@ from microcinema_core.data.videos.stable_diffusion import Encoders, load_network
 from microcinema_core.data.videos.table import limits_of, parse_keep, read_rows
 from tests import video_world
 from tests.test_data_encode import write_tokenizer
-from tests.video_world import drawing, write_video
+from tests.video_world import FlakyJob, drawing, write_video
 
 for library in ("diffusers", "transformers", "skimage", "pyarrow", "matplotlib"):
     pytest.importorskip(library)
@@ -365,37 +365,6 @@ def test_a_part_of_the_sources_is_for_testing() -> None:
     few = [video(letter) for letter in LETTERS[:4]]
     assert sum(share_of(one.group) < split_bound(few, 1e-6) for one in few) == 1
     assert split_bound(few[:1], 0.1) == 0.0 == split_bound(few, 0.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class FlakyJob:
-    """Writes a file a unit; the first tries of some fail."""
-
-    out: Path
-    fails: int = 0
-    number: int = errno.EIO
-    dies: bool = False
-
-    def path(self, unit: Unit) -> Path:
-        return self.out / f"{unit.name}.done"
-
-    def done(self, unit: Unit) -> bool:
-        return self.path(unit).exists()
-
-    def start(self) -> jobs.Work:
-        def work(unit: Unit) -> None:
-            tries = self.out / f"{unit.name}.tries"
-            count = len(tries.read_text()) if tries.exists() else 0
-            tries.write_text("." * (count + 1))
-            if unit.videos[0].id == "b" and count < self.fails:
-                if self.dies:
-                    import os
-
-                    os._exit(1)
-                raise OSError(self.number, "of this test")
-            self.path(unit).write_text("x")
-
-        return work
 
 
 UNITS = [Unit((video(letter),)) for letter in "abcd"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from microcinema_core.data.videos.jobs import Work
+from microcinema_core.data.videos.plan import Unit
 from tests.host.weight_files import _autoencoder_shapes, _open_clip_shapes
 
 MILLISECONDS = Fraction(1, 1000)
@@ -156,3 +161,32 @@ def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, T
         scale = shape[1:].numel() ** -0.5 if len(shape := torch.Size(shape)) > 1 else 0.1
         tensors[key] = (value * scale + (is_norm and key.endswith("weight"))).half()
     return tensors
+
+
+@dataclass(frozen=True)
+class FlakyJob:
+    """Writes a file a unit; the first `fails` tries of the unit of video `b` fail, or end the whole process."""
+
+    out: Path
+    fails: int = 0
+    number: int = errno.EIO
+    dies: bool = False
+
+    def path(self, unit: Unit) -> Path:
+        return self.out / f"{unit.name}.done"
+
+    def done(self, unit: Unit) -> bool:
+        return self.path(unit).exists()
+
+    def start(self) -> Work:
+        def work(unit: Unit) -> None:
+            tries = self.out / f"{unit.name}.tries"
+            count = len(tries.read_text()) if tries.exists() else 0
+            tries.write_text("." * (count + 1))
+            if unit.videos[0].id == "b" and count < self.fails:
+                if self.dies:
+                    os._exit(1)
+                raise OSError(self.number, "of this test")
+            self.path(unit).write_text("x")
+
+        return work
