@@ -5,6 +5,7 @@ Ray restarts workers that die and gives their units to others; what was done alr
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -72,4 +73,5 @@ def _connected(workers: Workers) -> Any:
         except ConnectionError as error:
             raise ValueError(f"no Ray cluster answers at {workers.ray!r} ({error})") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     return ray
