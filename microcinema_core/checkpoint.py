@@ -18,12 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .safefile import describe, header_shapes, read_header, read_tensors
-from .schedule import Prediction
+from .schedule import Prediction, Terminal
 from .vocabulary import pack_vocabulary, unpack_vocabulary
 
 FORMAT = "1"
 ROLES = ("image", "base", "tsr", "unet", "appearnet")
 PREDICTIONS = ("eps", "v")
+TERMINALS = ("sd", "zero")
 PREFIXES = {
     "unet": "model.diffusion_model.",
     "appearnet": "appearnet.",
@@ -51,6 +52,7 @@ class Checkpoint:
         lambda_: the Appearance Noise Prior's lambda that the weights were trained with (0 for role image).
         fps, frames: what the weights were trained for.
         prediction: "eps" or "v".
+        terminal: "sd", or "zero" where the noise schedule ends without signal.
         metadata: all metadata of the file, as read.
         name: the file's name, for messages.
     """
@@ -62,6 +64,7 @@ class Checkpoint:
     fps: float
     frames: int
     prediction: Prediction = "eps"
+    terminal: Terminal = "sd"
     metadata: dict[str, str] = field(default_factory=dict)
     name: str = ""
 
@@ -85,6 +88,7 @@ def write_checkpoint(
     fps: float,
     frames: int,
     prediction: str = "eps",
+    terminal: str = "sd",
     dtype: torch.dtype = torch.float16,
     extra_metadata: Mapping[str, str] | None = None,
 ) -> Path:
@@ -95,14 +99,14 @@ def write_checkpoint(
         parts: state dicts under "unet", "appearnet", "text", "vae".
         role: one of `ROLES`; the roles "unet" and "appearnet" hold that network only, keys without prefix.
         configs: the configuration of every part, under the same keys.
-        lambda_, fps, frames, prediction: see `Checkpoint`.
+        lambda_, fps, frames, prediction, terminal: see `Checkpoint`.
         dtype: what floating point tensors are stored as.
         extra_metadata: further entries, e.g. `modelspec.license`; they win over the defaults.
 
     Raises:
         ValueError: unknown role or part, a part without configuration, or an unknown prediction.
     """
-    _check_arguments(parts, role=role, configs=configs, prediction=prediction)
+    _check_arguments(parts, role=role, configs=configs, prediction=prediction, terminal=terminal)
     tensors = {
         _prefix(key, role) + name: _stored(tensor, dtype)
         for key, state_dict in parts.items()
@@ -122,6 +126,7 @@ def write_checkpoint(
         "microcinema.fps": repr(float(fps)),
         "microcinema.frames": str(int(frames)),
         "microcinema.prediction": prediction,
+        "microcinema.terminal": terminal,
         **dict(extra_metadata or {}),
     }
     return _save_atomically(Path(path), tensors, metadata)
@@ -184,12 +189,17 @@ def _few(keys: Collection[str], kind: str, limit: int = 4) -> str:
 
 
 def _check_arguments(
-    parts: Mapping[str, StateDict], *, role: str, configs: Mapping[str, Any], prediction: str
+    parts: Mapping[str, StateDict], *, role: str, configs: Mapping[str, Any], prediction: str, terminal: str
 ) -> None:
     if role not in ROLES:
         raise ValueError(f"role {role!r} is unknown, expected one of {', '.join(ROLES)}")
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction {prediction!r} is unknown, expected one of {', '.join(PREDICTIONS)}")
+    if terminal not in TERMINALS or (terminal, prediction) == ("zero", "eps"):
+        raise ValueError(
+            f"a noise schedule that ends at {terminal!r} with prediction {prediction!r} cannot be, "
+            "expected sd, or zero with v: pure noise says nothing of z_0 to a model that answers noise"
+        )
     unknown = set(parts) - set(PREFIXES)
     if unknown or not parts:
         raise ValueError(f"parts {sorted(parts)} are unknown, expected some of {', '.join(PREFIXES)}")
@@ -249,6 +259,7 @@ def _read_fields(name: str, header: Mapping[str, dict], *, wanted: str) -> dict[
             "fps": float(metadata["microcinema.fps"]),
             "frames": int(metadata["microcinema.frames"]),
             "prediction": metadata.get("microcinema.prediction", "eps"),
+            "terminal": metadata.get("microcinema.terminal", "sd"),
         }
     except KeyError as error:
         raise ValueError(f"{name}: the metadata entry {error} is missing, {wanted} was expected.") from error

@@ -14,12 +14,24 @@ import torch
 from torch import Tensor
 
 Prediction = Literal["eps", "v"]
+Terminal = Literal["sd", "zero"]
+"""How much signal the noisiest step holds: SD's schedule leaves 0.068 z_0; "zero" leaves none (Lin et al. 2023)."""
+ALMOST_ZERO = 4.8973451890853435e-08
+"""alpha_bar of that step in the host (comfy/model_sampling.py), so that sigma stays finite."""
 
 
 def alphas_cumprod(steps: int = 1000, linear_start: float = 0.00085, linear_end: float = 0.0120) -> Tensor:
     """alpha_bar_t of SD's "scaled linear" schedule, (steps,) float64: betas are squares of a linear ramp."""
     betas = torch.linspace(linear_start**0.5, linear_end**0.5, steps, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0)
+
+
+def zero_terminal(alpha_bar: Tensor) -> Tensor:
+    """The same schedule, its sqrt(alpha_bar) shifted and stretched to end at zero (Lin et al. 2023, algorithm 1)."""
+    root = alpha_bar.sqrt()
+    answer = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+    answer[-1] = ALMOST_ZERO
+    return answer
 
 
 def diffuse(z_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -47,6 +59,11 @@ class NoiseSchedule:
     def __init__(self, alpha_bar: Tensor | None = None) -> None:
         self.alpha_bar = alphas_cumprod() if alpha_bar is None else alpha_bar
         self.sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt().float()
+
+    @classmethod
+    def ending(cls, terminal: Terminal) -> NoiseSchedule:
+        """SD's schedule, or the one that ends in pure noise."""
+        return cls(zero_terminal(alphas_cumprod()) if terminal == "zero" else None)
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """Fractional timesteps, same shape as sigma."""

@@ -15,7 +15,7 @@ from .injection import Injection
 from .layers import per_frame
 from .noise import GAMMA, starting_noise, with_prior
 from .sampling import Given, ddim, guided, keeping
-from .schedule import Denoiser, NoiseSchedule, Prediction, denoiser
+from .schedule import Denoiser, NoiseSchedule, Prediction, Terminal, denoiser
 from .unet import UNet3D
 
 
@@ -30,13 +30,17 @@ class VideoModel:
     appearnet: AppearNet
     lambda_: float
     prediction: Prediction
+    terminal: Terminal = "sd"
+
+    def __post_init__(self) -> None:
+        self.schedule = NoiseSchedule.ending(self.terminal)
 
     @classmethod
     def from_checkpoint(cls, file: Checkpoint, *, dtype: torch.dtype = torch.float32) -> VideoModel:
         """Of a file of role base or tsr; the networks do not train."""
         unet = UNet3D(UNetConfig.from_dict(file.configs["unet"]))
         net = AppearNet(AppearNetConfig.from_dict(file.configs["appearnet"]))
-        model = cls(unet, net, file.lambda_, file.prediction)
+        model = cls(unet, net, file.lambda_, file.prediction, file.terminal)
         model.load(file)
         for module in (unet, net):
             module.eval().requires_grad_(False).to(dtype)
@@ -76,9 +80,7 @@ class VideoModel:
         )
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
-    def denoiser(
-        self, appearance: Tensor, text: Tensor, z_c: Tensor, strength: float, schedule: NoiseSchedule
-    ) -> Denoiser:
+    def denoiser(self, appearance: Tensor, text: Tensor, z_c: Tensor, strength: float) -> Denoiser:
         """The model with its prior as a denoiser of clips `b f c h w`. strength 0 is the U-Net alone."""
         once = text.new_zeros(text.shape[0])
         kept = self.injection(appearance, once, text, strength) if self.appearnet.per_clip else None
@@ -88,7 +90,7 @@ class VideoModel:
             return self.predict(x, t, text, injection)
 
         lambda_ = self.lambda_ if strength else 0.0
-        return with_prior(denoiser(network, schedule, self.prediction), z_c, lambda_)
+        return with_prior(denoiser(network, self.schedule, self.prediction), z_c, lambda_)
 
     @torch.no_grad()
     def sample(
@@ -110,16 +112,16 @@ class VideoModel:
         strength 0 is the U-Net alone, without AppearNet and without the prior, as it was trained when appearance was
         dropped.
         """
-        clips, schedule = text.shape[0], NoiseSchedule()
+        clips = text.shape[0]
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
-        with_text = self.denoiser(appearance, text, z_c, strength, schedule)
+        with_text = self.denoiser(appearance, text, z_c, strength)
         without = None
         if guidance_scale != 1:
-            without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength, schedule)
+            without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength)
         denoise = guided(with_text, without, guidance_scale)
         eps_n = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed)).to(z_c.device)
         mask = 1.0 if given is None else given.mask
         noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
         if given is not None:
             denoise = keeping(denoise, given, noise)
-        return ddim(denoise, noise, steps=steps, schedule=schedule)
+        return ddim(denoise, noise, steps=steps, schedule=self.schedule)

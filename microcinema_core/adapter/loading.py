@@ -82,7 +82,9 @@ def build_model(checkpoint: Checkpoint) -> Any:
     state_dict = checkpoint.part("unet")
     config = UNetConfig.from_dict(checkpoint.configs["unet"])
     latent_rgb = checkpoint.configs.get("vae", {}).get("latent_rgb")
-    settings = model_config(config, prediction=checkpoint.prediction, latent_rgb=latent_rgb)
+    settings = model_config(
+        config, prediction=checkpoint.prediction, terminal=checkpoint.terminal, latent_rgb=latent_rgb
+    )
     settings.model_class = MicroCinemaModel
     dtype, manual_cast = _dtypes(state_dict, list(settings.supported_inference_dtypes))
     settings.set_inference_dtype(dtype, manual_cast)

@@ -141,7 +141,7 @@ class MicroCinemaMini(_Settings, comfy.supported_models.SD15):
     latent_format = MiniLatents
 
 
-def model_config(config: UNetConfig, *, prediction: str, latent_rgb: Any = None) -> Any:
+def model_config(config: UNetConfig, *, prediction: str, terminal: str = "sd", latent_rgb: Any = None) -> Any:
     """Return the host's configuration object for a U-Net."""
     stock = config.in_channels == 4
     if stock and config.context_dim == 1024:
@@ -152,6 +152,8 @@ def model_config(config: UNetConfig, *, prediction: str, latent_rgb: Any = None)
         chosen = MicroCinemaMini(host_unet_config(config))
         chosen.latent_format = MiniLatents(config.in_channels, latent_rgb)
     chosen.prediction = prediction
+    if terminal == "zero":
+        chosen.sampling_settings = {**chosen.sampling_settings, "zsnr": True}
     return chosen
 
 

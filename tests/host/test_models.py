@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from devtools import tiny
 from microcinema_core.checkpoint import write_checkpoint
+from microcinema_core.schedule import NoiseSchedule
 
 FRAMES, STEPS = 3, 2
 
@@ -319,21 +320,31 @@ def test_previews_come_from_the_vaes_own_colours(family: Any) -> None:
     assert previewer.decode_latent_to_preview(family.centre["samples"]).size == (8, 8)
 
 
-def test_prediction_is_the_files_word(family: Any, tmp_path: Path) -> None:
-    import comfy.model_base
-
-    weights = {"unet": tiny.unet_weights(tiny.UNET)}
-    path = write_checkpoint(
-        tmp_path / "v.safetensors",
-        weights,
+def v_model(folder: Path, terminal: str = "sd") -> Path:
+    return write_checkpoint(
+        folder / f"v_{terminal}.safetensors",
+        {"unet": tiny.unet_weights(tiny.UNET)},
         role="unet",
         configs={"unet": tiny.UNET},
         lambda_=0,
         fps=2,
         frames=9,
         prediction="v",
+        terminal=terminal,
     )
-    model = family.adapter.load_unet(path)
+
+
+@pytest.mark.parametrize("terminal", ["sd", "zero"])
+def test_the_noise_schedule_is_the_files_word(family: Any, tmp_path: Path, terminal: Any) -> None:
+    """The host's sigmas are those that the file's training had, to the last."""
+    sampling = family.adapter.load_unet(v_model(tmp_path, terminal)).get_model_object("model_sampling")
+    torch.testing.assert_close(sampling.sigmas, NoiseSchedule.ending(terminal).sigmas, rtol=2e-3, atol=0)
+
+
+def test_prediction_is_the_files_word(family: Any, tmp_path: Path) -> None:
+    import comfy.model_base
+
+    model = family.adapter.load_unet(v_model(tmp_path))
     assert model.model.model_type == comfy.model_base.ModelType.V_PREDICTION
     assert not torch.equal(ksampler(family, model), ksampler(family, family.base.model))
 

@@ -16,14 +16,14 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ...appearnet import AppearNet
-from ...checkpoint import PREDICTIONS, Checkpoint, load_strict, read_checkpoint, write_checkpoint
+from ...checkpoint import PREDICTIONS, TERMINALS, Checkpoint, load_strict, read_checkpoint, write_checkpoint
 from ...config import INJECTIONS, AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
 from ...inflate import config_of, guess_prediction
 from ...layers import Maker, attention, short_attention
 from ...noise import GAMMA, LAMBDA, training_noise
 from ...safefile import read_header
-from ...schedule import NoiseSchedule, Prediction, diffuse, training_target
+from ...schedule import Prediction, Terminal, diffuse, training_target
 from ...sd_unet import read_unet
 from ...text import TextConfig, TextEncoder
 from ...unet import UNet3D, is_temporal
@@ -51,6 +51,7 @@ class ClipModel:
     image_file: holds text encoder and VAE; needed where the set's captions are tokens. Without it sheets show a linear
         preview of the latents.
     prediction: "auto" is what the file that training starts from predicts.
+    terminal: "auto" is the noise schedule of that file; "zero" ends in pure noise and needs v.
     lora_rank: of the low-rank additions to the spatial attention, group `lora`; 0 makes none.
     recompute: blocks keep their input alone and are run again in the backward pass: less memory, a third more work.
     """
@@ -64,12 +65,14 @@ class ClipModel:
     time_conditioned: bool = False
     text_conditioned: bool = False
     prediction: Prediction | Literal["auto"] = "auto"
+    terminal: Terminal | Literal["auto"] = "auto"
     lora_rank: int = 0
     recompute: bool = False
 
     def __post_init__(self) -> None:
         allowed = {
             "prediction": ("auto", *PREDICTIONS),
+            "terminal": ("auto", *TERMINALS),
             "injected_norm": ("frame", "clip"),
             "injection": INJECTIONS,
             "spade_norms": ("both", "out"),
@@ -115,7 +118,10 @@ class Networks:
         attend = attention if torch.cuda.is_available() else short_attention
         make = Maker(attend=attend, device=device)
         prediction = first.prediction if model.prediction == "auto" else model.prediction
-        video = VideoModel(UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, prediction)
+        terminal = first.terminal if model.terminal == "auto" else model.terminal
+        video = VideoModel(
+            UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, prediction, terminal
+        )
         if model.recompute:
             recompute_blocks(video.unet, video.appearnet)
         if not model.image_file:
@@ -169,8 +175,7 @@ class ClipStage:
             raise ValueError(
                 f"the captions of {train.folder} are tokens: model.image_file must name a text encoder"
             )
-        self.schedule = NoiseSchedule()
-        self.alpha_bar = self.schedule.alpha_bar.float()
+        self.alpha_bar = networks.video.schedule.alpha_bar.float()
         self.nothing = empty_caption(train)
         self.empty = self.encode_text(self.nothing[None])
         self.start: Callable[[Networks], None] = lambda networks: None
@@ -293,6 +298,7 @@ class ClipStage:
             fps=min(index["fps"]),
             frames=index["frames"],
             prediction=self.networks.video.prediction,
+            terminal=self.networks.video.terminal,
             extra_metadata={"microcinema.training": json.dumps(asdict(self.model) | asdict(self.objective))},
         )
 

@@ -16,7 +16,7 @@ from ...data.paths import home_folder, tokenizer_folder
 from ...data.shards import ShardDataset
 from ...layers import Maker, short_attention
 from ...sampling import ddim, guided
-from ...schedule import Denoiser, NoiseSchedule, Prediction, denoiser, diffuse, training_target
+from ...schedule import Denoiser, NoiseSchedule, Prediction, Terminal, denoiser, diffuse, training_target
 from ...text import CompactVocabulary, TextConfig, TextEncoder
 from ...unet import UNet3D
 from ..config import TrainConfig, from_table
@@ -38,6 +38,7 @@ class ImageModel:
     vae: str = "runs/mini_vae/mini_vae.safetensors"
     extra_words: tuple[str, ...] = ()
     prediction: Prediction = "eps"
+    terminal: Terminal = "sd"
     unet: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
 
@@ -69,10 +70,10 @@ class ImageStage:
             from_table(TextConfig, {**model.text, "vocab_size": len(self.vocabulary)}, "[model.text]")
         )
         self.modules: Mapping[str, nn.Module] = {"unet": self.unet, "text": self.text}
-        self.schedule = NoiseSchedule()
+        self.schedule = NoiseSchedule.ending(model.terminal)
         self.alpha_bar = self.schedule.alpha_bar.float()
         self.empty = dataset.empty_tokens
-        self.prediction = model.prediction
+        self.prediction, self.terminal = model.prediction, model.terminal
 
     def prepare(self) -> None:
         """Small embeddings, as CLIP starts; or the weights of an exported file."""
@@ -153,6 +154,7 @@ class ImageStage:
             fps=0.0,
             frames=1,
             prediction=self.prediction,
+            terminal=self.terminal,
         )
 
 
