@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -390,7 +391,12 @@ def test_a_full_disk_ends_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fails", "left"), [(1, 0), (9, 1)])
-def test_a_worker_that_dies_is_replaced(tmp_path: Path, fails: int, left: int) -> None:
+def test_a_worker_that_dies_is_replaced(
+    tmp_path: Path, fails: int, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The host has a package `tests` too; a new process, which finds this one by its path, must not take that.
+    ours = [path for path in sys.path if not (Path(path) / "tests" / "__init__.py").exists()]
+    monkeypatch.setattr(sys, "path", ours)
     results = run.run(FlakyJob(tmp_path, fails=fails, dies=True), UNITS, run.Workers(2))
     assert sorted(result.unit for result in results) == sorted(unit.name for unit in UNITS)
     assert sum("ended the process 3 times" in result.error for result in results) == left
