@@ -6,7 +6,6 @@ configuration, `lambda`, fps, frames, prediction) lies in the metadata, under `m
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,17 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .safefile import describe, header_shapes, read_header, read_tensors
+from .metadata import PREDICTIONS, ROLES, TERMINALS, metadata_of, read_fields
+from .safefile import read_header, read_tensors, write_tensors
 from .schedule import Prediction, Terminal
 from .vocabulary import pack_vocabulary, unpack_vocabulary
 
-FORMAT = "1"
-ROLES = ("image", "base", "tsr", "unet", "appearnet")
-PREDICTIONS = ("eps", "v")
-TERMINALS = ("sd", "zero")
 PREFIXES = {
     "unet": "model.diffusion_model.",
     "appearnet": "appearnet.",
@@ -113,23 +108,17 @@ def write_checkpoint(
         for name, tensor in (pack_vocabulary(state_dict) if key == "text" else state_dict).items()
     }
     plain = {key: _plain(config) for key, config in configs.items()}
-    metadata = {
-        "format": "pt",
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"microcinema/{role}",
-        "modelspec.title": f"MicroCinema {role}",
-        "modelspec.prediction_type": {"eps": "epsilon", "v": "v"}[prediction],
-        "microcinema.format": FORMAT,
-        "microcinema.role": role,
-        "microcinema.config": json.dumps(plain, sort_keys=True),
-        "microcinema.lambda": repr(float(lambda_)),
-        "microcinema.fps": repr(float(fps)),
-        "microcinema.frames": str(int(frames)),
-        "microcinema.prediction": prediction,
-        "microcinema.terminal": terminal,
-        **dict(extra_metadata or {}),
-    }
-    return _save_atomically(Path(path), tensors, metadata)
+    metadata = metadata_of(
+        role=role,
+        configs=plain,
+        lambda_=lambda_,
+        fps=fps,
+        frames=frames,
+        prediction=prediction,
+        terminal=terminal,
+    )
+    write_tensors(Path(path), tensors, {**metadata, **dict(extra_metadata or {})})
+    return Path(path)
 
 
 def read_checkpoint(
@@ -146,13 +135,9 @@ def read_checkpoint(
             to no network; the message says what was found and what was expected.
     """
     name = Path(path).name
-    header = read_header(path)
-    fields = _read_fields(name, header, wanted=_wanted(expect_roles))
-    role = fields["role"]
-    if expect_roles is not None and role not in expect_roles:
-        raise ValueError(f"{name}: this file's role is {role!r}, {_wanted(expect_roles)} was expected.")
+    fields = read_fields(name, read_header(path), expect_roles)
     tensors, metadata = read_tensors(path)
-    return Checkpoint(parts=_split(name, tensors, role), metadata=metadata, name=name, **fields)
+    return Checkpoint(parts=_split(name, tensors, fields["role"]), metadata=metadata, name=name, **fields)
 
 
 def load_strict(module: nn.Module, state_dict: StateDict, what: str) -> None:
@@ -222,69 +207,9 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _save_atomically(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, str(temporary), metadata=metadata)
-        temporary.chmod(0o644)  # safetensors lets the owner alone read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _wanted(roles: Collection[str] | None) -> str:
-    return (
-        f"a MicroCinema file of role {' or '.join(repr(role) for role in roles)}"
-        if roles
-        else "a MicroCinema file"
-    )
-
-
-def _read_fields(name: str, header: Mapping[str, dict], *, wanted: str) -> dict[str, Any]:
-    metadata = header.get("__metadata__", {})
-    version = metadata.get("microcinema.format")
-    if version is None:
-        raise ValueError(_foreign(name, header, wanted=wanted))
-    if version != FORMAT:
-        raise ValueError(
-            f"{name}: MicroCinema format {version}, this version reads {FORMAT}: update the node pack."
-        )
-    try:
-        fields = {
-            "role": metadata["microcinema.role"],
-            "configs": json.loads(metadata["microcinema.config"]),
-            "lambda_": float(metadata["microcinema.lambda"]),
-            "fps": float(metadata["microcinema.fps"]),
-            "frames": int(metadata["microcinema.frames"]),
-            "prediction": metadata.get("microcinema.prediction", "eps"),
-            "terminal": metadata.get("microcinema.terminal", "sd"),
-        }
-    except KeyError as error:
-        raise ValueError(f"{name}: the metadata entry {error} is missing, {wanted} was expected.") from error
-    except ValueError as error:
-        raise ValueError(
-            f"{name}: a metadata entry is unreadable ({error}), {wanted} was expected."
-        ) from error
-    if fields["role"] not in ROLES or fields["prediction"] not in PREDICTIONS:
-        raise ValueError(
-            f"{name}: role {fields['role']!r} with prediction {fields['prediction']!r} is unknown, "
-            f"expected one of {', '.join(ROLES)} with one of {', '.join(PREDICTIONS)}."
-        )
-    return fields
-
-
-def _foreign(name: str, header: Mapping[str, dict], *, wanted: str) -> str:
-    kind = describe(header_shapes(header))
-    hint = ": use the node MicroCinema Inflate to turn it into a MicroCinema model"
-    inflatable = "Diffusion 1.x" in kind or "Diffusion 2.x" in kind
-    return f"{name}: this is {kind}, {wanted} was expected{hint if inflatable else ''}."
-
-
 def _split(name: str, tensors: dict[str, Tensor], role: str) -> dict[str, dict[str, Tensor]]:
     if role in SINGLE_ROLES:
-        return {role: tensors}
+        return {role: {key.removeprefix(PREFIXES[role]): value for key, value in tensors.items()}}
     parts: dict[str, dict[str, Tensor]] = {}
     strangers = []
     for key, tensor in tensors.items():

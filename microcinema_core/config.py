@@ -31,7 +31,7 @@ def from_known_fields(cls: type[T], values: dict[str, Any]) -> T:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """A Stable Diffusion U-Net and how it is inflated over time (section 3.1 of the paper).
+    """A Stable Diffusion U-Net, by default 2.1's, and how it is inflated over time (section 3.1 of the paper).
 
     temporal_conv: `per_conv` puts a 1D convolution over frames after each spatial convolution (the paper);
         `per_resblock` a stack of four after each ResBlock (the layout of published motion weights);
@@ -69,10 +69,6 @@ class UNetConfig:
                 f"num_heads is {self.num_heads} and num_head_channels {self.num_head_channels}; "
                 "set one and leave the other -1."
             )
-
-    @property
-    def is_temporal(self) -> bool:
-        return self.temporal_conv != "none" or self.temporal_attention != "none"
 
     @property
     def downscale(self) -> int:
@@ -133,14 +129,13 @@ class AppearNetConfig:
 
 
 SD15 = UNetConfig(context_dim=768, num_heads=8, num_head_channels=-1, use_linear_in_transformer=False)
-SD21 = UNetConfig()
 MINI = UNetConfig(
     in_channels=8,
     out_channels=8,
     model_channels=64,
     channel_mult=(1, 2),
     num_res_blocks=1,
-    transformer_depth=(0, 1),
+    transformer_depth=(1, 1),
     context_dim=128,
     num_head_channels=32,
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from einops import rearrange
 from torch import Tensor
 
+from .layers import of_size
 from .spatial import Modulation
 
 
@@ -38,6 +39,7 @@ def add(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
     """x `(b f) c h w` plus a feature per video or per frame."""
     if feature is None:
         return x
+    feature = of_size(feature, x)
     if feature.shape[0] == x.shape[0]:
         return x + feature
     return rearrange(

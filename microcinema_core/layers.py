@@ -51,6 +51,14 @@ def per_frame(value: Tensor, frames: int) -> Tensor:
     return value.repeat_interleave(frames, dim=0)
 
 
+def of_size(feature: Tensor, x: Tensor) -> Tensor:
+    """A feature at the height and width of x. They differ where a patch of the host's shrinks some blocks, or a
+    sampler enlarges the latents on its way."""
+    if feature.shape[-2:] == x.shape[-2:]:
+        return feature
+    return F.interpolate(feature, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def zero_(module: nn.Module) -> nn.Module:
     """Fills a layer's parameters with zeros, in place: a branch that starts as nothing."""
     for parameter in module.parameters():

@@ -1,4 +1,4 @@
-"""Reading safetensors files so that every wrong file becomes one clear sentence.
+"""Safetensors files: written whole or not at all, read so that every wrong file becomes one clear sentence.
 
 Nothing here unpickles. A file is judged by its bytes, never by its name.
 """
@@ -11,16 +11,23 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .atomic import atomic_write
+
 HEADER_LIMIT = 100_000_000
+SAVED_METADATA = "microcinema.metadata"
+"""A tensor of JSON bytes: the host's ModelSave writes a model's tensors, but none of its metadata."""
+SAVED_UNET = "model.diffusion_model."
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
-    """Return a safetensors file's JSON header, tensors not read.
+    """Return a safetensors file's JSON header, tensors not read. In a file that the host's ModelSave wrote, what
+    the model says of itself stands in the header too.
 
     Raises:
         ValueError: the file is absent, empty, a pickle, a text, cut short or otherwise no safetensors file.
@@ -38,18 +45,49 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
         if length > min(size, HEADER_LIMIT):
             raise ValueError(f"{path.name}: {_looks_like(path)}, a safetensors file was expected.")
         header = _parse_header(path, stream.read(length))
+        saved = header.get(SAVED_METADATA)
+        if saved:
+            start_, end = saved["data_offsets"]
+            stream.seek(8 + length + start_)
+            own = _saved_metadata(path, stream.read(end - start_))
+            header["__metadata__"] = {**header.get("__metadata__", {}), **own}
     _refuse_truncated(path, header, size, 8 + length)
     return header
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return (tensors on the CPU, metadata) of a safetensors file; errors as for `read_header`."""
+    """Return (tensors on the CPU, metadata) of a safetensors file; errors as for `read_header`.
+
+    Of a file that the host saved from our MODEL, the U-Net alone: text encoder and VAE there are in the host's words.
+    """
     header = read_header(path)
     try:
         tensors = load_file(str(path), device="cpu")
     except SafetensorError as error:
         raise ValueError(f"{Path(path).name}: damaged safetensors file ({error}): get it again.") from error
+    if SAVED_METADATA in tensors:
+        tensors = {key: value for key, value in tensors.items() if key.startswith(SAVED_UNET)}
     return tensors, dict(header.get("__metadata__", {}))
+
+
+def metadata_tensor(metadata: Mapping[str, str]) -> Tensor:
+    """Return metadata as the tensor under which the host saves it; `read_header` finds it again."""
+    return torch.frombuffer(bytearray(json.dumps(dict(metadata)).encode()), dtype=torch.uint8)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file that all may read."""
+    with atomic_write(path) as part:
+        save_file(tensors, part, metadata=metadata)
+        part.chmod(0o644)  # safetensors lets the owner alone read
+
+
+def _saved_metadata(path: Path, data: bytes) -> dict[str, str]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: the tensor {SAVED_METADATA} is unreadable: save it again.") from error
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def header_shapes(header: Mapping[str, dict]) -> dict[str, tuple[int, ...]]:

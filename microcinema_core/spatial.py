@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import temporal
 from .config import UNetConfig
-from .layers import CrossAttention, Maker, feed_forward
+from .layers import CrossAttention, Maker, feed_forward, of_size
 
 Options = dict[str, Any]
 """The host's transformer_options: shared by all blocks of one call, patches among them."""
@@ -41,10 +41,11 @@ def normalise(
         h = norm(x)
     if modulation is None:
         return h
-    if modulation.gamma.shape[0] == h.shape[0]:
-        return h * (1 + modulation.gamma) + modulation.beta
+    gamma, beta = of_size(modulation.gamma, h), of_size(modulation.beta, h)
+    if gamma.shape[0] == h.shape[0]:
+        return h * (1 + gamma) + beta
     clip = rearrange(h, "(b f) c h w -> b f c h w", f=frames)
-    clip = clip * (1 + modulation.gamma[:, None]) + modulation.beta[:, None]
+    clip = clip * (1 + gamma[:, None]) + beta[:, None]
     return rearrange(clip, "b f c h w -> (b f) c h w")
 
 

@@ -35,6 +35,13 @@ class Windows:
     mask: Tensor
     appearance: Tensor
 
+    def halves(self) -> tuple[Windows, Windows]:
+        """The same pairs in two batches, where one is too many; needs two pairs or more."""
+        cut = (self.noise.shape[0] // WINDOW + 1) // 2 * WINDOW
+        parts = [(t[:cut], t[cut:]) for t in (self.noise, self.latents, self.mask, self.appearance)]
+        first, second = zip(*parts, strict=True)
+        return Windows(*first), Windows(*second)
+
 
 SampleWindows = Callable[[Windows], Tensor]
 """Makes `(p 5) c h w` latents of a batch of windows."""

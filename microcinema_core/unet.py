@@ -178,10 +178,6 @@ class UNet3D(Encoder3D):
 
         return self.out_temporal(self.out(h.to(x.dtype)), frames)
 
-    def temporal_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The named parameters of the layers over time (the paper trains them ten times faster)."""
-        return ((name, p) for name, p in self.named_parameters() if is_temporal(name))
-
 
 def is_temporal(key: str) -> bool:
     """Whether a U-Net key belongs to a layer over time."""

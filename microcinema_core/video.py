@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor
 
 from .centre_frame import plain_rgb
+from .colour import colour_drift, match_colours
 
 _MAX_DENOMINATOR = 1001
 
@@ -36,39 +36,91 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
 
 
+class Clip(NamedTuple):
+    """Frames as they are played, and how far their colours are from the anchor's."""
+
+    frames: Tensor
+    """RGB, `(f, 3, h, w)`."""
+    drift: Tensor
+    """Distance in L*a*b* of each joined frame's mean colour from the anchor's, as the frames were given."""
+    drift_left: Tensor
+    """The same in the clip that is played; equal to `drift` with a colour strength of 0."""
+
+
 def combine(
     segments: Mapping[str, Tensor],
     *,
+    skip_shared: bool = False,
     cross_fade: int = 0,
+    loop: bool = False,
     colour_strength: float = 0.0,
     colour_anchor: Tensor | None = None,
     ping_pong: bool = False,
     repeat: int = 1,
-) -> Tensor:
-    """Everything below in its order: join, match colours, play. Gives RGB frames `(f, 3, h, w)`.
+) -> Clip:
+    """Everything below in its order: join, close the loop, match colours, play.
 
     `segments` maps each segment's name, for errors, to its frames of 1 to 4 channels. Colours are matched to
-    the first picture of `colour_anchor`, or else to the centre frame of the first segment.
+    the first picture of `colour_anchor`, or else to the centre frame of the first segment. A clip that goes back and
+    forth ends where it began, so `ping_pong` leaves nothing for `loop` to do.
     """
     plain = {name: plain_rgb(frames, name) for name, frames in segments.items()}
-    clip = join_segments(plain, cross_fade=cross_fade)
+    first = next(iter(plain.values()))
+    centre = first[centre_index(len(first))][None]
+    anchor = centre if colour_anchor is None else plain_rgb(colour_anchor[:1], "colour_anchor")
+    clip = join_segments(plain, skip_shared=skip_shared, cross_fade=cross_fade)
+    if loop and not ping_pong:
+        clip = close_loop(clip, skip_shared=skip_shared, cross_fade=cross_fade)
+    drift = drift_left = colour_drift(clip, anchor)
     if colour_strength:
-        first = next(iter(plain.values()))
-        centre = first[centre_index(len(first))][None]
-        anchor = centre if colour_anchor is None else plain_rgb(colour_anchor[:1], "colour_anchor")
         clip = match_colours(clip, anchor, strength=colour_strength)
-    return play(clip, ping_pong=ping_pong, repeat=repeat)
+        drift_left = colour_drift(clip, anchor)
+    return Clip(play(clip, ping_pong=ping_pong, repeat=repeat), drift, drift_left)
 
 
-def join_segments(segments: Mapping[str, Tensor], *, cross_fade: int = 0) -> Tensor:
+def join_segments(
+    segments: Mapping[str, Tensor], *, skip_shared: bool = False, cross_fade: int = 0
+) -> Tensor:
     """Join named segments `(f_i, c, h, w)` into one clip.
 
-    With `cross_fade` 0 every frame of every segment is kept. With k > 0 the last k frames of each blend into
-    the first k of the next, so the clip is k frames shorter per join; 1 is right for segments that share a
-    border frame: it then appears once. Raises ValueError for unequal sizes and too short segments.
+    With `skip_shared` the first frame of each but the first is left out: right for segments that begin with the last
+    frame of the one before. With `cross_fade` 0 every other frame is kept; with k > 0 the last k frames of each blend
+    into the first k of the next, so the clip is k frames shorter per join. Raises ValueError for unequal sizes and
+    too short segments.
     """
+    if skip_shared:
+        segments = _without_shared(segments)
     _check_segments(segments, cross_fade)
     return functools.reduce(lambda before, after: _cross_fade(before, after, cross_fade), segments.values())
+
+
+def close_loop(clip: Tensor, *, skip_shared: bool = False, cross_fade: int = 0) -> Tensor:
+    """Join a clip's end to its own beginning, as `join_segments` joins two segments, so that it repeats smoothly.
+
+    With `skip_shared` its last frame, the first one again, is left out; its last `cross_fade` frames blend into the
+    first ones. Raises ValueError where the clip is too short for that.
+    """
+    clip = clip[: len(clip) - skip_shared]
+    if 2 * cross_fade > len(clip) or not len(clip):
+        raise ValueError(
+            f"A loop with a cross_fade of {cross_fade} needs {max(1, 2 * cross_fade)} frames or more, but the clip "
+            f"has {len(clip)}. Use at most {len(clip) // 2}."
+        )
+    if not cross_fade:
+        return clip
+    blended = _blend(clip[-cross_fade:], clip[:cross_fade])
+    return torch.cat([blended, clip[cross_fade:-cross_fade]])
+
+
+def _without_shared(segments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    first, *others = segments
+    for name in others:
+        if len(segments[name]) < 2:
+            raise ValueError(
+                f"{name} has one frame, and skip_shared leaves out the first of each further segment, so nothing of "
+                "it would be left. Give more frames, or turn skip_shared off."
+            )
+    return {name: frames if name == first else frames[1:] for name, frames in segments.items()}
 
 
 def _check_segments(segments: Mapping[str, Tensor], cross_fade: int) -> None:
@@ -94,33 +146,13 @@ def _check_segments(segments: Mapping[str, Tensor], cross_fade: int) -> None:
 def _cross_fade(before: Tensor, after: Tensor, count: int) -> Tensor:
     if not count:
         return torch.cat([before, after])
-    weight = torch.linspace(0, 1, count + 2, dtype=before.dtype, device=before.device)[1:-1]
-    blended = torch.lerp(before[-count:], after[:count], rearrange(weight, "f -> f 1 1 1"))
-    return torch.cat([before[:-count], blended, after[count:]])
+    return torch.cat([before[:-count], _blend(before[-count:], after[:count]), after[count:]])
 
 
-def match_colours(frames: Tensor, anchor: Tensor, *, strength: float) -> Tensor:
-    """Give each frame `(f, c, h, w)` the mean and deviation per channel of `anchor` `(1, c, h', w')`.
-
-    `strength` 0 leaves the frames alone, 1 matches fully; between, the pixels are mixed. A channel without
-    contrast in a frame only takes the mean. Values are clipped to 0 to 1.
-    """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"The colour strength is a number from 0 to 1, but {strength} was given.")
-    if strength == 0:
-        return frames
-    mean, deviation = _colour_statistics(frames)
-    anchor_mean, anchor_deviation = _colour_statistics(anchor)
-    gain = torch.where(
-        deviation > 1e-4, anchor_deviation / deviation.clamp(min=1e-4), torch.ones_like(deviation)
-    )
-    matched = (frames - mean) * gain + anchor_mean
-    return torch.lerp(frames, matched, strength).clamp(0, 1)
-
-
-def _colour_statistics(frames: Tensor) -> tuple[Tensor, Tensor]:
-    mean = reduce(frames, "f c h w -> f c 1 1", "mean")
-    return mean, reduce((frames - mean) ** 2, "f c h w -> f c 1 1", "mean").sqrt()
+def _blend(before: Tensor, after: Tensor) -> Tensor:
+    """From the one to the other in even steps, neither of them pure."""
+    weight = torch.linspace(0, 1, len(before) + 2, dtype=before.dtype, device=before.device)[1:-1]
+    return torch.lerp(before, after, rearrange(weight, "f -> f 1 1 1"))
 
 
 def play(frames: Tensor, *, ping_pong: bool = False, repeat: int = 1) -> Tensor:
@@ -156,12 +188,15 @@ def pad_to_even(frames: Tensor) -> Tensor:
     return F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate")
 
 
-def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Let `write` fill a file beside `path` and move it there when it is whole; a failure leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    try:
-        write(str(unfinished))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def describe(clip: Clip, fps: float) -> str:
+    """One line for the user: how many frames, how long, and how far the colours are from the anchor's."""
+    count = len(clip.frames)
+    line = f"{count} frames at {fps:g} a second: {float(count / frame_rate(fps)):.3f} s. "
+    line += f"Colour drift from the anchor: {_drift_words(clip.drift)}"
+    if not torch.equal(clip.drift, clip.drift_left):
+        line += f"; after correction {_drift_words(clip.drift_left)}"
+    return line + "."
+
+
+def _drift_words(drift: Tensor) -> str:
+    return f"{drift.mean():.1f} on average, {drift.max():.1f} at most (frame {int(drift.argmax())})"

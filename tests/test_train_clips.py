@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ from microcinema_core.schedule import Prediction, training_target
 from microcinema_core.train import loop
 from microcinema_core.train.config import parse
 from microcinema_core.train.draws import Draws
+from microcinema_core.train.latents import draw_latents
 from microcinema_core.train.show import compare
 from microcinema_core.train.stage import build_stage
+from microcinema_core.train.stages import clips
 from microcinema_core.train.stages.clips import ClipStage
 from microcinema_core.train.trainer import build
 from tests.clip_world import CLIPS, table, write_home
@@ -32,6 +36,10 @@ def stage_of(name: str) -> ClipStage:
     stage.prepare()
     assert isinstance(stage, ClipStage)
     return stage
+
+
+def draws() -> Draws:
+    return Draws(torch.Generator().manual_seed(5))
 
 
 def test_two_learning_rates_by_name() -> None:
@@ -103,11 +111,57 @@ def test_dropped_appearance_is_the_unet_alone() -> None:
     assert (answer[1] - alone[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("dropped", [0.0, 1.0])
+def test_appearance_and_its_prior_are_dropped_together(
+    dropped: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_of("base")
+    stage.objective = replace(stage.objective, drop_appearance=dropped)
+    seen: list[Tensor] = []
+    video = stage.networks.video
+    monkeypatch.setattr(clips, "training_noise", lambda eps, z_c, lambda_: seen.append(lambda_) or eps)
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: seen.append(kept))
+    monkeypatch.setattr(video, "predict", lambda z_t, *_: z_t)
+    items = [stage.dataset[i] for i in range(4)]
+    stage.loss({name: torch.stack([item[name] for item in items]) for name in ("mean", "tokens")}, draws())
+    lambda_, kept = seen
+    assert kept.tolist() == [1 - dropped] * 4 and (lambda_ == stage.model.lambda_ * (1 - dropped)).all()
+
+
+def test_noise_offset_is_one_value_a_clip_and_channel() -> None:
+    stage, z_0 = stage_of("base"), torch.zeros(4, 3, 8, 8, 8)
+    plain = stage.noise(z_0, draws())
+    stage.objective = replace(stage.objective, noise_offset=0.5)
+    offset = stage.noise(z_0, draws()) - plain
+    assert offset.std() == pytest.approx(0.5, rel=0.5)
+    torch.testing.assert_close(offset, offset[:, :1, :, :1, :1].expand_as(offset), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_timesteps_comes_from_the_end(share: float) -> None:
+    stage = stage_of("base")
+    stage.objective = replace(stage.objective, final_share=share)
+    steps = len(stage.alpha_bar)
+    drawn = stage.timesteps(4000, draws())
+    assert drawn.min() >= 0 and drawn.max() < steps
+    at_the_end = (drawn >= steps - steps // 20).float().mean()
+    assert at_the_end == pytest.approx(share + (1 - share) / 20, abs=0.03)
+
+
+def test_latents_are_drawn_anew_where_their_deviation_is_known() -> None:
+    mean, std = torch.ones(2, 3, 4, 8, 8), torch.full((2, 3, 4, 8, 8), 0.1)
+    assert torch.equal(draw_latents({"mean": mean}, draws()), mean)
+    drawn = (draw_latents({"mean": mean, "std": std}, draws()) - mean) / std
+    assert drawn.std() == pytest.approx(1, abs=0.05) and abs(drawn.mean()) < 0.1
+
+
 def test_base_then_tsr_to_files(home: Path) -> None:
     loop.run(parse(table("base")))
     base = read_checkpoint(home / "runs/my_base/my_base.safetensors", expect_roles=("base",))
     assert (base.lambda_, base.fps, base.frames, base.prediction) == (0.03, 2.0, 3, "eps")
     assert base.parts["appearnet"]["empty_prompt"].any()
+    rows = [json.loads(line) for line in (home / "runs/my_base/stats.jsonl").read_text().splitlines()]
+    assert any(name.startswith("loss/band") for name in rows[0]), "loss by timestep band"
     loop.run(parse(table("tsr", init_from="runs/my_base/my_base.safetensors")))
     tsr = read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",))
     assert (tsr.fps, tsr.frames) == (8.0, 5)
@@ -119,6 +173,8 @@ def test_sheets_show_real_and_sampled_clips() -> None:
     with torch.no_grad():
         sheet = stage.sheet()
     assert sheet.picture.shape == (3, 2 * CLIPS * (64 + 4), 3 * (64 + 4))
+    with torch.no_grad():
+        assert torch.equal(stage.sheet().picture, sheet.picture), "the same seed each time"
     assert sheet.frames is not None and sheet.frames.shape == (3, 3, 2 * CLIPS // 4 * (64 + 4), 4 * (64 + 4))
 
 

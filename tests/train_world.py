@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,12 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from microcinema_core.train import loop, state
-from microcinema_core.train.checkpoints import save_checkpoint
 from microcinema_core.train.config import TrainConfig, parse
 from microcinema_core.train.draws import Draws
-from microcinema_core.train.processes import Processes
-from microcinema_core.train.stage import Sheet, build_stage
-from microcinema_core.train.trainer import build
+from microcinema_core.train.stage import Sheet
 
 
 class Points:
@@ -85,6 +80,12 @@ class Wide(Toy):
         return super().loss(batch, draws)
 
 
+def seeded(toy: type[Toy] = Toy, **options: int) -> Toy:
+    """The same network at each call."""
+    torch.manual_seed(5)
+    return toy(**options)
+
+
 def config(name: str = "toy", **tables: Any) -> TrainConfig:
     """Twelve steps of the toy; tables replace keys of [optim], or other tables by their name."""
     quiet = {"every": 4, "sheet_minutes": 0, "export_minutes": 0, "checkpoint_minutes": 0, "keep": 2}
@@ -108,24 +109,3 @@ def go_on(config: TrainConfig, beats: Connection | None = None) -> None:
     torch.manual_seed(5)
     found = state.checkpoints(config.run_folder / "checkpoints")
     loop.run(config, stage=Wide(beats), resume=bool(found))
-
-
-def main() -> None:
-    """One of the processes that a launcher started: the steps of a config (JSON), figures and checkpoint to files."""
-    torch.set_num_threads(1)
-    torch.manual_seed(3)
-    config = parse(json.loads(sys.argv[1]))
-    processes = Processes(config)
-    stage = build_stage(config)
-    stage.prepare()
-    trainer = build(config, stage, processes)
-    rows = [loop.train_step(trainer) for _ in range(config.optim.max_steps)]
-    save_checkpoint(trainer)
-    if processes.main:
-        figures = [{name: float(value) for name, value in row.items()} for row in rows]
-        (config.run_folder / "rows.json").write_text(json.dumps(figures))
-    processes.wait()
-
-
-if __name__ == "__main__":
-    main()

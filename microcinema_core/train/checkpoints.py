@@ -6,13 +6,13 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import state
 from .config import TrainConfig
+from .shares import own, share_of, whole
 from .stage import Parts
 from .trainer import Trainer, untrained
 
@@ -20,18 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(trainer: Trainer) -> None:
-    """Everything that the rest of the run depends on, by the first process."""
-    if not trainer.processes.main:
+    """Everything that the rest of the run depends on, by the first process; where weights are split, all take part."""
+    processes = trainer.processes
+    if not (processes.main or processes.sharded):
         return
-    names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
-    tensors: dict[str, Tensor] = {f"master.{name}": tensor for tensor, name in names.items()}
-    tensors |= {
-        f"ema.{name}": t for name, t in zip(trainer.masters.names, trainer.average.tensors, strict=True)
-    }
-    tensors |= _flatten_optimizer(trainer.optimizer, names)
-    tensors |= {
-        f"buffer.{name}": trainer.frozen.get(name, t) for name, t in untrained(trainer.stage, trainer.masters)
-    }
+    tensors = {name: processes.kept(share, like) for name, (share, like) in _held(trainer).items()}
+    if not processes.main:
+        return
     tensors |= {"random.generator": trainer.generator.get_state(), "random.global": torch.get_rng_state()}
     scalars = {
         "elapsed": trainer.elapsed,
@@ -42,6 +37,22 @@ def save_checkpoint(trainer: Trainer) -> None:
     folder = trainer.config.run_folder / "checkpoints"
     state.save(folder, trainer.step, tensors, scalars, keep=trainer.config.log.keep)
     logger.info("checkpoint at step %d", trainer.step)
+
+
+def _held(trainer: Trainer) -> dict[str, tuple[Tensor, Tensor]]:
+    """What this process has of each tensor of a checkpoint, and a tensor that is split as it is."""
+    masters = trainer.masters
+    held: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, master, average, like in zip(
+        masters.names, masters.tensors, trainer.average.tensors, masters.working, strict=True
+    ):
+        held[f"master.{name}"], held[f"ema.{name}"] = (master, like), (average, like)
+        for key, value in trainer.optimizer.state.get(master, {}).items():
+            entry = torch.as_tensor(value)
+            held[f"optim.{name}.{key}"] = (entry, like if entry.shape == master.shape else entry)
+    for name, tensor in untrained(trainer.stage, masters):
+        held[f"buffer.{name}"] = (trainer.frozen.get(name, own(tensor)), tensor)
+    return held
 
 
 def refuse_to_overwrite(config: TrainConfig) -> None:
@@ -59,21 +70,11 @@ def load_checkpoint(trainer: Trainer) -> None:
     if not found:
         raise ValueError(f"nothing to resume in {trainer.config.run_folder}; start without --resume")
     tensors, scalars = state.read(found[-1])
-    names = dict(zip(trainer.masters.tensors, trainer.masters.names, strict=True))
     _refuse_another(trainer, found[-1], tensors, scalars["position"])
     with torch.no_grad():
-        for master, average, name in zip(
-            trainer.masters.tensors, trainer.average.tensors, trainer.masters.names, strict=True
-        ):
-            master.copy_(tensors[f"master.{name}"])
-            average.copy_(tensors[f"ema.{name}"])
-        for name, tensor in untrained(trainer.stage, trainer.masters):
-            key = f"buffer.{name}" if f"buffer.{name}" in tensors else f"master.{name}"  # trained until now
-            tensor.copy_(tensors[key])
-            if name in trainer.frozen:
-                trainer.frozen[name].copy_(tensors[key])
+        _restore(trainer, tensors)
     trainer.masters.publish()
-    _restore_optimizer(trainer.optimizer, names, tensors)
+    _restore_optimizer(trainer, tensors)
     trainer.generator.set_state(tensors["random.generator"])
     torch.set_rng_state(tensors["random.global"])
     trainer.step, trainer.elapsed = scalars["step"], scalars["elapsed"]
@@ -83,12 +84,28 @@ def load_checkpoint(trainer: Trainer) -> None:
     logger.info("resumed at step %d, %.0f min done", trainer.step, trainer.elapsed / 60)
 
 
+def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    """Masters, average, and what is not trained."""
+    masters = trainer.masters
+    for name, master, average, like in zip(
+        masters.names, masters.tensors, trainer.average.tensors, masters.working, strict=True
+    ):
+        master.copy_(share_of(tensors[f"master.{name}"], like))
+        average.copy_(share_of(tensors[f"ema.{name}"], like))
+    for name, tensor in untrained(trainer.stage, masters):
+        key = f"buffer.{name}" if f"buffer.{name}" in tensors else f"master.{name}"  # trained until now
+        value = share_of(tensors[key], tensor)
+        own(tensor).copy_(value)
+        if name in trainer.frozen:
+            trainer.frozen[name].copy_(value)
+
+
 def _refuse_another(
     trainer: Trainer, path: Path, tensors: Mapping[str, Tensor], position: int | list[int]
 ) -> None:
     """ValueError where a checkpoint is of other networks or buckets. What it trained may be frozen by now."""
     theirs = {key.removeprefix("master."): t.shape for key, t in tensors.items() if key.startswith("master.")}
-    ours = {n: t.shape for n, t in zip(trainer.masters.names, trainer.masters.tensors, strict=True)}
+    ours = {n: t.shape for n, t in zip(trainer.masters.names, trainer.masters.working, strict=True)}
     frozen = {n: t.shape for n, t in untrained(trainer.stage, trainer.masters) if n in theirs}
     wanted = ours | frozen
     if differ := sorted(name for name in {*theirs, *wanted} if theirs.get(name) != wanted.get(name)):
@@ -105,36 +122,27 @@ def _refuse_another(
         )
 
 
-def _flatten_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
-    """The optimizer's per-parameter tensors as `optim.<parameter>.<key>`."""
-    return {
-        f"optim.{names[parameter]}.{key}": torch.as_tensor(value)
-        for parameter, entry in optimizer.state.items()
-        for key, value in entry.items()
-    }
-
-
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], tensors: dict[str, Tensor]
-) -> None:
-    """The inverse of `_flatten_optimizer`, into a new optimizer over the same parameters."""
-    parameters = {name: parameter for parameter, name in names.items()}
+def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    """The optimizer's state from `optim.<parameter>.<key>`, into a new one over the same parameters."""
+    optimizer, masters = trainer.optimizer, trainer.masters
+    places = {n: (m, w) for n, m, w in zip(masters.names, masters.tensors, masters.working, strict=True)}
     for key, value in tensors.items():
         if key.startswith("optim."):
             name, _, entry = key.removeprefix("optim.").rpartition(".")
-            if name not in parameters:  # frozen since
+            if name not in places:  # frozen since
                 continue
+            master, like = places[name]
             was_number = entry == "step" and not isinstance(optimizer, torch.optim.AdamW)
-            there = parameters[name].device
-            optimizer.state[parameters[name]][entry] = int(value) if was_number else value.to(there)
+            ours = share_of(value, like) if value.shape == like.shape else value
+            optimizer.state[master][entry] = int(value) if was_number else ours.to(master.device)
 
 
 def averaged_parts(trainer: Trainer) -> Parts:
-    """float32 state dicts of the trained networks with averaged weights."""
+    """float32 state dicts of the trained networks with averaged weights; where weights are split, all must ask."""
     exact = trainer.frozen | dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
     return {
         part: {
-            key: exact.get(f"{part}.{key}", t).detach().float().cpu().clone()
+            key: whole(exact.get(f"{part}.{key}", own(t)), t).detach().float().cpu().clone()
             for key, t in module.state_dict().items()
         }
         for part, module in trainer.stage.modules.items()
@@ -142,9 +150,11 @@ def averaged_parts(trainer: Trainer) -> Parts:
 
 
 def export(trainer: Trainer) -> None:
-    """The averaged weights as the file that others load, by the first process."""
-    if not trainer.processes.main:
+    """The averaged weights as the file that others load, by the first process; where they are split, all take part."""
+    processes = trainer.processes
+    parts = averaged_parts(trainer) if processes.main or processes.sharded else {}
+    if not processes.main:
         return
     with torch.random.fork_rng(devices=[]):
-        trainer.stage.export(trainer.config.export_path, averaged_parts(trainer))
+        trainer.stage.export(trainer.config.export_path, parts)
     logger.info("exported %s", trainer.config.export_path)

@@ -1,12 +1,11 @@
-"""Training configs: TOML -> frozen dataclasses. Every table and key is known, or the error names the nearest one."""
+"""Training configs: TOML -> frozen dataclasses. What a key may be is said here; tables.py has the errors."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 try:
     import tomllib
@@ -14,8 +13,9 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
 from ..data.paths import home_folder
+from .tables import Range, checked, from_table
 
-T = TypeVar("T")
+MANY = math.inf
 OPTIMIZERS = ("adamw", "muon", "adamw8bit")
 PRECISIONS = ("bf16", "fp32", "bf16-mixed", "fp16-mixed")
 """bf16: weights in it, with float32 masters. The mixed ones: weights in float32, autocast."""
@@ -30,6 +30,8 @@ class DataTable:
 
     `items` > 0 takes only the first so many of the data set.
     """
+
+    RANGES: ClassVar[dict[str, Range]] = {"batch": (1, MANY), "accumulate": (1, MANY), "items": (0, MANY)}
 
     folder: str = ""
     test_folder: str = ""
@@ -49,6 +51,12 @@ class OptimTable:
     "cosine", "linear" or "none". `ema_on = "cpu"` keeps the average off the GPU.
     """
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("lr", "weight_decay", "ema"), (0, 1)),
+        **dict.fromkeys(("clip", "warmup_steps", "max_steps", "max_minutes"), (0, MANY)),
+        "decay_from": (0, 0.99),
+    }
+
     lr: float
     optimizer: str = "adamw"
     groups: dict[str, float] = field(default_factory=dict)
@@ -64,6 +72,8 @@ class OptimTable:
     max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
+        for group, factor in self.groups.items():
+            checked(factor, float, f"optim.groups.{group}", (0, MANY))
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is one of {', '.join(OPTIMIZERS)}")
         if self.ema_on not in ("", "cpu"):
@@ -80,8 +90,16 @@ class OptimTable:
 class LogTable:
     """How often (steps for statistics, minutes and steps for checkpoints, minutes for the rest); 0 turns one off.
 
-    `wandb` names a Weights & Biases project to write the figures to as well.
+    That is not so of `every`. `keep` is how many checkpoints stay. `wandb` names a Weights & Biases
+    project to write the figures to as well.
     """
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("every", "keep"), (1, MANY)),
+        **dict.fromkeys(
+            ("checkpoint_minutes", "checkpoint_steps", "sheet_minutes", "export_minutes"), (0, MANY)
+        ),
+    }
 
     every: int = 20
     checkpoint_minutes: float = 10.0
@@ -94,7 +112,12 @@ class LogTable:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. `model` and `loss` are the stage's own tables, which it parses into its own dataclasses."""
+    """One run. `model` and `loss` are the stage's own tables, which it parses into its own dataclasses.
+
+    sharded: of several processes each keeps a share of the weights and all that belongs to them (FSDP).
+    """
+
+    RANGES: ClassVar[dict[str, Range]] = {"seed": (0, MANY), "threads": (0, MANY)}
 
     stage: str
     name: str
@@ -103,6 +126,7 @@ class TrainConfig:
     log: LogTable = LogTable()
     seed: int = 0
     precision: str = "bf16"
+    sharded: bool = False
     threads: int = 0
     init_from: str = ""
     export_to: str = ""
@@ -110,8 +134,17 @@ class TrainConfig:
     loss: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name:
+            raise ValueError(
+                f"name is {self.name!r}; a plain name was expected, which the run's folder will have"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
+        if self.sharded and (self.optim.optimizer != "adamw" or self.precision == "fp16-mixed"):
+            raise ValueError(
+                f"sharded is true with optim.optimizer {self.optim.optimizer!r} and precision {self.precision!r}; "
+                'shares need "adamw" (the others see whole matrices or blocks), and "bf16", "bf16-mixed" or "fp32"'
+            )
 
     @property
     def run_folder(self) -> Path:
@@ -128,24 +161,6 @@ class TrainConfig:
     @property
     def export_path(self) -> Path:
         return home_folder() / (self.export_to or f"runs/{self.name}/{self.name}.safetensors")
-
-
-def from_table(cls: type[T], table: dict[str, Any], where: str) -> T:
-    """A dataclass from a TOML table; ValueError names an unknown or missing key and the nearest known one."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it knows {', '.join(fields)}"
-            raise ValueError(f"{where} has no key {key!r}{hint}")
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
 
 
 def parse(table: dict[str, Any]) -> TrainConfig:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..config import MINI, UNetConfig
-from ..data.shards import ShardDataset, shard_path
+from ..data.shards import ShardDataset
+from ..text import TextConfig, TextEncoder
 from ..vae import FoldedVAE
 from ..vae_config import VAEConfig
 from .draws import Draws
@@ -48,8 +49,8 @@ def band_losses(losses: Tensor, timesteps: Tensor, steps: int) -> dict[str, Tens
 
 def all_tokens(dataset: ShardDataset) -> Tensor:
     """Every caption token of a set and of the empty prompt, flat."""
-    shards = [shard_path(dataset.folder, number) for number in range(len(dataset.index["shards"]))]
-    words = [torch.unique(_tensor(path, "tokens")) for path in shards]
+    shards = range(len(dataset.index["shards"]))
+    words = [torch.unique(_tensor(dataset.path(number), "tokens")) for number in shards]
     return torch.cat([*words, dataset.empty_tokens])
 
 
@@ -68,6 +69,13 @@ def load_vae(file: Checkpoint) -> FoldedVAE:
     vae = FoldedVAE(VAEConfig.from_dict(file.configs["vae"]))
     load_strict(vae, {key: t.float() for key, t in file.part("vae").items()}, f"the VAE of {file.name}")
     return vae.eval().requires_grad_(False)
+
+
+def load_text(file: Checkpoint) -> TextEncoder:
+    """The text encoder of an exported file, float32, frozen."""
+    text = TextEncoder(TextConfig.from_dict(file.configs["text"]))
+    load_strict(text, file.part("text"), f"the text encoder of {file.name}")
+    return text.eval().requires_grad_(False)
 
 
 def read_export(path: Path) -> Checkpoint:

@@ -13,12 +13,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .animation import save_animation
 from .checkpoints import export, load_checkpoint, refuse_to_overwrite, save_checkpoint
 from .config import TrainConfig
 from .processes import Processes
 from .report import Report
-from .sheets import save_picture
+from .sheets import save_animation, save_picture
 from .stage import Stage, build_stage
 from .step import DataLost, progress, train_step
 from .trainer import Trainer, build
@@ -64,8 +63,8 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
             if _due(trainer, last, "export", config.log.export_minutes):
                 export(trainer)
 
-    # Leave everything as a person would want to find it.
-    save_checkpoint(trainer)
+        # Leave everything as a person would want to find it. A launcher may say stop a second time: this comes first.
+        save_checkpoint(trainer)
     if not stop:
         look(trainer, report)
     export(trainer)
@@ -75,11 +74,15 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
 
 
 def _step_or_save(trainer: Trainer) -> dict[str, Tensor]:
-    """A step; where its data cannot be read, everything up to it is saved before the run ends."""
+    """A step; where its data cannot be read, everything up to it is saved before the run ends.
+
+    Of weights that are split only the last checkpoint stays, as one process cannot save them.
+    """
     try:
         return train_step(trainer)
     except DataLost:
-        save_checkpoint(trainer)
+        if not trainer.processes.sharded:
+            save_checkpoint(trainer)
         raise
 
 
@@ -123,11 +126,15 @@ def _due(trainer: Trainer, last: dict[str, float], what: str, minutes: float, st
 
 @torch.no_grad()
 def look(trainer: Trainer, report: Report) -> None:
-    """A sample sheet of the averaged weights; it changes no random state."""
-    if not trainer.processes.main:
+    """A sample sheet of the averaged weights; it changes no random state. Where weights are split, all take part."""
+    processes = trainer.processes
+    if not (processes.main or processes.sharded):
         return
-    with trainer.average.shown(), torch.random.fork_rng(devices=[]):
+    shown, joined = trainer.average.shown(), processes.joined(trainer.objective)
+    with shown, joined, torch.random.fork_rng(devices=[]):
         sheet = trainer.stage.sheet()
+    if not processes.main:
+        return
     path = trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png"
     save_picture(path, sheet.picture)
     if sheet.frames is not None:

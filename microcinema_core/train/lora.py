@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..safefile import write_tensors
 from ..unet import is_temporal
 
 UP, DOWN = ".lora_up.weight", ".lora_down.weight"
@@ -55,6 +55,4 @@ def merged(unet: Mapping[str, Tensor], low: Mapping[str, Tensor]) -> dict[str, T
 def write_lora(path: Path, low: Mapping[str, Tensor]) -> None:
     """A file for LoRA loaders, under the usual names of a Stable Diffusion U-Net's layers."""
     tensors = {f"lora_unet_{key}": tensor.half().contiguous() for key, tensor in low.items()}
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(path)
+    write_tensors(path, tensors, {"format": "pt"})

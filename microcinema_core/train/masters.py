@@ -7,31 +7,39 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from .shares import own
 
 
 class MasterWeights:
     """float32 copies of the parameters that are trained; the optimizer sees only these. Gradients add up in float32.
 
     With `separate` false the working weights stay float32 and are the masters themselves. Make this before the working
-    weights are cast down.
+    weights are cast down. Of weights that are split over processes (shares.py), masters are this one's shares.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], *, separate: bool) -> None:
         self.names = list(parameters)
         self.separate = separate
         self.working = list(parameters.values())
-        self.tensors = [nn.Parameter(p.detach().clone()) if separate else p for p in self.working]
-        self.shared = [m is w for m, w in zip(self.tensors, self.working, strict=True)]
+        self.tensors = [self._master(p) for p in self.working]
+
+    def _master(self, parameter: nn.Parameter) -> nn.Parameter:
+        if self.separate:
+            return nn.Parameter(own(parameter).detach().clone())
+        return nn.Parameter(own(parameter).detach()) if isinstance(parameter, DTensor) else parameter
 
     def collect_gradients(self) -> None:
         """Add the working weights' gradients into the masters' and clear them; call after each backward pass."""
-        for master, working, shared in zip(self.tensors, self.working, self.shared, strict=True):
-            if shared or working.grad is None:
+        for master, working in zip(self.tensors, self.working, strict=True):
+            if master is working or working.grad is None:
                 continue
+            gradient = own(working.grad)
             if master.grad is None:
-                master.grad = working.grad.float()
+                master.grad = gradient.float()
             else:
-                master.grad += working.grad
+                master.grad += gradient
             working.grad = None
 
     @torch.no_grad()
@@ -43,7 +51,7 @@ class MasterWeights:
     def show(self, tensors: list[Tensor] | list[nn.Parameter]) -> None:
         """Copy any tensors of the masters' shapes into the working weights."""
         for working, tensor in zip(self.working, tensors, strict=True):
-            working.copy_(tensor)
+            own(working).copy_(tensor)
 
     def clear_gradients(self) -> None:
         for master in self.tensors:
@@ -71,9 +79,9 @@ class AverageWeights:
     def shown(self) -> Iterator[None]:
         """Within this context the working weights are the average; training's own come back after it."""
         kept = (
-            [m.detach().to(self.device, copy=True) for m in self.masters.tensors]
-            if any(self.masters.shared)
-            else self.masters.tensors
+            self.masters.tensors
+            if self.masters.separate
+            else [m.detach().to(self.device, copy=True) for m in self.masters.tensors]
         )
         try:
             self.masters.show(self.tensors)

@@ -24,7 +24,9 @@ from .sets import alike
 from .stage import Stage, build_stage
 from .stages.base import BASE
 from .stages.clips import ClipStage, build_clips
+from .stages.networks import ClipModel
 from .stages.tsr import TSR
+from .tables import from_table
 from .trainer import choose
 
 GIB = 2**30
@@ -91,6 +93,7 @@ def _without_storage(config: TrainConfig) -> Stage:
     """The stage with its networks on `meta`; the small ones of vae and image as they are."""
     if config.stage not in ("base", "tsr"):
         return build_stage(config)
+    from_table(ClipModel, config.model, "[model]")  # said before a key of it is replaced: what is wrong in it
     plain = replace(config, model={**config.model, "recompute": False})
     return cast(Stage, build_clips(BASE if config.stage == "base" else TSR, plain, "meta"))
 

@@ -1,16 +1,18 @@
-"""The processes of a run, by accelerate: one where nothing launched more, else one a GPU (DDP or FSDP)."""
+"""The processes of a run, by accelerate: one where nothing launched more, else one a GPU."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from .config import TrainConfig
 from .draws import Draws
+from .shares import share_out, whole
 from .stage import Batch, Stage
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
@@ -34,14 +36,18 @@ class Objective(nn.Module):
 
 
 class Processes:
-    """This process among those of the run."""
+    """This process among those of the run. sharded: each keeps a share of the weights (FSDP), else all (DDP)."""
 
     def __init__(self, config: TrainConfig) -> None:
+        _refuse_plugins()
+        from accelerate import Accelerator
+
         # Precision is the config's, and the loop's own affair: a launcher's default must not change it.
         # Without a GPU it must be told so, or it takes several processes for one each.
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
         self.accelerator = Accelerator(cpu=not gpu, mixed_precision="no")
         self.precision = config.precision
+        self.sharded = config.sharded and self.world > 1
 
     @property
     def device(self) -> torch.device:
@@ -60,10 +66,29 @@ class Processes:
         """Whether this process writes files."""
         return self.accelerator.is_main_process
 
-    def wrap(self, stage: Stage) -> nn.Module:
-        """The stage's loss, its gradients averaged over the processes. Call it when what is frozen is frozen."""
+    def objective(self, stage: Stage) -> Objective:
+        """The stage's loss; call it before anyone takes hold of the parameters, which may be split by it."""
         objective = Objective(stage, self.precision)
-        return objective if self.world == 1 else self.accelerator.prepare_model(objective)
+        if self.sharded:
+            share_out(objective, self.device, self.world)
+        return objective
+
+    def wrap(self, objective: Objective) -> nn.Module:
+        """Its gradients averaged over the processes. Call it when what is frozen is frozen."""
+        plain = self.world == 1 or self.sharded
+        return objective if plain else self.accelerator.prepare_model(objective)
+
+    @contextlib.contextmanager
+    def joined(self, objective: nn.Module) -> Iterator[None]:
+        """Within this context the networks can be called by themselves, by all processes together."""
+        if not isinstance(objective, FSDPModule):
+            yield
+            return
+        objective.unshard()
+        try:
+            yield
+        finally:
+            objective.reshard()
 
     def draws(self, generator: torch.Generator) -> Draws:
         return Draws(generator, self.rank, self.world, self.device)
@@ -74,11 +99,23 @@ class Processes:
 
     def without_exchange(self, objective: nn.Module) -> contextlib.AbstractContextManager[None]:
         """Within this context gradients stay with their process: all but the last batch of a step."""
-        return contextlib.nullcontext() if self.world == 1 else self.accelerator.no_sync(objective)
+        together = self.world == 1 or self.sharded  # whole gradients are what shares are to save
+        return contextlib.nullcontext() if together else self.accelerator.no_sync(objective)
 
     def mean(self, value: Tensor) -> Tensor:
         """Over the processes."""
         return value if self.world == 1 else self.accelerator.reduce(value, reduction="mean")
+
+    def norm(self, norm: Tensor) -> Tensor:
+        """Of all gradients, from the norm of those that lie here."""
+        return self.accelerator.reduce(norm.square(), reduction="sum").sqrt() if self.sharded else norm
+
+    def kept(self, share: Tensor, like: Tensor) -> Tensor:
+        """A whole tensor of which this process has a share, in the first process; elsewhere it is let go at once."""
+        if not self.sharded:
+            return share
+        joined = whole(share, like)
+        return joined.cpu() if self.main else joined.new_empty(0)
 
     def agree(self, elapsed: float, stop: bool) -> tuple[float, bool]:
         """The first process's clock, and whether anyone was told to stop: what all decide by must be the same."""
@@ -90,3 +127,16 @@ class Processes:
 
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
+
+
+def _refuse_plugins() -> None:
+    """ValueError where accelerate was told to take over what the loop does itself."""
+    for name, words in (
+        ("FSDP", "set `sharded = true` in the config"),
+        ("DEEPSPEED", "use DDP or `sharded = true`"),
+    ):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise ValueError(
+                f"accelerate is set to use {name}, which this trainer does not take from it: {words}, and launch with "
+                "--multi_gpu"
+            )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import sys
 import time
 from collections import defaultdict
@@ -13,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..atomic import atomic_write
 from .config import TrainConfig
+from .memory import peak
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Report:
         self.left = elapsed * (1 - progress) / progress if progress > 0 else 0.0
         if self.shown and not self.bar.disable:
             loss = self.sums["loss"] / max(self.counts["loss"], 1)
-            left = f"{self.left / 60:.0f} min left, {peak_memory() / 2**30:.1f} GiB"
+            left = f"{self.left / 60:.0f} min left, {peak() / 2**30:.1f} GiB"
             self.bar.set_postfix_str(f"loss {loss:.4f}, {left}", refresh=False)
             self.bar.update(step - self.bar.n)
 
@@ -89,16 +89,6 @@ class Report:
                 board.close()
 
 
-def peak_memory() -> int:
-    """Bytes: the most that was in use on the GPU, or by this process where there is none."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    import resource  # not on Windows, where torch on the CPU is the rare case
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def _bar(config: TrainConfig, step: int) -> Any:
     """A live line with speed, loss, time left and memory; none where nobody watches."""
     from tqdm import tqdm
@@ -114,9 +104,8 @@ def _forget_after(file: Path, step: int) -> None:
         return
     whole = [line for line in file.read_text().splitlines() if line.endswith("}")]
     kept = [line for line in whole if json.loads(line)["step"] <= step]
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(temporary, file)
+    with atomic_write(file) as part:
+        part.write_text("".join(f"{line}\n" for line in kept))
 
 
 class TensorBoard:
@@ -164,8 +153,9 @@ def _wandb(config: TrainConfig) -> list[WeightsAndBiases]:
         import wandb  # type: ignore[import-not-found]
     except ImportError as error:
         raise ValueError(
-            f"log.wandb is {config.log.wandb!r}, but wandb is not installed: pip install wandb"
+            f"log.wandb is {config.log.wandb!r}, but wandb is not installed: pip install wandb, or leave the key out"
         ) from error
     settings = dataclasses.asdict(config)
-    run = wandb.init(project=config.log.wandb, id=config.name, resume="allow", config=settings)
+    folder = str(config.run_folder)
+    run = wandb.init(project=config.log.wandb, id=config.name, resume="allow", config=settings, dir=folder)
     return [WeightsAndBiases(wandb, run)]

@@ -1,14 +1,16 @@
-"""Sample sheets: many pictures in one PNG."""
+"""Sample sheets: many pictures in one PNG, many clips in one animation."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from ..atomic import atomic_write
 
 
 def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:
@@ -33,7 +35,15 @@ def as_image(picture: Tensor) -> Image.Image:
 
 def save_picture(path: Path, picture: Tensor) -> None:
     """Write (3, h, w) in [0, 1] as what the path's suffix says (.png, .jpg), at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    as_image(picture).save(temporary, quality=88)
-    os.replace(temporary, path)
+    _save(path, as_image(picture), quality=88)
+
+
+def save_animation(path: Path, frames: Tensor, fps: float) -> None:
+    """Write (f, 3, h, w) in [0, 1] as an endless .webp, at once."""
+    first, *rest = map(as_image, frames)
+    _save(path, first, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=80)
+
+
+def _save(path: Path, image: Image.Image, **options: Any) -> None:
+    with atomic_write(path, suffix=path.suffix) as part:
+        image.save(part, **options)

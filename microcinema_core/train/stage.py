@@ -1,4 +1,4 @@
-"""What a stage (vae, image, base, tsr) gives to the one training loop.
+"""What a stage (vae, text, image, base, tsr) gives to the one training loop.
 
 A stage lives in stages/<name>.py, which has `build(config: TrainConfig) -> Stage`. The loop owns precision, optimizer,
 averages, checkpoints and schedules; a stage owns networks, data, the loss and what a person wants to see.
@@ -21,7 +21,7 @@ from .draws import Draws
 Batch = dict[str, Tensor]
 Parts = dict[str, dict[str, Tensor]]
 
-STAGES = ("vae", "image", "base", "tsr")
+STAGES = ("vae", "text", "image", "base", "tsr")
 
 
 @dataclass(frozen=True)

@@ -66,5 +66,10 @@ def _flush(path: Path) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and scalars of one checkpoint."""
-    return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
+    """Tensors and scalars of one checkpoint; ValueError with one sentence where the disk has lost a part of it."""
+    try:
+        return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): move it away, and --resume goes on from the one before"
+        ) from error

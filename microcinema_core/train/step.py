@@ -87,7 +87,8 @@ def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
         grads = [p.grad for p in group["params"] if p.grad is not None]
         squares.setdefault(name, []).extend(torch._foreach_norm(grads) if grads else [])
     none = torch.zeros((), device=trainer.processes.device)
-    return {name: torch.linalg.vector_norm(torch.stack(n)) if n else none for name, n in squares.items()}
+    norms = {name: torch.linalg.vector_norm(torch.stack(n)) if n else none for name, n in squares.items()}
+    return {name: trainer.processes.norm(norm) for name, norm in norms.items()}
 
 
 def progress(trainer: Trainer) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,9 @@ from .feed import BucketFeed, Feed, feed_of
 from .masters import AverageWeights, MasterWeights
 from .optimizer import MuonAdamW, adamw_8bit, is_matrix
 from .processes import Processes
+from .shares import own
 from .stage import Stage, build_stage
+from .tables import nearest
 
 
 @dataclass
@@ -55,14 +57,13 @@ def build(config: TrainConfig, stage: Stage | None = None, processes: Processes 
     stage.to(processes.device)
     for module in stage.modules.values():
         module.to(processes.device)
+    objective = processes.objective(stage)
     trained, group_of = choose(stage, config.optim)
     masters = MasterWeights(trained, separate=config.precision == "bf16")
     frozen: dict[str, Tensor] = {}
     if masters.separate:
-        frozen = {name: t.detach().cpu() for name, t in untrained(stage, masters) if t.is_floating_point()}
-        for module in stage.modules.values():
-            module.to(torch.bfloat16)
-    objective = processes.wrap(stage)
+        frozen = {n: own(t).detach().cpu() for n, t in untrained(stage, masters) if t.is_floating_point()}
+        objective.to(torch.bfloat16)
     optimizer, groups = _optimizer(config.optim, masters, group_of)
     average = AverageWeights(masters, config.optim.ema, config.optim.ema_on or None)
     scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16-mixed")
@@ -70,34 +71,49 @@ def build(config: TrainConfig, stage: Stage | None = None, processes: Processes 
         stage.dataset, batch=config.data.batch, seed=config.seed, rank=processes.rank, world=processes.world
     )
     generator = torch.Generator().manual_seed(config.seed)
+    wrapped = processes.wrap(objective)
     return Trainer(
-        config, stage, processes, objective, masters, frozen, average, optimizer, groups, scaler, feed, generator
+        config, stage, processes, wrapped, masters, frozen, average, optimizer, groups, scaler, feed, generator
     )  # fmt: skip
 
 
 def choose(stage: Stage, optim: OptimTable) -> tuple[dict[str, nn.Parameter], dict[str, str]]:
     """What is trained and the group of each, by name; everything else is frozen. A group of rate 0 is frozen too."""
+    parameters = {
+        f"{part}.{key}": parameter
+        for part, module in stage.modules.items()
+        for key, parameter in module.named_parameters()
+    }
+    groups = {name: group for name in parameters if (group := stage.group_of(name)) is not None}
+    if optim.groups:
+        _refuse_other_groups(groups, optim.groups)
     trained: dict[str, nn.Parameter] = {}
-    group_of: dict[str, str] = {}
-    for part, module in stage.modules.items():
-        for key, parameter in module.named_parameters():
-            name = f"{part}.{key}"
-            group = stage.group_of(name)
-            if group is not None and optim.groups and group not in optim.groups:
-                raise ValueError(f"{name} is in group {group!r}; optim.groups has {', '.join(optim.groups)}")
-            moves = group is not None and optim.groups.get(group, 1.0) != 0
-            parameter.requires_grad_(moves)
-            if moves and group is not None:
-                trained[name], group_of[name] = parameter, group
+    for name, parameter in parameters.items():
+        moves = name in groups and optim.groups.get(groups[name], 1.0) != 0
+        parameter.requires_grad_(moves)
+        if moves:
+            trained[name] = parameter
     if not trained:
         raise ValueError(
             f"optim.groups is {optim.groups}: nothing is trained; give one of its groups a rate above 0"
         )
-    return trained, group_of
+    return trained, {name: groups[name] for name in trained}
+
+
+def _refuse_other_groups(groups: Mapping[str, str], rates: Mapping[str, float]) -> None:
+    """ValueError where the config's groups are not those that parameters are in."""
+    there = sorted(set(groups.values()))
+    for group in rates:
+        if group not in there:
+            hint = "; model.lora_rank makes it" if group == "lora" else nearest(group, there)
+            raise ValueError(f"optim.groups names {group!r}, which no parameter is in{hint}")
+    for name, group in groups.items():
+        if group not in rates:
+            raise ValueError(f"{name} is in group {group!r}; optim.groups has {', '.join(rates)}")
 
 
 def untrained(stage: Stage, masters: MasterWeights) -> Iterator[tuple[str, Tensor]]:
-    """Frozen parameters and buffers of the trained networks, by name."""
+    """Frozen parameters and buffers of the trained networks, by name; split ones as such (shares.py)."""
     known = set(masters.names)
     for part, module in stage.modules.items():
         for key, tensor in module.state_dict(keep_vars=True).items():

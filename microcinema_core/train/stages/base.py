@@ -8,7 +8,8 @@ from ...checkpoint import Checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...inflate import inflate
 from ..config import TrainConfig
-from .clips import ClipModel, ClipStage, Networks, Role, build_clips, own_configs
+from .clips import ClipStage, Role, build_clips
+from .networks import ClipModel, Networks, own_configs
 
 
 def centre_frame(z_0: Tensor) -> Tensor:

@@ -6,80 +6,38 @@ The two differ in their frames, in the appearance latents that AppearNet sees, a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ...appearnet import AppearNet
-from ...checkpoint import PREDICTIONS, TERMINALS, Checkpoint, load_strict, read_checkpoint, write_checkpoint
-from ...config import INJECTIONS, AppearNetConfig, UNetConfig
+from ...checkpoint import Checkpoint, write_checkpoint
+from ...config import AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
-from ...inflate import config_of, guess_prediction
-from ...layers import Maker, attention, short_attention
-from ...noise import GAMMA, LAMBDA, training_noise
-from ...safefile import read_header
-from ...schedule import Prediction, Terminal, diffuse, training_target
-from ...sd_unet import read_unet
-from ...text import TextConfig, TextEncoder
-from ...unet import UNet3D, is_temporal
+from ...noise import GAMMA, training_noise
+from ...schedule import Prediction, diffuse, training_target
+from ...unet import is_temporal
 from ...vae import FoldedVAE
-from ...video_model import VideoModel
-from ..config import TrainConfig, from_table
+from ..config import TrainConfig
 from ..draws import Draws
-from ..latents import band_losses, draw_latents, load_vae, pick_captions
+from ..latents import band_losses, draw_latents, pick_captions
 from ..lora import LoRA, merged, write_lora
-from ..preview import LinearPreview
-from ..recompute import recompute_blocks
 from ..sets import ClipSet, alike, captions_of, empty_caption, open_set
 from ..sheets import grid
 from ..stage import Batch, Parts, Sheet
+from ..tables import Range, from_table
+from .networks import ClipModel, Networks, read_first
 
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
 SHEET_DECODES = 256
 """Pictures decoded at once."""
-
-
-@dataclass(frozen=True)
-class ClipModel:
-    """The [model] table; most of it describes inflation.
-
-    image_file: holds text encoder and VAE; needed where the set's captions are tokens. Without it sheets show a linear
-        preview of the latents.
-    prediction: "auto" is what the file that training starts from predicts.
-    terminal: "auto" is the noise schedule of that file; "zero" ends in pure noise and needs v.
-    lora_rank: of the low-rank additions to the spatial attention, group `lora`; 0 makes none.
-    recompute: blocks keep their input alone and are run again in the backward pass: less memory, a third more work.
-    """
-
-    image_file: str = ""
-    lambda_: float = LAMBDA
-    injected_norm: str = "frame"
-    injection: str = "spade"
-    hidden: int = 128
-    spade_norms: str = "both"
-    time_conditioned: bool = False
-    text_conditioned: bool = False
-    prediction: Prediction | Literal["auto"] = "auto"
-    terminal: Terminal | Literal["auto"] = "auto"
-    lora_rank: int = 0
-    recompute: bool = False
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "prediction": ("auto", *PREDICTIONS),
-            "terminal": ("auto", *TERMINALS),
-            "injected_norm": ("frame", "clip"),
-            "injection": INJECTIONS,
-            "spade_norms": ("both", "out"),
-        }
-        for key, values in allowed.items():
-            if getattr(self, key) not in values:
-                raise ValueError(f"model.{key} is {getattr(self, key)!r}; it is one of {', '.join(values)}")
+FINAL = 20
+"""The part of the schedule that `final_share` draws from: one twentieth."""
 
 
 @dataclass(frozen=True)
@@ -89,47 +47,21 @@ class ClipLoss:
     drop_text, drop_appearance: how often the text is dropped, and separately the appearance (and lambda with it).
     min_snr: gamma of min-SNR weighting (Hang et al. 2023, 5 is usual); 0 is the paper's plain loss.
     noise_offset: standard deviation of noise that is one value per clip and channel; 0 is none.
+    final_share: how often a clip's timestep is drawn from the last twentieth of the schedule alone; 0 is the paper's
+        uniform draw. Nine small frames show where a subject goes through nearly any noise, so that a text's direction
+        is only asked for at the very end; a uniform draw is seldom there.
     """
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("drop_text", "drop_appearance", "noise_offset", "final_share"), (0, 1)),
+        "min_snr": (0, math.inf),
+    }
 
     drop_text: float = 0.1
     drop_appearance: float = 0.1
     min_snr: float = 0.0
     noise_offset: float = 0.0
-
-
-@dataclass
-class Networks:
-    """The video model, which is trained, and the frozen two; without an image file there is no text encoder."""
-
-    video: VideoModel
-    text: TextEncoder | None
-    vae: FoldedVAE | LinearPreview
-
-    @classmethod
-    def build(
-        cls,
-        model: ClipModel,
-        unet: UNetConfig,
-        appearnet: AppearNetConfig,
-        first: Checkpoint,
-        device: str | None = None,
-    ) -> Networks:
-        """Trained networks at their constructors' weights, on a device; frozen ones from the image file."""
-        attend = attention if torch.cuda.is_available() else short_attention
-        make = Maker(attend=attend, device=device)
-        prediction = first.prediction if model.prediction == "auto" else model.prediction
-        terminal = first.terminal if model.terminal == "auto" else model.terminal
-        video = VideoModel(
-            UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, prediction, terminal
-        )
-        if model.recompute:
-            recompute_blocks(video.unet, video.appearnet)
-        if not model.image_file:
-            return cls(video, None, LinearPreview())
-        image = read_checkpoint(home_folder() / model.image_file, expect_roles=("image",))
-        text = TextEncoder(TextConfig.from_dict(image.configs["text"])).requires_grad_(False)
-        load_strict(text, image.part("text"), f"the text encoder of {image.name}")
-        return cls(video, text.eval(), load_vae(image))
+    final_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -178,10 +110,12 @@ class ClipStage:
         self.alpha_bar = networks.video.schedule.alpha_bar.float()
         self.nothing = empty_caption(train)
         self.empty = self.encode_text(self.nothing[None])
-        self.start: Callable[[Networks], None] = lambda networks: None
+        self.start: Callable[[Networks], None] | None = None
 
     def prepare(self) -> None:
-        self.start(self.networks)
+        if self.start is not None:
+            self.start(self.networks)
+            self.start = None  # it holds the file that training starts from, which is not needed any more
         if self.model.injection != "concat":
             self.networks.video.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
 
@@ -220,7 +154,7 @@ class ClipStage:
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
         eps_n = self.noise(z_0, draws)
         eps = training_noise(eps_n, z_c, self.model.lambda_ * kept[:, None, None, None, None])
-        t = draws.integers(len(self.alpha_bar), (clips,))
+        t = self.timesteps(clips, draws)
         alpha_bar = self.alpha_bar[t][:, None, None, None, None]
         z_t = diffuse(z_0, eps, alpha_bar)
         video = self.networks.video
@@ -230,6 +164,15 @@ class ClipStage:
         by_clip = reduce(error, "b f c h w -> b", "mean")
         weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.prediction)
         return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
+
+    def timesteps(self, clips: int, draws: Draws) -> Tensor:
+        """(clips,) uniform over the schedule, or for some over its end."""
+        steps = len(self.alpha_bar)
+        t = draws.integers(steps, (clips,))
+        if not self.objective.final_share:
+            return t
+        end = steps // FINAL
+        return torch.where(draws.uniform(clips) < self.objective.final_share, steps - end + t % end, t)
 
     def noise(self, z_0: Tensor, draws: Draws) -> Tensor:
         """eps_n, with an offset where the config asks for one."""
@@ -311,35 +254,19 @@ def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tenso
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
 
 
-def own_configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
-    """The shapes that a base or TSR file brings."""
-    return UNetConfig.from_dict(first.configs["unet"]), AppearNetConfig.from_dict(first.configs["appearnet"])
-
-
-def read_first(path: Path, roles: tuple[str, ...]) -> Checkpoint:
-    """The file that training starts from: MicroCinema's, or where an image model will do, Stable Diffusion's."""
-    foreign = path.is_dir() or (
-        path.is_file() and "microcinema.format" not in read_header(path).get("__metadata__", {})
-    )
-    if "image" not in roles or not foreign:
-        return read_checkpoint(path, expect_roles=roles)
-    spatial, said = read_unet(path)
-    try:
-        config = config_of(spatial)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    return Checkpoint(
-        parts={"unet": spatial}, role="image", configs={"unet": config.to_dict()}, lambda_=0.0, fps=0.0, frames=1,
-        prediction=said or guess_prediction(spatial), name=path.name,
-    )  # fmt: skip
-
-
 def build_clips(role: Role, config: TrainConfig, device: str | None = None) -> ClipStage:
     """The stage of a role, from the file that `init_from` names; "meta" as device gives it no storage."""
     model = from_table(ClipModel, config.model, "[model]")
     objective = from_table(ClipLoss, config.loss, "[loss]")
+    for key, given, wanted in (
+        ("init_from", config.init_from, f"the file that training starts from ({' or '.join(role.reads)})"),
+        ("data.folder", config.data.folder, "a set of encoded clips"),
+    ):
+        if not given:
+            raise ValueError(f"{key} is empty; it names {wanted}")
     first = read_first(home_folder() / config.init_from, role.reads)
-    networks = Networks.build(model, *role.configs(model, first), first, device)
+    pictures = home_folder() / (model.image_file or config.init_from)
+    networks = Networks.build(model, *role.configs(model, first), first, pictures, device)
     train = open_set(config.data_folder)
     test = open_set(config.test_folder) if config.data.test_folder else train
     stage = ClipStage(role, networks, model, objective, train, test)

@@ -1,4 +1,4 @@
-"""Stage `image`: text encoder and 2D latent diffusion U-Net together, the "Stable Diffusion" of the small world."""
+"""Stage `image`: a 2D latent diffusion U-Net under a frozen text encoder, the "Stable Diffusion" of the small world."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...checkpoint import Checkpoint, load_strict, write_checkpoint
-from ...data.paths import home_folder, tokenizer_folder
+from ...data.paths import home_folder
 from ...data.shards import ShardDataset
 from ...layers import Maker, short_attention
 from ...sampling import ddim, guided
 from ...schedule import Denoiser, NoiseSchedule, Prediction, Terminal, denoiser, diffuse, training_target
-from ...text import CompactVocabulary, TextConfig, TextEncoder
 from ...unet import UNet3D
-from ..config import TrainConfig, from_table
+from ..config import TrainConfig
 from ..draws import Draws
-from ..latents import all_tokens, band_losses, draw_latents, load_vae, pick_captions, read_export, unet_config
+from ..latents import (
+    band_losses,
+    draw_latents,
+    load_text,
+    load_vae,
+    pick_captions,
+    read_export,
+    unet_config,
+)
 from ..operations import Operations
 from ..sheets import grid
 from ..stage import Batch, Parts, Sheet
+from ..tables import from_table
 
 
 @dataclass(frozen=True)
 class ImageModel:
-    """`vae`: the exported file that holds it, relative to $MICROCINEMA_HOME. `unet` and `text` change the mini shapes.
-
-    `extra_words`: phrases that no picture's caption has but a clip's will ("moving left"). Their embeddings are drawn
-    rather than zero, so that the later stages, which keep the text encoder as it is, can tell them apart.
-    """
+    """`vae`, `text`: exported files that hold them, relative to $MICROCINEMA_HOME. `unet` changes the mini shape."""
 
     vae: str = "runs/mini_vae/mini_vae.safetensors"
-    extra_words: tuple[str, ...] = ()
+    text: str = "runs/mini_text/mini_text.safetensors"
     prediction: Prediction = "eps"
     terminal: Terminal = "sd"
     unet: dict[str, Any] = field(default_factory=dict)
-    text: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,45 +59,39 @@ class ImageStage:
     """Noise (or v) prediction under SD's schedule; every picture is a clip of one frame."""
 
     def __init__(
-        self, config: TrainConfig, dataset: ShardDataset, test: ShardDataset, vae_file: Checkpoint
+        self,
+        config: TrainConfig,
+        dataset: ShardDataset,
+        test: ShardDataset,
+        vae_file: Checkpoint,
+        text_file: Checkpoint,
     ) -> None:
         model = from_table(ImageModel, config.model, "[model]")
         self.options = from_table(ImageLoss, config.loss, "[loss]")
         self.config, self.dataset, self.test = config, dataset, test
         self.vae_file, self.vae = vae_file, load_vae(vae_file)
-        self.vocabulary = CompactVocabulary(torch.cat([all_tokens(dataset), *_tokens(model.extra_words)]))
-        self.text_config = from_table(TextConfig, model.text, "[model.text]")
+        self.text_file, self.text = text_file, load_text(text_file)
         self.unet_config = unet_config(model.unet).as_2d()
         self.unet = UNet3D(self.unet_config, Maker(Operations, short_attention))
-        self.text = TextEncoder(
-            from_table(TextConfig, {**model.text, "vocab_size": len(self.vocabulary)}, "[model.text]")
-        )
-        self.modules: Mapping[str, nn.Module] = {"unet": self.unet, "text": self.text}
+        self.modules: Mapping[str, nn.Module] = {"unet": self.unet}
         self.schedule = NoiseSchedule.ending(model.terminal)
         self.alpha_bar = self.schedule.alpha_bar.float()
         self.empty = dataset.empty_tokens
         self.prediction, self.terminal = model.prediction, model.terminal
 
     def prepare(self) -> None:
-        """Small embeddings, as CLIP starts; or the weights of an exported file."""
-        nn.init.normal_(self.text.text_model.embeddings.token_embedding.weight, std=0.3)
-        nn.init.normal_(self.text.text_model.embeddings.position_embedding.weight, std=0.1)
+        """The constructor's weights; or those of an exported file."""
         if self.config.init_from:
             file = read_export(home_folder() / self.config.init_from)
             load_strict(self.unet, file.part("unet"), f"the U-Net of {file.name}")
-            load_strict(
-                self.text, self.vocabulary.gather(file.part("text")), f"the text encoder of {file.name}"
-            )
 
     def group_of(self, name: str) -> str | None:
-        if name == "text.text_projection.weight":
-            return None  # the host's class has it; nothing reads it
         return name.split(".")[0]
 
     def to(self, device: torch.device) -> None:
         self.vae.to(device)
+        self.text.to(device)
         self.alpha_bar, self.empty = self.alpha_bar.to(device), self.empty.to(device)
-        self.vocabulary.lookup = self.vocabulary.lookup.to(device)
 
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         z_0 = rearrange(draw_latents(batch, draws), "n f c h w -> (n f) c h w")
@@ -103,19 +100,17 @@ class ImageStage:
         t = draws.integers(steps, (len(z_0),))
         eps = draws.normal(tuple(z_0.shape))
         alpha_bar = self.alpha_bar[t, None, None, None]
-        answer = self.network(self.context(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
+        answer = self.network(self.text(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
         target = training_target(z_0, eps, alpha_bar, self.prediction)
         losses = (answer - target).square().mean(dim=(1, 2, 3))
         return losses.mean(), band_losses(losses, t, steps)
-
-    def context(self, tokens: Tensor) -> Tensor:
-        return self.text(self.vocabulary.compact(tokens))
 
     def network(self, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The U-Net as a function of (z_t, t), float32 outside."""
 
         def call(x: Tensor, timesteps: Tensor) -> Tensor:
-            return self.unet(x.to(context.dtype), timesteps, context).float()
+            dtype = next(self.unet.parameters()).dtype
+            return self.unet(x.to(dtype), timesteps, context.to(dtype)).float()
 
         return call
 
@@ -138,18 +133,22 @@ class ImageStage:
         return self.vae.decode(torch.cat([z_0, sample]))
 
     def _denoiser(self, tokens: Tensor) -> Denoiser:
-        return denoiser(self.network(self.context(tokens)), self.schedule, self.prediction)
+        return denoiser(self.network(self.text(tokens)), self.schedule, self.prediction)
 
     def export(self, path: Path, parts: Parts) -> None:
         write_checkpoint(
             path,
             {
                 "unet": parts["unet"],
-                "text": self.vocabulary.spread(parts["text"]),
+                "text": self.text_file.part("text"),
                 "vae": self.vae_file.part("vae"),
             },
             role="image",
-            configs={"unet": self.unet_config, "text": self.text_config, "vae": self.vae_file.configs["vae"]},
+            configs={
+                "unet": self.unet_config,
+                "text": self.text_file.configs["text"],
+                "vae": self.vae_file.configs["vae"],
+            },
             lambda_=0.0,
             fps=0.0,
             frames=1,
@@ -158,16 +157,10 @@ class ImageStage:
         )
 
 
-def _tokens(phrases: tuple[str, ...]) -> list[Tensor]:
-    if not phrases:
-        return []
-    from ...data.tokens import CaptionTokenizer
-
-    return [CaptionTokenizer(tokenizer_folder(home_folder()))(phrases).flatten()]
-
-
 def build(config: TrainConfig) -> ImageStage:
-    """Encoded pictures of both splits, and the VAE that encoded them."""
+    """Encoded pictures of both splits, the VAE that encoded them, and the text encoder."""
     model = from_table(ImageModel, config.model, "[model]")
-    vae_file = read_export(home_folder() / model.vae)
-    return ImageStage(config, ShardDataset(config.data_folder), ShardDataset(config.test_folder), vae_file)
+    vae_file, text_file = (read_export(home_folder() / name) for name in (model.vae, model.text))
+    return ImageStage(
+        config, ShardDataset(config.data_folder), ShardDataset(config.test_folder), vae_file, text_file
+    )

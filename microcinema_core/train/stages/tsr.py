@@ -11,7 +11,8 @@ from torch import Tensor
 from ...appearnet import interpolated_appearance, let_frames_differ
 from ...checkpoint import Checkpoint
 from ..config import TrainConfig
-from .clips import ClipStage, Networks, Role, build_clips, own_configs
+from .clips import ClipStage, Role, build_clips
+from .networks import Networks, own_configs
 
 
 def between_ends(z_0: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ from ...data.emoji_world import PixelDataset
 from ...data.paths import emoji_folder, home_folder
 from ...vae import FoldedVAE, fold_statistics
 from ...vae_config import VAEConfig
-from ..config import TrainConfig, from_table
+from ..config import TrainConfig
 from ..draws import Draws
 from ..feed import Remembered
 from ..latents import read_export
 from ..measures import decibels
 from ..sheets import grid
 from ..stage import Batch, Items, Parts, Sheet
+from ..tables import from_table
 
 START_STD = 0.02
 
