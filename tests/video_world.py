@@ -13,13 +13,9 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from microcinema_core.data.videos.jobs import Work
 from microcinema_core.data.videos.plan import Unit
-from tests.host.weight_files import _autoencoder_shapes, _open_clip_shapes
 
 MILLISECONDS = Fraction(1, 1000)
 
@@ -107,60 +103,6 @@ def to_tar(path: Path, members: dict[str, bytes]) -> Path:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return path
-
-
-def write_stable_diffusion(
-    path: Path, kind: str, *, unet: dict[str, Tensor] | None = None, small: bool = True, seed: int = 1
-) -> Path:
-    """Text encoder and VAE of random weights under the keys of Stable Diffusion 1.5 ("sd1") or 2.1 ("sd2")."""
-    if kind == "sd1":
-        text = _clip_shapes(64, 2) if small else _clip_shapes()
-    else:
-        text = _open_clip_shapes(64, 3) if small else _open_clip_shapes()
-    vae = _autoencoder_shapes()
-    if small:
-        narrow = {128: 32, 256: 32, 512: 32}  # of one width, where no block needs a shortcut of its own
-        vae = {
-            key: tuple(narrow.get(side, side) for side in shape)
-            for key, shape in vae.items()
-            if "nin_shortcut" not in key
-        }
-    tensors = {f"model.diffusion_model.{key}": tensor.half() for key, tensor in (unet or {}).items()}
-    save_file(tensors | random_tensors(text, seed) | random_tensors(vae, seed + 1), str(path))
-    return path
-
-
-def _clip_shapes(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.token_embedding.weight": (49408, width),
-        "embeddings.position_embedding.weight": (77, width),
-        "final_layer_norm.weight": (width,),
-        "final_layer_norm.bias": (width,),
-    }
-    for layer in range(layers):
-        parts: dict[str, tuple[int, ...]] = {
-            f"self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")
-        }
-        parts |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
-        parts |= {"layer_norm1": (width,), "layer_norm2": (width,)}
-        for name, shape in parts.items():
-            shapes[f"encoder.layers.{layer}.{name}.weight"] = shape
-            shapes[f"encoder.layers.{layer}.{name}.bias"] = shape[:1]
-    return {f"cond_stage_model.transformer.text_model.{key}": shape for key, shape in shapes.items()}
-
-
-def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """Every layer acts; a block of random numbers is repeated, as drawing half a billion takes long."""
-    generator = torch.Generator().manual_seed(seed)
-    block = torch.randn((1 << 20) + 7, generator=generator)
-    tensors = {}
-    for key, shape in shapes.items():
-        count = torch.Size(shape).numel()
-        value = block.repeat(-(-count // len(block)))[:count].reshape(shape).roll(len(key))
-        is_norm = any(part in key for part in ("norm", ".ln_"))
-        scale = shape[1:].numel() ** -0.5 if len(shape := torch.Size(shape)) > 1 else 0.1
-        tensors[key] = (value * scale + (is_norm and key.endswith("weight"))).half()
-    return tensors
 
 
 @dataclass(frozen=True)

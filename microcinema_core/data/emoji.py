@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..atomic import atomic_write
 from . import fetch, keys, names
 from .paths import emoji_folder, home_folder
 
@@ -110,10 +111,8 @@ def _decode_and_measure(task: tuple[str, bytes, Path]) -> tuple[str, dict[str, f
     if path.exists():
         return identity, measure_loop(np.load(path, mmap_mode="r"))
     frames = decode(data)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        np.save(file, frames)
-    os.replace(temporary, path)
+    with atomic_write(path, suffix=".npy") as part:
+        np.save(part, frames)
     return identity, measure_loop(frames)
 
 
@@ -166,9 +165,8 @@ def write_catalogue(
             "gender": keys.gender_words(identity),
         }
         lines.append(json.dumps(entry))
-    temporary = folder / "catalogue.jsonl.tmp"
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "catalogue.jsonl")
+    with atomic_write(folder / "catalogue.jsonl") as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def read_catalogue(folder: Path, split: str | None = None) -> list[Emoji]:

@@ -7,13 +7,12 @@ the test split. Shards that exist are kept, so a stopped run goes on, and a larg
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from .clips import FPS, FRAMES, ROLES, ClipSampler, Role, Sample
+from .encoder import EncodeMoments, load_encoder, vae_hash
 from .paths import emoji_folder, home_folder, tokenizer_folder
 from .render import render
 from .shards import INDEX, shard_length, shard_path, write_json, write_shard
@@ -30,7 +30,6 @@ from .tokens import CaptionTokenizer
 
 logger = logging.getLogger(__name__)
 
-EncodeMoments = Callable[[Tensor], tuple[Tensor, Tensor]]
 SETTINGS = "settings.json"
 DEFAULT_COUNTS: dict[Role, int] = {"image": 40960, "base": 16384, "tsr": 16384}
 TEST_COUNT = 1024
@@ -103,39 +102,6 @@ def _frame_batches(sampler: ClipSampler, samples: list[Sample], batch_frames: in
     for start in range(0, len(samples), clips):
         part = samples[start : start + clips]
         yield torch.cat([render(sampler.folder, sample.clip, sample.times) for sample in part])
-
-
-def load_encoder(path: Path, *, dtype: str) -> EncodeMoments:
-    """The encoder of a MicroCinema file that holds a VAE, in bf16 (float32 accumulation) or float32."""
-    from ..checkpoint import load_strict, read_checkpoint
-    from ..vae import FoldedVAE
-    from ..vae_config import VAEConfig
-
-    checkpoint = read_checkpoint(path)
-    weights = checkpoint.part("vae")
-    vae = FoldedVAE(VAEConfig.from_dict(checkpoint.configs["vae"]))
-    load_strict(vae, weights, f"the VAE of {path.name}")
-    vae = vae.float().eval().to(memory_format=torch.channels_last)
-    low = dtype == "bf16"
-
-    @torch.inference_mode()
-    def encode(pictures: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            mean, std = vae.encode_moments(pictures.to(memory_format=torch.channels_last))
-        return mean.float(), std.float()
-
-    return encode
-
-
-def vae_hash(path: Path) -> str:
-    """A hash of the VAE's tensors as float16, the same in every file that carries this VAE."""
-    from ..checkpoint import read_checkpoint
-
-    digest = hashlib.sha256()
-    for key, tensor in sorted(read_checkpoint(path).part("vae").items()):
-        digest.update(key.encode())
-        digest.update(tensor.half().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 _worker: dict[str, Any] = {}

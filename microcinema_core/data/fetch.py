@@ -75,10 +75,10 @@ def fetch(package: Package, downloads: Path) -> Path:
         logger.info("fetching %s %s", package.name, package.version)
         with tempfile.TemporaryDirectory(dir=downloads) as scratch:
             fetched = _download(package, Path(scratch))
-            _check_hash(fetched, package)
+            check_hash(fetched, f"{package.name} {package.version}", package.sha256)
             os.replace(fetched, target)
     else:
-        _check_hash(target, package)
+        check_hash(target, f"{package.name} {package.version}", package.sha256)
     return target
 
 
@@ -109,13 +109,14 @@ def _registry(npm: str | None) -> str:
     return address.rstrip("/")
 
 
-def _check_hash(path: Path, package: Package) -> None:
+def check_hash(path: Path, what: str, sha256: str) -> None:
+    """ValueError if a download is not the file that was pinned."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    if digest.hexdigest() != package.sha256:
+    if digest.hexdigest() != sha256:
         raise ValueError(
-            f"{path} has sha256 {digest.hexdigest()}, but {package.name} {package.version} should have "
-            f"{package.sha256}; delete the file and fetch it again"
+            f"{path} has sha256 {digest.hexdigest()}, but {what} should have {sha256}; delete the file and fetch it "
+            "again"
         )

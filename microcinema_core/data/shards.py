@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..atomic import atomic_write
+
 INDEX = "index.json"
 EMPTY = "empty.safetensors"
 MOST_OPEN = 256
@@ -30,22 +31,18 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """At once or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def write_shard(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """At once or not at all; OSError where the disk is full."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata=dict(metadata) if metadata else None)
-        os.replace(temporary, path)
+        with atomic_write(path) as part:
+            save_file(tensors, part, metadata=dict(metadata) if metadata else None)
     except SafetensorError as error:  # it hides the system's own
         full = "No space left" in str(error) or "os error 28" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def shard_length(path: Path) -> int:
@@ -70,8 +67,11 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / INDEX).exists():
-            command = f"python -m microcinema_core.data.encode {self.folder.name}"
-            raise ValueError(f"{self.folder / INDEX} is missing; run: {command}")
+            raise ValueError(
+                f"{self.folder / INDEX} is missing: a set was expected, as data.prepare writes them of your videos "
+                "(OUT/base, OUT/tsr and, if a video was kept for testing, OUT/base-test, OUT/tsr-test), "
+                f"or `python -m microcinema_core.data.encode {self.folder.name}` for the mini world"
+            )
         self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         lengths = self.index["shards"]
         missing = [n for n in range(len(lengths)) if not self.path(n).exists()]

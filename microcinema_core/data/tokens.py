@@ -32,10 +32,6 @@ class CaptionTokenizer:
             raise ValueError(f"caption {text!r} holds characters that the host reads as weights or escapes")
         return tuple(self._clip(text)["input_ids"][1:-1])
 
-    def fits(self, text: str) -> bool:
-        """Whether the caption is no longer than one chunk."""
-        return len(self._ids(text)) <= LENGTH - 2
-
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """int32 (n, 77).
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .jobs import Job
@@ -38,31 +39,36 @@ def work_off(job: Job, units: Sequence[Unit], workers: Workers) -> Iterator[Resu
     """
     if not units:
         return
-    ray = _connected(workers)
-    rows = ray.data.from_items([{"unit": unit.to_json()} for unit in units], override_num_blocks=len(units))
-    done = rows.map_batches(
-        Worker,
-        fn_constructor_args=(job,),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=workers.processes),
-        num_cpus=1,
-        num_gpus=workers.gpus or None,
-    )
-    seen = set()
-    for row in done.iter_rows():
-        if row["unit"] not in seen:
-            seen.add(row["unit"])
-            yield Result(row["unit"], row["error"])
+    with _connected(workers) as ray:
+        rows = ray.data.from_items(
+            [{"unit": unit.to_json()} for unit in units], override_num_blocks=len(units)
+        )
+        done = rows.map_batches(
+            Worker,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=workers.processes),
+            num_cpus=1,
+            num_gpus=workers.gpus or None,
+        )
+        seen = set()
+        for row in done.iter_rows():
+            if row["unit"] not in seen:
+                seen.add(row["unit"])
+                yield Result(row["unit"], row["error"])
 
 
-def _connected(workers: Workers) -> Any:
+@contextmanager
+def _connected(workers: Workers) -> Iterator[Any]:
+    """Ray, left as it was found: one that was started here has as many CPUs as these workers, and ends with them."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise ValueError("--ray needs Ray: pip install 'ray[data]'; --workers does without") from error
-    if not ray.is_initialized():
+    ours = not ray.is_initialized()
+    if ours:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
         if not workers.ray:
             settings |= {"num_cpus": workers.processes, "include_dashboard": False, "address": "local"}
@@ -74,4 +80,8 @@ def _connected(workers: Workers) -> Any:
             raise ValueError(f"no Ray cluster answers at {workers.ray!r} ({error})") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    return ray
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ...atomic import atomic_write
 
 REPORT = "report.jsonl"
 
@@ -26,12 +27,9 @@ class Unusable(ValueError):
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """At once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
         for line in lines:
             file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
 
 
 def read_lines(path: Path) -> list[Line]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...extras import need
 from ..tokens import END, LENGTH, START
 
 FLOW_SIDE = 64
@@ -55,6 +56,7 @@ class ClipScorer:
     """
 
     def __init__(self, folder: Path, tokenizer: Path, *, device: str = "cpu") -> None:
+        need("transformers")
         from transformers import CLIPModel, CLIPTokenizer
 
         if not (folder / "config.json").is_file():
@@ -161,6 +163,7 @@ class Scorer:
     """All scores of a clip, by name. A score that is no number is NaN, and is never kept by a threshold."""
 
     def __init__(self, scoring: Scoring) -> None:
+        need("skimage")
         self.clip = None
         if scoring.clip_model is not None:
             self.clip = ClipScorer(

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..shards import EMPTY, INDEX, shard_length, write_json, write_shard
-from .jobs import EncodeJob, held_clips
+from .encode_job import EncodeJob, held_clips
 from .plan import Unit, parse_sizes
 
 OWN = re.compile(r"[0-9a-f]{16}\.(safetensors|json)")

@@ -8,7 +8,7 @@ end token; SD 2.x reads the last but one, through the final norm, and pads with 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ...checkpoint import load_strict
+from ...extras import need
 from ...safefile import describe, header_shapes, read_header
-from ..tokens import END, LENGTH, START
+from ..tokens import END, START
 
 SCALE = 0.18215
 VAE_PREFIX = "first_stage_model."
@@ -65,39 +66,70 @@ def load_networks(path: Path) -> Networks:
     Raises:
         ValueError: no such file, another kind of model, or tensors missing; the message says which.
     """
-    _need_libraries()
+    need("diffusers", "transformers")
     vae, text, padding = _from_folder(path) if path.is_dir() else _from_file(path)
-    vae.decoder, vae.post_quant_conv = None, None  # latents are only made here
+    vae.decoder, vae.post_quant_conv = None, None  # what is encoded here is decoded by load_decoder
     return Networks(
         vae.float().eval().requires_grad_(False), text.float().eval().requires_grad_(False), padding
     )
 
 
-def _need_libraries() -> None:
+def holds_decoder(path: Path) -> bool:
+    """Whether a file or folder, of whatever kind, has a VAE that load_decoder can read."""
+    if path.is_dir():
+        return (path / "vae" / "config.json").is_file()
+    return f"{VAE_PREFIX}decoder.conv_in.weight" in header_shapes(read_header(path))
+
+
+def load_decoder(path: Path) -> nn.Module:
+    """The VAE alone, without its encoder; float32, on the CPU, frozen. ValueError as load_networks."""
+    need("diffusers", "transformers")
+    if path.is_dir():
+        vae = _vae_of_folder(path)
+    else:
+        shapes = header_shapes(read_header(path))
+        with safe_open(path, "pt") as file:
+            vae = _vae({key: file.get_tensor(key) for key in shapes if key.startswith(VAE_PREFIX)}, path.name)
+    vae.encoder, vae.quant_conv = None, None
+    return vae.float().eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def decoded(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Latents in model space (n, c, h, w) -> pictures (n, 3, 8 h, 8 w) in about [-1, 1]."""
+    return vae.decode(latents / SCALE).sample  # type: ignore[operator]
+
+
+def _vae_of_folder(folder: Path) -> Any:
+    from diffusers import AutoencoderKL
+
     try:
-        import diffusers  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
+        return AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True, use_safetensors=True)
+    except OSError as error:
         raise ValueError(
-            f"{error.name} is not installed; encoding needs it: pip install diffusers transformers"
+            f"{folder}: {_first_line(error)}; weights are read from safetensors alone"
         ) from error
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
 def _from_folder(folder: Path) -> tuple[Any, Any, int]:
-    from diffusers import AutoencoderKL
     from transformers import CLIPTextModel
 
     for part in ("vae", "text_encoder"):
         if not (folder / part / "config.json").is_file():
             raise ValueError(f"{folder} has no {part}/config.json; {WANTED}")
+    vae = _vae_of_folder(folder)
     try:
-        vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True, use_safetensors=True)
         text = CLIPTextModel.from_pretrained(
             folder / "text_encoder", local_files_only=True, use_safetensors=True
         )
     except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder}: {reason}; weights are read from safetensors alone") from error
+        raise ValueError(
+            f"{folder}: {_first_line(error)}; weights are read from safetensors alone"
+        ) from error
     return vae, text, 0 if text.config.hidden_act == "gelu" else END
 
 
@@ -208,40 +240,3 @@ def _text_model(
     }
     load_strict(model, kept, f"the text encoder of {name}")
     return model
-
-
-class Encoders:
-    """Latents of frames and contexts of captions, on a device, as the host would give them."""
-
-    def __init__(
-        self, networks: Networks, tokenizer: Path, *, device: str = "cpu", dtype: str = "fp32"
-    ) -> None:
-        from transformers import CLIPTokenizer
-
-        self.device = torch.device(device)
-        self.low = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
-        self.vae, self.text = networks.vae.to(self.device), networks.text.to(self.device)
-        self.padding, self.width = networks.padding, networks.width
-        self._clip: Any = CLIPTokenizer.from_pretrained(str(tokenizer))
-
-    @torch.inference_mode()
-    def latents(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (n, 3, h, w) -> mean and std in model space, float32 (n, c, h / 8, w / 8)."""
-        pictures = frames.to(self.device).float() / 127.5 - 1
-        with torch.autocast(self.device.type, self.low, enabled=self.low is not None):
-            posterior = self.vae.encode(pictures).latent_dist  # type: ignore[operator]
-        return SCALE * posterior.mean.float().cpu(), SCALE * posterior.std.float().cpu()
-
-    @torch.inference_mode()
-    def contexts(self, captions: Sequence[str]) -> Tensor:
-        """float32 (n, 77, d); what does not fit one prompt of 77 tokens is cut off."""
-        tokens = self.tokens(captions).to(self.device)
-        return torch.cat([self.text(part).last_hidden_state.float().cpu() for part in tokens.split(16)])
-
-    def tokens(self, captions: Sequence[str]) -> Tensor:
-        """int64 (n, 77). Captions are plain text: parentheses are no weights."""
-        rows = []
-        for caption in captions:
-            ids = self._clip(caption)["input_ids"][1:-1][: LENGTH - 2]
-            rows.append([START, *ids, END, *[self.padding] * (LENGTH - 2 - len(ids))])
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(captions), LENGTH)

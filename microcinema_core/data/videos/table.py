@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ...atomic import atomic_write
 
 
 def _arrow() -> Any:
@@ -34,13 +35,8 @@ def _schema(scores: Sequence[str]) -> Any:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:
     """At once or not at all."""
     arrow = _arrow()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema=_schema(scores)), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as part:
+        arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema=_schema(scores)), part)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

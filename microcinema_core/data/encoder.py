@@ -1,0 +1,43 @@
+"""The VAE that the clips of the mini world are encoded with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import load_strict, read_checkpoint
+from ..vae import FoldedVAE
+from ..vae_config import VAEConfig
+
+EncodeMoments = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def load_encoder(path: Path, *, dtype: str) -> EncodeMoments:
+    """The encoder of a MicroCinema file that holds a VAE, in bf16 (float32 accumulation) or float32."""
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.part("vae")
+    vae = FoldedVAE(VAEConfig.from_dict(checkpoint.configs["vae"]))
+    load_strict(vae, weights, f"the VAE of {path.name}")
+    vae = vae.float().eval().to(memory_format=torch.channels_last)
+    low = dtype == "bf16"
+
+    @torch.inference_mode()
+    def encode(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            mean, std = vae.encode_moments(pictures.to(memory_format=torch.channels_last))
+        return mean.float(), std.float()
+
+    return encode
+
+
+def vae_hash(path: Path) -> str:
+    """A hash of the VAE's tensors as float16, the same in every file that carries this VAE."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(read_checkpoint(path).part("vae").items()):
+        digest.update(key.encode())
+        digest.update(tensor.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
