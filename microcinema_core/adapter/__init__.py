@@ -8,8 +8,9 @@ from __future__ import annotations
 from .appearance import AppearNetHandle, apply_appearance, override_prior
 from .files import find_file, list_diffusers_folders, list_files, register_folders
 from .inflating import TEMPORAL_LAYOUTS, inflate_checkpoint
+from .interpolating import interpolate_video
 from .loading import Loaded, load_appearnet, load_checkpoint, load_unet
-from .sampling import SamplerSettings, interpolate_video, sample_video, samplers, schedulers
+from .sampling import SamplerSettings, sample_video, samplers, schedulers
 
 __all__ = [
     "TEMPORAL_LAYOUTS",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.patcher_extension  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
 
 from ..config import AppearNetConfig
 from ..noise import GAMMA, starting_noise
+from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 
 OWN_LAMBDA = -1.0

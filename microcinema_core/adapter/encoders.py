@@ -6,20 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management as management  # type: ignore[import-not-found]
-import comfy.model_patcher  # type: ignore[import-not-found]
-import comfy.ops  # type: ignore[import-not-found]
-import comfy.sd  # type: ignore[import-not-found]
-import comfy.sd1_clip  # type: ignore[import-not-found]
-import comfy.supported_models_base  # type: ignore[import-not-found]
-import folder_paths  # type: ignore[import-not-found]
 import torch
-from comfy.ldm.models.autoencoder import AutoencoderKL  # type: ignore[import-not-found]
 
 from ..checkpoint import Checkpoint, load_strict
 from ..text import TextConfig
-from ..vae import FoldedVAE
 from ..vae_config import VAEConfig
+from .host import comfy, folder_paths
+from .memory import HostVAE
 
 PLACEHOLDER = {
     "params": {
@@ -45,15 +38,17 @@ def build_vae(checkpoint: Checkpoint) -> Any:
     """Return the VAE socket of a file; `ValueError` if it holds none or another."""
     state_dict = checkpoint.part("vae")
     config = VAEConfig.from_dict(checkpoint.configs["vae"])
-    stand_in = AutoencoderKL(**PLACEHOLDER["params"]).state_dict()
-    dtype = management.vae_dtype(management.vae_device(), [torch.float32])
+    stand_in = comfy.ldm.models.autoencoder.AutoencoderKL(**PLACEHOLDER["params"]).state_dict()
+    dtype = comfy.model_management.vae_dtype(comfy.model_management.vae_device(), [torch.float32])
     vae = comfy.sd.VAE(sd=stand_in, config=PLACEHOLDER, dtype=dtype)
-    net = FoldedVAE(config, operations=comfy.ops.disable_weight_init, dtype=vae.vae_dtype)
+    net = HostVAE(config, operations=comfy.ops.disable_weight_init, dtype=vae.vae_dtype)
     load_strict(net, state_dict, f"the VAE of {checkpoint.name}")
     vae.first_stage_model = net.requires_grad_(False).eval()
     vae.latent_channels = config.latent_channels
     vae.size = None
-    vae.patcher = host_patcher(net, load_device=vae.device, offload_device=management.vae_offload_device())
+    vae.patcher = host_patcher(
+        net, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
+    )
     vae.model_size()
     return vae
 
@@ -91,7 +86,7 @@ def build_clip(checkpoint: Checkpoint) -> Any:
 
 def host_patcher(module: torch.nn.Module, *, load_device: Any, offload_device: Any) -> Any:
     """Put a network into the host's hands, by the class that the newer host rebinds at start-up."""
-    remember_dtypes = getattr(management, "archive_model_dtypes", None)
+    remember_dtypes = getattr(comfy.model_management, "archive_model_dtypes", None)
     if remember_dtypes is not None:
         remember_dtypes(module)
     kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)

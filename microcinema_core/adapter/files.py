@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import folder_paths  # type: ignore[import-not-found]
+from .host import folder_paths
 
 FOLDER_KEY = "microcinema"
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import comfy.model_management as management  # type: ignore[import-not-found]
-import comfy.ops  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
 
@@ -16,8 +14,10 @@ from ..appearnet import AppearNet
 from ..checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..config import AppearNetConfig, UNetConfig
 from ..layers import Maker
+from ..metadata import metadata_of
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
+from .host import comfy
 from .model import MicroCinemaModel, ModelInfo
 from .network import host_attention, model_config
 
@@ -89,11 +89,23 @@ def build_model(checkpoint: Checkpoint) -> Any:
     dtype, manual_cast = _dtypes(state_dict, list(settings.supported_inference_dtypes))
     settings.set_inference_dtype(dtype, manual_cast)
     model = settings.get_model(state_dict)
-    model.info = ModelInfo(
-        config, checkpoint.role, checkpoint.lambda_, checkpoint.fps, checkpoint.frames, checkpoint.name
-    )
+    model.info = _info(checkpoint, config)
     load_strict(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
     return _patcher(model)
+
+
+def _info(checkpoint: Checkpoint, config: UNetConfig) -> ModelInfo:
+    said: dict[str, Any] = {
+        "role": checkpoint.role,
+        "lambda_": checkpoint.lambda_,
+        "fps": checkpoint.fps,
+        "frames": checkpoint.frames,
+    }
+    kept = {key: value for key, value in checkpoint.configs.items() if key in ("unet", "vae")}
+    metadata = metadata_of(
+        configs=kept, prediction=checkpoint.prediction, terminal=checkpoint.terminal, **said
+    )
+    return ModelInfo(config=config, name=checkpoint.name, metadata=metadata, **said)
 
 
 def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
@@ -127,10 +139,16 @@ def _dtypes(state_dict: dict[str, Tensor], supported: list[torch.dtype]) -> tupl
     """Return (weight dtype, dtype to compute in or None) as the host's flags and the device want them."""
     parameters = sum(tensor.numel() for tensor in state_dict.values())
     stored = next((t.dtype for t in state_dict.values() if t.is_floating_point()), torch.float32)
-    dtype = management.unet_dtype(model_params=parameters, supported_dtypes=supported, weight_dtype=stored)
-    return dtype, management.unet_manual_cast(dtype, management.get_torch_device(), supported)
+    dtype = comfy.model_management.unet_dtype(
+        model_params=parameters, supported_dtypes=supported, weight_dtype=stored
+    )
+    return dtype, comfy.model_management.unet_manual_cast(
+        dtype, comfy.model_management.get_torch_device(), supported
+    )
 
 
 def _patcher(module: torch.nn.Module) -> Any:
-    offload = management.unet_offload_device()
-    return host_patcher(module.to(offload), load_device=management.get_torch_device(), offload_device=offload)
+    offload = comfy.model_management.unet_offload_device()
+    return host_patcher(
+        module.to(offload), load_device=comfy.model_management.get_torch_device(), offload_device=offload
+    )

@@ -4,17 +4,18 @@ noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import comfy.conds  # type: ignore[import-not-found]
-import comfy.model_base  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
 
 from ..config import UNetConfig
+from ..layers import of_size
 from ..noise import shift
+from ..safefile import SAVED_METADATA, metadata_tensor
 from .feature_cache import APPEARANCE, AppearanceCall, FeatureCache
+from .host import comfy
 from .network import HostUNet
 
 ATTACHMENT = "microcinema"
@@ -26,7 +27,7 @@ DROP = "microcinema_drop_appearance"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a MODEL's weights were trained for, as its file says."""
+    """What a MODEL's weights were trained for, as its file says; `metadata` in the file's own words."""
 
     config: UNetConfig
     role: str
@@ -34,6 +35,7 @@ class ModelInfo:
     fps: float
     frames: int
     name: str
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         z_c = kwargs.pop(Z_C, None)
         appearance = self._appearance()
         if z_c is not None and appearance is not None and appearance.active(t, self.model_sampling):
+            z_c = of_size(z_c, x)
             if appearance.lambda_:
                 sigma = t.float().reshape(-1, 1, 1, 1)
                 x = shift(x.float(), z_c.to(x.device, torch.float32), sigma, appearance.lambda_)
@@ -127,6 +130,13 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
                 options[APPEARANCE] = call
                 kwargs[Z_C] = z_c
         return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+    def state_dict_for_saving(self, *state_dicts: Any, **named: Any) -> dict[str, Tensor]:
+        """Add what a loader of ours must know: the host's ModelSave writes tensors, no metadata of a model's."""
+        out = super().state_dict_for_saving(*state_dicts, **named)
+        if self.info is not None:
+            out[SAVED_METADATA] = metadata_tensor(self.info.metadata)
+        return out
 
     def _appearance(self) -> Appearance | None:
         return None if self.current_patcher is None else self.current_patcher.get_attachment(ATTACHMENT)

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.latent_formats  # type: ignore[import-not-found]
-import comfy.ldm.modules.attention  # type: ignore[import-not-found]
-import comfy.model_base  # type: ignore[import-not-found]
-import comfy.patcher_extension  # type: ignore[import-not-found]
-import comfy.supported_models  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
 
@@ -16,6 +11,7 @@ from ..config import UNetConfig
 from ..layers import Maker
 from ..unet import UNet3D
 from .feature_cache import APPEARANCE, FRAMES
+from .host import comfy
 
 MEMORY_FACTOR = 2.0
 """On top of the stock model: layers over time, and AppearNet, for which the host reserves nothing."""
@@ -117,9 +113,6 @@ class _Settings:
         """The file's own word, not a guess from its weights."""
         types = comfy.model_base.ModelType
         return types.V_PREDICTION if self.prediction == "v" else types.EPS
-
-    def inpaint_model(self) -> bool:
-        return False
 
     def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> Any:
         return self.model_class(self, model_type=self.model_type(state_dict, prefix), device=device)

@@ -1,0 +1,119 @@
+"""All of ComfyUI that this pack touches; no other file of it imports the host.
+
+`TOUCHED` lists it name by name. A host that lacks one of them is refused as the pack is loaded, so that a pack is never
+half there; `OPTIONAL` names are used where a host has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.conds  # type: ignore[import-not-found]
+import comfy.k_diffusion.sampling
+import comfy.latent_formats
+import comfy.ldm.models.autoencoder
+import comfy.ldm.modules.attention
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.supported_models_base
+import comfy.utils
+import folder_paths  # type: ignore[import-not-found]
+import latent_preview  # type: ignore[import-not-found]
+from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui  # type: ignore[import-not-found]
+
+TOUCHED = (
+    "comfy.conds.CONDNoiseShape",
+    "comfy.k_diffusion.sampling.BrownianTreeNoiseSampler",
+    "comfy.latent_formats.LatentFormat",
+    "comfy.ldm.models.autoencoder.AutoencoderKL",
+    "comfy.ldm.modules.attention.optimized_attention",
+    "comfy.model_base.BaseModel",
+    "comfy.model_base.ModelType",
+    "comfy.model_management.get_free_memory",
+    "comfy.model_management.get_torch_device",
+    "comfy.model_management.intermediate_device",
+    "comfy.model_management.is_device_cpu",
+    "comfy.model_management.soft_empty_cache",
+    "comfy.model_management.unet_dtype",
+    "comfy.model_management.unet_manual_cast",
+    "comfy.model_management.unet_offload_device",
+    "comfy.model_management.vae_device",
+    "comfy.model_management.vae_dtype",
+    "comfy.model_management.vae_offload_device",
+    "comfy.model_patcher.ModelPatcher",
+    "comfy.ops.disable_weight_init",
+    "comfy.ops.pick_operations",
+    "comfy.patcher_extension.CallbacksMP",
+    "comfy.patcher_extension.WrapperExecutor",
+    "comfy.patcher_extension.WrappersMP",
+    "comfy.patcher_extension.get_all_wrappers",
+    "comfy.sample.prepare_noise",
+    "comfy.sample.sample",
+    "comfy.sample.sample_custom",
+    "comfy.samplers.KSampler",
+    "comfy.samplers.sampler_object",
+    "comfy.sd.CLIP",
+    "comfy.sd.VAE",
+    "comfy.sd1_clip.SD1ClipModel",
+    "comfy.sd1_clip.SD1Tokenizer",
+    "comfy.sd1_clip.SDClipModel",
+    "comfy.supported_models.SD15",
+    "comfy.supported_models.SD20",
+    "comfy.supported_models_base.ClipTarget",
+    "comfy.utils.PROGRESS_BAR_ENABLED",
+    "comfy.utils.ProgressBar",
+    "folder_paths.add_model_folder_path",
+    "folder_paths.get_filename_list",
+    "folder_paths.get_folder_paths",
+    "folder_paths.get_full_path",
+    "folder_paths.get_temp_directory",
+    "folder_paths.models_dir",
+    "latent_preview.get_previewer",
+    "latent_preview.prepare_callback",
+)
+OPTIONAL = (
+    "comfy.model_management.archive_model_dtypes",
+    "comfy.model_management.intermediate_dtype",
+    "comfy.model_patcher.CoreModelPatcher",
+)
+
+__all__ = [
+    "OPTIONAL",
+    "TOUCHED",
+    "ComfyExtension",
+    "InputImpl",
+    "Types",
+    "comfy",
+    "folder_paths",
+    "io",
+    "latent_preview",
+    "ui",
+]
+
+
+def lacking(names: tuple[str, ...] = TOUCHED) -> list[str]:
+    """Return those of the names that this host does not have."""
+    roots: dict[str, Any] = {"comfy": comfy, "folder_paths": folder_paths, "latent_preview": latent_preview}
+
+    def found(name: str) -> bool:
+        first, *rest = name.split(".")
+        value = roots[first]
+        for part in rest:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+
+    return [name for name in names if not found(name)]
+
+
+if _absent := lacking():
+    raise ImportError(f"it lacks {', '.join(_absent)}")
