@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .browser import find_chromium
 from .home import ROOT, Problem, calm_environment, home, say
 from .host import find_host
 from .server import PACK, link_folder
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
         checks = [
             ("ruff check", ["ruff", "check", "."], ROOT),
             ("ruff format", ["ruff", "format", "--check", "."], ROOT),
-            ("mypy of the tools", [*mypy, "dev.py", "devtools"], ROOT),
+            ("mypy of the tools", [*mypy, "dev.py", "devtools", "benchmarks"], ROOT),
             ("mypy of the pack", [*mypy, *packages], parent),
             ("pytest", ["pytest", "-c", "tests/pytest.ini", *_selection(arguments)], ROOT),
         ]
@@ -74,14 +73,14 @@ def _passes(name: str, command: list[str], folder: Path, environ: dict[str, str]
 
 def _browser_stands() -> bool:
     """Whether there is a chromium; Debian's is installed when root may."""
-    if any(shutil.which(name) for name in BROWSERS):
+    if find_chromium():
         return True
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         say("Installing Debian's chromium for the browser tests ...")
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
             subprocess.call(["apt-get", "-qq", *command], env=environ, stdout=subprocess.DEVNULL)
-        if any(shutil.which(name) for name in BROWSERS):
+        if find_chromium():
             return True
     say("NOT RUN: the browser tests. They need chromium, which is absent and cannot be installed from here.")
     return False

@@ -90,7 +90,7 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     progress = Progress(prompt)
     outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
     progress.close()
-    saved = server.output_dir / _saved_video(outputs)
+    saved = server.output_dir / saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
     video = _copy(saved, arguments.out / f"{_slug(text)}-{seed}{saved.suffix}")
     return {"video": str(video), **measure(video), "stages": progress.seconds}
@@ -129,7 +129,8 @@ def measure(video: Path) -> dict[str, Any]:
         return {"frames": frames, "fps": round(rate, 3), "width": stream.width, "height": stream.height}
 
 
-def _saved_video(outputs: dict[str, Any]) -> Path:
+def saved_video(outputs: dict[str, Any]) -> Path:
+    """Where the first file that a run saved lies, within the output folder."""
     for result in outputs.values():
         for files in result.values():
             for file in files if isinstance(files, list) else []:

@@ -1,6 +1,6 @@
 """Make each shipped workflow's thumbnail from its own real output: `python3 dev.py python -m devtools.thumbnails`.
 
-Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face; one whose checkpoint is not
+Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face; one whose files are not
 here gets a drawing of its graph.
 """
 
@@ -20,7 +20,8 @@ from .server import ComfyServer
 from .workflow import Prompt, read_prompt
 
 FOLDER = ROOT / "workflows"
-IMAGE, BETWEEN = "image_to_video_mini", "interpolate_any_frames"
+FILES = ("file", "ckpt_name", "lora_name", "control_net_name", "model_name")
+"""Inputs that name a file of weights."""
 SIDE, ACROSS = 384, 3
 LIMIT = 60
 """Kilobytes of a thumbnail."""
@@ -57,10 +58,10 @@ def thumbnail(server: ComfyServer, name: str) -> Any:
     """A shipped workflow's: of its video, or of its graph where its checkpoint is not here."""
     if not _has_its_files(server, name):
         return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
-    if name in (IMAGE, BETWEEN):
-        faces = [drawn_face(0.44), drawn_face(0.56)]
-        return sheet(run(server, _pictured(server, _prompt(server, name), faces)))
-    return sheet(run(server, _prompt(server, name)))
+    prompt = _prompt(server, name)
+    if any(node["class_type"] == "LoadImage" for node in prompt.values()):
+        prompt = _pictured(server, prompt, [drawn_face(0.44), drawn_face(0.56)])
+    return sheet(run(server, prompt))
 
 
 def _prompt(server: ComfyServer, name: str) -> Prompt:
@@ -68,10 +69,10 @@ def _prompt(server: ComfyServer, name: str) -> Prompt:
 
 
 def _has_its_files(server: ComfyServer, name: str) -> bool:
-    """Whether the host offers every checkpoint that the workflow names."""
+    """Whether the host offers every file of weights that the workflow names."""
     schemas = server.object_info()
     for node in _prompt(server, name).values():
-        for field in ("file", "ckpt_name"):
+        for field in FILES:
             spec = schemas[node["class_type"]]["input"].get("required", {}).get(field)
             if spec and node["inputs"][field] not in (
                 spec[0] if isinstance(spec[0], list) else spec[1]["options"]

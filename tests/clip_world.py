@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,4 +67,21 @@ def table(stage: str, **extra: Any) -> dict[str, Any]:
     }
 
 
-__all__ = ["CLIPS", "CONTEXT", "table", "write_clips", "write_home"]
+def to_toml(table: dict[str, Any]) -> str:
+    """A config as a user writes it."""
+    plain = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    tables = [
+        "\n".join([f"[{name}]", *(f"{key} = {_value(value)}" for key, value in part.items())])
+        for name, part in table.items()
+        if isinstance(part, dict)
+    ]
+    return "\n".join([*plain, *tables]) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value)
+
+
+__all__ = ["CLIPS", "CONTEXT", "table", "to_toml", "write_clips", "write_home"]

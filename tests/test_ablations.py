@@ -1,24 +1,40 @@
-"""The ablations' table: differences from the paper's choice, paired by seed."""
+"""The ablations' table: differences from what ships, paired by seed."""
 
 from __future__ import annotations
 
-from microcinema_core.evaluate.ablations import VARIANTS, table
-from microcinema_core.train.config import from_table
-from microcinema_core.train.stages.clips import ClipModel
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from microcinema_core.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
+from microcinema_core.train.config import load
+from microcinema_core.train.stages.networks import ClipModel
+from microcinema_core.train.tables import from_table
 
 
 def test_every_variant_is_a_model_that_training_knows() -> None:
+    config = load(ROOT / "configs" / "mini_base.toml")
     for change in VARIANTS.values():
-        from_table(ClipModel, {"image_file": "x", **change}, "[model]")
-    assert VARIANTS["paper"] == {}
+        from_table(ClipModel, {**config.model, **change.get("model", {})}, "[model]")
+        changed = replace(config.optim, **change.get("optim", {}))
+        assert set(changed.groups) == set(config.optim.groups)
+        assert change.keys() <= {"model", "optim"}
+    assert VARIANTS[SHIPPED] == {}
+
+
+def test_every_variant_has_a_run_of_its_own() -> None:
+    options = Namespace(image=Path("image.safetensors"), steps=7, batch=2)
+    configs = [variant(name, seed, options) for name in VARIANTS for seed in (1, 2)]
+    assert len({config.run_folder for config in configs}) == len(configs)
+    assert all(config.optim.max_steps == 7 and config.data.batch == 2 for config in configs)
 
 
 def test_differences_are_paired_by_seed() -> None:
     """Seeds that differ much, a variant that is better by the same everywhere: its interval is narrow."""
     runs = {
-        "paper": [{"loss": 0.30}, {"loss": 0.50}, {"loss": 0.40}],
+        SHIPPED: [{"loss": 0.30}, {"loss": 0.50}, {"loss": 0.40}],
         "other": [{"loss": 0.29}, {"loss": 0.49}, {"loss": 0.39}],
     }
-    *_, paper, other = table(runs).splitlines()
-    assert paper == "| paper | 3 | 0.400 ± 0.248 |"
+    *_, shipped, other = table(runs).splitlines()
+    assert shipped == "| shipped | 3 | 0.400 ± 0.248 |"
     assert other == "| other | 3 | -0.010 ± 0.000 |"

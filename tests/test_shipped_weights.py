@@ -17,7 +17,6 @@ from microcinema_core.schedule import NoiseSchedule, denoiser
 from microcinema_core.text import TextConfig, TextEncoder
 from microcinema_core.unet import UNet3D
 
-SCHEDULE = NoiseSchedule()
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -54,6 +53,7 @@ def test_all_together_stay_small() -> None:
 def test_key_frames_move_and_the_centre_one_is_kept() -> None:
     """Beside their baselines: a repeated frame does not move, and without AppearNet the centre frame is lost."""
     file, image = read("base"), read("image")
+    schedule = NoiseSchedule.ending(file.terminal)
     unet = UNet3D(UNetConfig.from_dict(file.configs["unet"]))
     net = AppearNet(AppearNetConfig.from_dict(file.configs["appearnet"]))
     load_strict(unet, float_parts(file, "unet"), "the U-Net")
@@ -68,8 +68,8 @@ def test_key_frames_move_and_the_centre_one_is_kept() -> None:
     def sample(strength: float, lambda_: float) -> Tensor:
         injection = net.inject(net.features(z_c, torch.zeros(1), None, frames=1), strength=strength)
         network = lambda x, t: unet(x, t, context, frames=9, appearance=injection)  # noqa: E731
-        denoise = with_prior(denoiser(network, prediction=file.prediction, schedule=SCHEDULE), z_c, lambda_)  # type: ignore[arg-type]
-        return ddim(denoise, starting_noise(noise, z_c, GAMMA), steps=8)
+        denoise = with_prior(denoiser(network, prediction=file.prediction, schedule=schedule), z_c, lambda_)  # type: ignore[arg-type]
+        return ddim(denoise, starting_noise(noise, z_c, GAMMA), steps=8, schedule=schedule)
 
     made, without = sample(1.0, file.lambda_), sample(0.0, 0.0)
     assert made.diff(dim=0).abs().mean() > 0.01

@@ -98,14 +98,14 @@ def test_every_temporal_layer_learns_from_the_first_steps(layout: dict[str, str]
     torch.manual_seed(0)
     config = MINI.inflated(**layout)
     net = UNet3D(config)
-    before = {name: p.detach().clone() for name, p in net.temporal_parameters()}
+    before = {name: p.detach().clone() for name, p in net.named_parameters() if is_temporal(name)}
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     x, t, context = noisy(config, size=8)
     for _ in range(2):
         optimizer.zero_grad()
         (net(x, t, context, frames=FRAMES) - x.roll(1, 0)).square().mean().backward()
         optimizer.step()
-    still = [name for name, p in net.temporal_parameters() if torch.equal(p, before[name])]
+    still = [name for name, p in net.named_parameters() if is_temporal(name) and torch.equal(p, before[name])]
     # A bias of the keys moves all scores of a query alike, and softmax does not see it; there is none in these layers.
     assert not still
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,22 +10,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from devtools.check import BROWSERS
+from devtools.browser import chromium, find_chromium
 from devtools.home import ROOT
 from devtools.host import find_host
 from devtools.server import ComfyServer
+from tests.host.conftest import comfy_in_process as comfy_in_process
+from tests.host.conftest import comfyui as comfyui
+from tests.host.gallery_files import write_gallery_files, write_svd
 from tests.host.weight_files import write_what_workflows_name
 
 HERE = Path(__file__).parent
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,29 +28,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+@pytest.fixture(scope="module")
+def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A host that has every file that the workflows name."""
     base = tmp_path_factory.mktemp("host")
     write_what_workflows_name(base / "models")
-    (base / "input").mkdir()
+    write_gallery_files(base / "models", base / "input")
+    write_svd(base / "models" / "checkpoints" / "svd.safetensors")
     Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(base / "input" / "example.png")
     with ComfyServer(sys.executable, find_host(), base=base, arguments=("--disable-metadata",)) as running:
         running.post("/settings", {"Comfy.TutorialCompleted": True})  # no welcome over the canvas
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, headless."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if chromium is None:
+    """Chromium, headless, ended with its tests: while it runs, no other test of the process can run an event loop."""
+    pytest.importorskip("playwright.sync_api")
+    path = find_chromium()
+    if path is None:
         pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=list(FLAGS))
+    with chromium(path) as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")

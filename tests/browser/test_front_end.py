@@ -9,48 +9,30 @@ from typing import Any
 
 import pytest
 
+from devtools.edit import nodes_of, set_everywhere
 from devtools.home import ROOT
 from devtools.server import ComfyServer
+from devtools.workflow import Prompt
+from tests.browser.canvas import (
+    AS_PROMPT,
+    CHANGE,
+    DROP,
+    FIT,
+    GRAPH,
+    LISTEN,
+    LOOK_AT,
+    OPEN_HELP,
+    PICTURED,
+    SHOWN,
+    complaints,
+    drop,
+    keep_picture,
+    press_run,
+)
+from tests.host.quick import CLIPS, changes, graph_prompt, quickened
 
 TIMEOUT = 600_000  # milliseconds; a busy machine without a GPU draws slowly
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-
-DROP = """async ([name, text]) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([text], name, {type: "application/json"}));
-    const canvas = document.querySelector("#graph-canvas");
-    const box = canvas.getBoundingClientRect();
-    const at = {clientX: box.x + box.width / 2, clientY: box.y + box.height / 2};
-    for (const kind of ["dragenter", "dragover", "drop"])
-        canvas.dispatchEvent(
-            new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer, ...at}));
-}"""
-
-GRAPH = "() => app.graph._nodes.map(node => ({type: node.type, errors: Boolean(node.has_errors)}))"
-
-TWO_STEPS = """() => {
-    for (const node of app.graph._nodes)
-        for (const widget of node.widgets ?? [])
-            if (widget.name === "steps") widget.value = 2;
-}"""
-
-LOOK_AT = """([kind, scale]) => {
-    const node = app.graph._nodes.find(node => node.type === kind);
-    const view = app.canvas.ds;
-    const width = app.canvas.canvas.clientWidth / scale, height = app.canvas.canvas.clientHeight / scale;
-    view.scale = scale;
-    view.offset = [
-        width / 2 - node.pos[0] - node.size[0] / 2,
-        height / 2 - node.pos[1] - node.size[1] / 2];
-    app.canvas.setDirty(true, true);
-}"""
-
-SHOWN = """folder => {
-    const videos = [...document.querySelectorAll(".dom-widget video, .lg-node video")];
-    const clip = videos.find(video => video.src.includes("type=" + folder));
-    return clip && clip.readyState >= 2 && clip.offsetWidth > 0
-        ? {width: clip.videoWidth, height: clip.videoHeight, seconds: clip.duration} : null;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +46,7 @@ def front_end(browser: Any, server: ComfyServer) -> Iterator[Any]:
     page.get_by_role("button", name="Run", exact=True).wait_for()
     page.faults = []
     page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.evaluate(LISTEN)
     yield page
     context.close()
 
@@ -75,46 +58,112 @@ def page(front_end: Any) -> Any:
     return front_end
 
 
-def drop(page: Any, file: Path) -> list[dict[str, Any]]:
-    """Drop a workflow on the canvas; the nodes that the graph then has."""
-    text = file.read_text(encoding="utf-8")
-    page.evaluate(DROP, [file.name, text])
-    page.wait_for_function("id => app.graph.id === id", arg=json.loads(text)["id"])
-    page.wait_for_timeout(1500)  # dialogs and toasts come after the graph
-    return page.evaluate(GRAPH)
+def test_what_is_missing_is_said_and_where_it_is(page: Any, artifacts: Path) -> None:
+    """A checkpoint that nobody has: the dialog names the folder, the file and a way to get it."""
+    text = (ROOT / "workflows" / "svd_noise_prior.json").read_text(encoding="utf-8")
+    page.evaluate(DROP, ["absent.json", text.replace("svd.safetensors", "absent.safetensors")])
+    dialog = page.locator(".p-dialog")
+    dialog.get_by_text("checkpoints / absent.safetensors").wait_for()
+    assert dialog.get_by_role("button", name="Copy URL").is_visible()
+    page.screenshot(path=artifacts / "front_end_missing.png")
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
 
 
-def complaints(page: Any) -> list[str]:
-    """Dialogs (missing nodes, missing models, errors), toasts, and uncaught errors."""
-    shown = page.locator(".p-dialog, .p-toast-message, .comfy-missing-nodes, .comfy-missing-models")
-    return [*shown.all_inner_texts(), *page.faults]
+def test_every_node_is_in_the_menu_with_its_help_page(
+    page: Any, server: ComfyServer, artifacts: Path
+) -> None:
+    page.keyboard.press("n")
+    search = page.get_by_placeholder("Search Nodes").first
+    search.fill("MicroCinema")
+    ours = [info for name, info in server.object_info().items() if name.startswith("MicroCinema")]
+    for info in ours:
+        page.get_by_text(info["display_name"], exact=True).first.wait_for()
+    page.get_by_text("Subgraph Blueprints").first.wait_for()
+    keep_picture(page, artifacts / "front_end_menu.png")
+    page.locator(".tree-leaf, .p-tree-node-leaf").filter(has_text="Sampler").first.hover()
+    page.locator(".tree-leaf, .p-tree-node-leaf").filter(has_text="Sampler").first.locator(
+        "button"
+    ).last.click()
+    for info in ours:
+        page.evaluate(OPEN_HELP, info["name"])
+        page.wait_for_function(PICTURED, arg=f"{info['name']}.png")
+        keep_picture(page, artifacts / f"help_{info['name']}.png")
+    page.keyboard.press("n")
+    assert complaints(page) == []
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_a_dropped_workflow_opens_without_complaint(page: Any, server: ComfyServer, file: Path) -> None:
+def test_a_dropped_workflow_runs_and_shows_its_clip(
+    page: Any, server: ComfyServer, artifacts: Path, file: Path
+) -> None:
     known = server.object_info()
     nodes = drop(page, file)
     assert complaints(page) == []
     assert not [node["type"] for node in nodes if node["type"] not in known and "Note" not in node["type"]]
-    assert not [node["type"] for node in nodes if node["errors"]]
-
-
-def test_run_shows_the_clip_in_the_node(page: Any, artifacts: Path) -> None:
-    drop(page, ROOT / "workflows" / "text_to_video_mini.json")
-    page.evaluate(TWO_STEPS)
-    page.get_by_role("button", name="Run", exact=True).click()
+    prompt, quick = (graph_prompt(file.stem, known) for _ in range(2))
+    assert known_inputs(page.evaluate(AS_PROMPT), known) == known_inputs(prompt, known)
+    page.evaluate(CHANGE, changes(prompt, quickened(quick, file.stem)))
+    assert (press_run(page), complaints(page)) == ("execution_success", [])
+    assert not [node for node in page.evaluate(GRAPH) if node["errors"]]
     page.evaluate(LOOK_AT, ["MicroCinemaFrameCombine", 0.9])
     clip = page.wait_for_function(SHOWN, arg="temp").json_value()  # Frame Combine's
     assert page.wait_for_function(SHOWN, arg="output").json_value() == clip  # Save Video's
-    page.wait_for_timeout(1000)
-    page.screenshot(path=artifacts / "front_end_clip.png")
-    assert (clip["width"], clip["height"]) == (128, 128)
-    assert clip["seconds"] == pytest.approx(129 / 32, abs=0.1)
-    assert complaints(page) == []
-    assert not [node for node in page.evaluate(GRAPH) if node["errors"]]
-    page.evaluate(LOOK_AT, ["MicroCinemaSampler", 0.55])
-    page.wait_for_timeout(1000)
-    page.screenshot(path=artifacts / "front_end_graph.png")
+    frames, fps, side = CLIPS[file.stem]
+    assert (clip["width"], clip["height"]) == (side, side)
+    assert clip["seconds"] == pytest.approx(frames / fps, abs=0.1)
+    keep_picture(page, artifacts / f"clip_{file.stem}.png")
+    page.evaluate(FIT)
+    keep_picture(page, artifacts / f"graph_{file.stem}.png")
+    server.free()
+
+
+def known_inputs(prompt: Prompt, schemas: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Each node's class and inputs, without what the front end adds for itself: a video's preview."""
+    inputs = {key: schemas[node["class_type"]]["input"] for key, node in prompt.items()}
+    names = {key: {*kinds["required"], *kinds.get("optional", {})} for key, kinds in inputs.items()}
+    return {
+        key: (
+            node["class_type"],
+            {name: node["inputs"][name] for name in node["inputs"] if name in names[key]},
+        )
+        for key, node in prompt.items()
+    }
+
+
+def test_an_error_is_a_sentence(page: Any, server: ComfyServer, artifacts: Path) -> None:
+    file = ROOT / "workflows" / "image_to_video_mini.json"
+    drop(page, file)
+    prompt = graph_prompt(file.stem, server.object_info())
+    (base,) = (key for key, node in prompt.items() if node["inputs"].get("role") == "base")
+    page.evaluate(CHANGE, {base: {"role": "tsr"}})
+    assert press_run(page) == "execution_error"
+    page.locator(".p-dialog").get_by_text("this file's role is 'base'").first.wait_for()
+    keep_picture(page, artifacts / "front_end_error.png")
+    page.keyboard.press("Escape")
+    page.locator(".p-dialog").wait_for(state="hidden")
+
+
+def test_the_blueprints_make_a_video(page: Any, server: ComfyServer) -> None:
+    """What the front end makes of both, one behind the other, runs."""
+    prompt: Prompt = {}
+    for name in ("MicroCinema Image to Video", "MicroCinema to 32 fps"):
+        drop(page, ROOT / "subgraphs" / f"{name}.json")
+        assert complaints(page) == []
+        inner = json.dumps(page.evaluate(AS_PROMPT))
+        prompt |= json.loads(inner.replace('"1:', f'"{name}:'))
+    (sampler,), (tsr,), (*_, frames) = (
+        [key for key, node in prompt.items() if node["class_type"] == kind]
+        for kind in ("MicroCinemaSampler", "MicroCinemaTSR", "VAEDecode")
+    )
+    prompt["picture"] = {"class_type": "LoadImage", "inputs": {"image": "example.png"}}
+    nodes_of(prompt, "MicroCinemaCentreFrame")[0]["inputs"]["image"] = ["picture", 0]
+    prompt[tsr]["inputs"] |= {"key_frames": [sampler, 0], "fps": [sampler, 1]}
+    settings = {"repeat": 1, "ping_pong": False, "cross_fade": 0, "colour_strength": 0.0}
+    clip = {"images": [frames, 0], "fps": [tsr, 1], **settings}
+    prompt["clip"] = {"class_type": "MicroCinemaFrameCombine", "inputs": clip}
+    set_everywhere(prompt, ("steps",), 1)
+    assert server.run(prompt)["clip"]["text"][0].startswith("129 frames at 32 a second")
 
 
 def test_the_workflows_are_templates(page: Any, artifacts: Path) -> None:
@@ -122,8 +171,7 @@ def test_the_workflows_are_templates(page: Any, artifacts: Path) -> None:
     page.locator(".p-dialog").get_by_text("microcinema", exact=False).first.click()
     for file in WORKFLOWS:
         page.locator(".p-dialog").get_by_text(file.stem, exact=True).first.wait_for()
-    page.wait_for_timeout(1000)
-    page.screenshot(path=artifacts / "front_end_templates.png")
+    keep_picture(page, artifacts / "front_end_templates.png")
     page.locator(".p-dialog").get_by_text("image_to_video_mini", exact=True).first.click()
     page.wait_for_function("() => app.graph._nodes.some(node => node.type === 'MicroCinemaCentreFrame')")
     page.locator(".p-dialog").wait_for(state="hidden")

@@ -9,13 +9,16 @@ schemas, `host.url` the address. `devtools.workflow.read_prompt(path, host.objec
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from devtools.host import Host, find_host
 from devtools.server import ComfyServer
+from tests.host.tiny_family import load_family
 
 HERE = Path(__file__).parent
 
@@ -52,3 +55,10 @@ def comfy_in_process(comfyui: Host) -> Path:
     import utils.extra_config  # noqa: F401  (before any node file, or another `utils` wins)
 
     return comfyui.path
+
+
+@pytest.fixture(scope="session")
+def family(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
+    """The tiny family, loaded in this process."""
+    torch.set_num_threads(1)
+    return load_family(tmp_path_factory.mktemp("family"))

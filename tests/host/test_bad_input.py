@@ -166,13 +166,3 @@ def test_the_whole_way_and_its_frame_rate(host: ComfyServer, files: Path) -> Non
     prompt = slow_motion(rounds=2)
     prompt["rate"] = node("PreviewAny", source=["interpolation", 1])
     assert host.run(prompt)["rate"]["text"] == ["32.0"]
-
-
-def test_every_input_has_a_tooltip(host: ComfyServer) -> None:
-    for name, info in host.object_info().items():
-        if not name.startswith("MicroCinema"):
-            continue
-        for section in ("required", "optional"):
-            for field, (_, settings) in info["input"].get(section, {}).items():
-                assert settings.get("tooltip"), f"{name}.{field}"
-        assert info["category"] == "MicroCinema"

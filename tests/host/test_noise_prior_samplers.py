@@ -18,8 +18,6 @@ from torch import Tensor
 from microcinema_core.noise import shift, with_prior
 from microcinema_core.schedule import NoiseSchedule
 
-pytestmark = pytest.mark.host
-
 MEAN, DEVIATION, LAMBDA = 0.5, 0.3, 0.1
 STEPS = 250
 

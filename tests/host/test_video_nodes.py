@@ -164,6 +164,43 @@ def test_audio_travels_and_ends_with_the_clip(picture_host: ComfyServer, give: G
         assert container.duration is not None and 0.9 < container.duration / av.time_base < 1.2
 
 
+@pytest.mark.parametrize("fps", [2.0, 8.0, 23.976, 24.0, 30.0, 32.0])
+def test_rate_count_and_duration(picture_host: ComfyServer, give: Give, fps: float) -> None:
+    """Two clips that share a frame, with sound: what a player finds in the file."""
+    prompt = combine(
+        give, noise(9, 16, 16, 3), noise(9, 16, 16, 3), fps=fps, skip_shared=True, audio=["sound", 0]
+    )
+    prompt["sound"] = {**give(noise(1, 2, 20 * 44100) - 0.5), "class_type": "TestSound"}
+    outputs = picture_host.run(prompt)
+    assert outputs["combine"]["text"][0].startswith(f"17 frames at {fps:g} a second: {17 / fps:.3f} s.")
+    for path in (*saved(picture_host, outputs["combine"]), *saved(picture_host, outputs["save"])):
+        frames, rate = decode(path)
+        assert len(frames) == 17 and rate == pytest.approx(fps, abs=1e-3)
+        with av.open(str(path)) as container:
+            video, sound = container.streams.video[0], container.streams.audio[0]
+            assert video.frames == 17 and video.duration is not None and video.time_base is not None
+            assert float(video.duration * video.time_base) == pytest.approx(17 / fps, abs=1e-3)
+            times = [frame.time for frame in container.decode(video)]
+            np.testing.assert_allclose(times, np.arange(17) / fps, atol=1e-3)
+            assert sound.duration is not None and sound.time_base is not None
+            assert float(sound.duration * sound.time_base) == pytest.approx(
+                17 / fps, abs=0.05
+            )  # AAC's own frames
+
+
+def test_drift_is_reported_and_taken_away(picture_host: ComfyServer, give: Give) -> None:
+    frames = 0.3 + 0.2 * noise(1, 16, 16, 3) + torch.linspace(0, 0.2, 9).reshape(9, 1, 1, 1)
+    report = picture_host.run(combine(give, frames))["combine"]["text"][0]
+    assert "Colour drift from the anchor" in report and "after correction" not in report
+    report = picture_host.run(combine(give, frames, colour_strength=1.0))["combine"]["text"][0]
+    assert "after correction 0.0 on average" in report
+
+
+def test_a_closed_loop_is_shorter(picture_host: ComfyServer, give: Give) -> None:
+    outputs = picture_host.run(combine(give, noise(9, 16, 16, 3), cross_fade=2, loop=True, skip_shared=True))
+    assert outputs["count"]["text"] == ["6"]
+
+
 def test_grey_and_alpha_frames(picture_host: ComfyServer, give: Give) -> None:
     outputs = picture_host.run(combine(give, noise(2, 16, 16, 1), noise(2, 16, 16, 4), noise(2, 16, 16)))
     assert outputs["count"]["text"] == ["6"]
@@ -183,6 +220,8 @@ def test_bad_frames_are_named(picture_host: ComfyServer, give: Give) -> None:
             "images is 16 x 16 and images_2 is 24 x 16",
         ),
         (combine(give, noise(2, 16, 16, 3), noise(2, 16, 16, 3), cross_fade=3), "Use at most 2"),
+        (combine(give, noise(2, 16, 16, 3), noise(1, 16, 16, 3), skip_shared=True), "images_2 has one frame"),
+        (combine(give, noise(3, 16, 16, 3), cross_fade=2, loop=True), "Use at most 1"),
         (combine(give, noise(2, 16, 16, 5)), "this one has 5"),
         (combine(give, noise(2, 16, 16, 3), fps=0.0), "fps"),
     ):

@@ -1,4 +1,4 @@
-"""Latents and contexts of a checkpoint are those that the host computes from the same file."""
+"""Latents, pictures and contexts of a checkpoint are those that the host computes from the same file."""
 
 from __future__ import annotations
 
@@ -10,28 +10,18 @@ import torch
 from torch import Tensor
 
 from devtools import tiny
-from microcinema_core.config import UNetConfig
-from microcinema_core.data.videos.stable_diffusion import Encoders, load_networks
-from tests import video_world
-from tests.host.weight_files import SD21_UNET
+from devtools.stable_diffusion import SD15_UNET, SD21_UNET, write_stable_diffusion
+from microcinema_core.data.videos.encoders import Encoders
+from microcinema_core.data.videos.stable_diffusion import decoded, load_decoder, load_networks
 
 pytest.importorskip("diffusers")
 CAPTIONS = ["", "a horse galloping over a field", "A Cat, 3 dogs & an owl!"]
-SD15_UNET = UNetConfig(
-    channel_mult=(1, 1),
-    num_res_blocks=1,
-    transformer_depth=(1, 0),
-    context_dim=768,
-    num_heads=8,
-    num_head_channels=-1,
-    use_linear_in_transformer=False,
-).as_2d()
 
 
 def write_checkpoint(path: Path, kind: str) -> Path:
     """A file with all keys and shapes of Stable Diffusion 1.5 or 2.1, but for a small U-Net."""
     unet = tiny.unet_weights(SD15_UNET if kind == "sd1" else SD21_UNET)
-    return video_world.write_stable_diffusion(path, kind, unet=unet, small=False)
+    return write_stable_diffusion(path, kind, unet=unet, small=False)
 
 
 @pytest.mark.slow
@@ -62,6 +52,8 @@ def test_they_are_the_hosts(comfy_in_process: Path, tmp_path: Path, kind: str) -
         scaled = comfy.latent_formats.SD15().process_in(raw)
         close(mean, scaled, 1e-4)
         close(std, their_std(vae, frames) * 0.18215, 1e-4)
+        shown = decoded(load_decoder(path), mean).movedim(1, -1) / 2 + 0.5
+        close(shown.clamp(0, 1), vae.decode(raw).float(), 1e-4)
     torch.set_num_threads(threads)
 
 

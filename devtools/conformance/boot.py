@@ -1,0 +1,45 @@
+"""The real ComfyUI in this very process, with all its own nodes, on the CPU."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def open_host(host: Path, arguments: list[str] | None = None) -> None:
+    """Make ComfyUI importable from a folder, its command line as given; none of its nodes is loaded."""
+    sys.path.insert(0, str(host))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    own, sys.argv = sys.argv, ["main.py", "--cpu", "--use-pytorch-cross-attention", *(arguments or [])]
+    try:
+        import comfy.cli_args
+    finally:
+        sys.argv = own
+    import utils.extra_config  # noqa: F401  (before any node file, or another `utils` wins)
+
+    logging.disable(logging.WARNING)
+
+
+def boot(host: Path, arguments: list[str] | None = None) -> dict[str, Any]:
+    """Import ComfyUI from a folder, its command line as given, and return its node classes by name."""
+    open_host(host, arguments)
+    import comfy.utils
+
+    host_nodes: Any = importlib.import_module("nodes")  # the host's, not the pack's
+
+    comfy.utils.set_progress_bar_enabled(False)
+    asyncio.run(host_nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
+    return dict(host_nodes.NODE_CLASS_MAPPINGS)
+
+
+def host_version() -> str:
+    """The booted ComfyUI's version."""
+    import comfyui_version
+
+    return str(comfyui_version.__version__)

@@ -1,0 +1,102 @@
+"""One row of the table: what happened to both models, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .world import NoInputError, World
+
+FIRST, LAST = 1e-5, 1e-3
+"""Relative differences allowed after one call of the denoiser and after four steps."""
+
+EQUAL, NOT_APPLICABLE, BUG = "equal", "not applicable", "BUG"
+Case = Callable[[World], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outcome of one case on one family.
+
+    Attributes:
+        first, last: relative difference of ours to the host's own model at the first step and at the end.
+        effect: how much the node changes the host's own result: a row without effect proves little.
+        why: the reason of an outcome that is not "equal".
+        appearance: what the same case does with AppearNet and the noise prior on: "runs", or how it failed; not
+            asked where the node has no effect.
+    """
+
+    name: str
+    family: str
+    outcome: str
+    first: float | None = None
+    last: float | None = None
+    effect: float | None = None
+    why: str = ""
+    appearance: str = ""
+
+
+def compare(
+    world: World,
+    name: str,
+    case: Case,
+    plain: Tensor | None,
+    *,
+    first_limit: float = FIRST,
+    limit: float = LAST,
+) -> Row:
+    """Run a case on the host's own model, then on ours."""
+    try:
+        theirs = _run(world, world.stock, case)
+    except NoInputError as error:
+        return Row(name, world.family.name, NOT_APPLICABLE, why=str(error))
+    except Exception as error:  # noqa: BLE001  (whatever a node raises is its answer)
+        why = f"the host's own Stable Diffusion fails too: {sentence(error)}"
+        return Row(name, world.family.name, NOT_APPLICABLE, why=why)
+    their_steps = list(world.steps)
+    try:
+        ours = _run(world, world.ours, case)
+    except Exception as error:  # noqa: BLE001
+        return Row(name, world.family.name, BUG, why=f"only ours fails: {sentence(error)}")
+    first = None
+    if their_steps and world.steps and their_steps[0].shape == world.steps[0].shape:
+        first = difference(world.steps[0], their_steps[0])
+    if ours.shape != theirs.shape:
+        return Row(name, world.family.name, BUG, why=f"shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
+    last = difference(ours, theirs)
+    effect = difference(theirs, plain) if plain is not None and plain.shape == theirs.shape else None
+    good = last <= limit and (first is None or first <= first_limit)
+    outcome, why = (EQUAL, "") if good else (BUG, "other numbers")
+    appearance = "" if effect == 0 else _with_appearance(world, case)
+    return Row(name, world.family.name, outcome, first, last, effect, why, appearance)
+
+
+def _with_appearance(world: World, case: Case) -> str:
+    """Run a case on our model with a random AppearNet and the prior: nothing to compare with, but it must run."""
+    try:
+        made = _run(world, world.appeared, case)
+    except Exception as error:  # noqa: BLE001
+        return f"fails: {sentence(error)}"
+    return "runs" if made.isfinite().all() else "fails: not finite"
+
+
+def difference(value: Tensor, reference: Tensor) -> float:
+    """Relative to the reference's own spread; infinite where either is not finite."""
+    value, reference = value.double(), reference.double()
+    if not (value.isfinite().all() and reference.isfinite().all()):
+        return float("inf")
+    size = float(reference.norm())
+    return float((value - reference).norm()) / (size or 1.0)
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line, as a table's cell may hold it."""
+    text = " ".join(str(error).split()).replace("|", "/")
+    return f"{type(error).__name__}: {text}"[:160]
+
+
+def _run(world: World, model: object, case: Case) -> Tensor:
+    with world.using(model):
+        return case(world).float().clone()

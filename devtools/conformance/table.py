@@ -1,0 +1,80 @@
+"""The rows as a table in docs/compatibility.md, one section for each version of the host."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import re
+from collections.abc import Iterable
+
+import torch
+
+from .compare import BUG, EQUAL, NOT_APPLICABLE, Row
+
+SIZES_MUST_AGREE = ("latents of odd size",)
+"""With AppearNet these ask for a centre frame of the same size, in one sentence, and that is right."""
+
+COLUMNS = ("node or combination", "family", "outcome", "first step", "end", "effect", "with AppearNet", "why")
+HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+
+
+def unexplained(rows: Iterable[Row]) -> list[Row]:
+    """The rows that nobody may leave so: other numbers, only ours failing, or no reason given."""
+    return [
+        row
+        for row in rows
+        if row.outcome == BUG
+        or (row.outcome == NOT_APPLICABLE and not row.why)
+        or (row.appearance.startswith("fails") and row.name not in SIZES_MUST_AGREE)
+    ]
+
+
+def summary(rows: list[Row]) -> str:
+    """How many of what, in one line."""
+    counts = {
+        outcome: sum(row.outcome == outcome for row in rows) for outcome in (EQUAL, NOT_APPLICABLE, BUG)
+    }
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+
+def section(rows: list[Row], *, version: str, arguments: list[str], command: str) -> str:
+    """One host's section of the page."""
+    where = f"Python {platform.python_version()}, torch {torch.__version__}, CPU, float32"
+    flags = f" with `{' '.join(arguments)}`" if arguments else ""
+    worst = [max((getattr(row, key) or 0.0 for row in rows), default=0.0) for key in ("first", "last")]
+    lines = [
+        f"## ComfyUI {version}{flags}",
+        "",
+        f"{datetime.date.today().isoformat()}, {where}, by `{command}`: {summary(rows)}. "
+        f"Largest difference {worst[0]:.1e} at the first step, {worst[1]:.1e} at the end.",
+        "",
+        HEADER + "".join(_lines(rows)),
+    ]
+    return "\n".join(lines)
+
+
+def mark(version: str, arguments: list[str]) -> str:
+    """The name of a host's section on the page."""
+    return " ".join(["conformance", version, *arguments]).replace("--", "")
+
+
+def _lines(rows: list[Row]) -> Iterable[str]:
+    for name, alike in _merged(rows):
+        row = alike[0]
+        families = ", ".join(one.family for one in alike)
+        numbers = (_worst(alike, key) for key in ("first", "last", "effect"))
+        yield f"| {name} | {families} | {row.outcome} | {' | '.join(numbers)} | {row.appearance} | {row.why} |\n"
+
+
+def _merged(rows: list[Row]) -> Iterable[tuple[str, list[Row]]]:
+    """Rows of one name whose outcome is the same for all families, together; in order."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        why = row.appearance if row.outcome == EQUAL else re.sub(r"\d+", "n", row.why)
+        groups.setdefault((row.name, row.outcome, why), []).append(row)
+    return ((name, alike) for (name, _, _), alike in groups.items())
+
+
+def _worst(rows: list[Row], key: str) -> str:
+    values = [value for row in rows if (value := getattr(row, key)) is not None]
+    return f"{max(values):.1e}" if values and max(values) else ("0" if values else "")

@@ -1,0 +1,84 @@
+"""What several workflows have in common: loading, prompts, a picture, key frames, the frames between, the clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .graph import Graph, Node, Out
+
+Words = tuple[Out, Out]
+
+
+@dataclass(frozen=True)
+class Mini:
+    """The mini family's settings by input name, as the workflows `*_mini` have them."""
+
+    image: dict[str, Any]
+    """Of KSampler, for the centre frame."""
+    base: dict[str, Any]
+    """Of MicroCinemaSampler."""
+    tsr: dict[str, Any]
+    """Of MicroCinemaTSR."""
+
+
+def load_mini(graph: Graph, role: str, title: str) -> Node:
+    """Outputs MODEL, CLIP, VAE, APPEARNET, as far as a file of that role holds them."""
+    return graph.add("MicroCinemaCheckpointLoader", title, file=f"mini_{role}.safetensors", role=role)
+
+
+def prompts(graph: Graph, encoder: Out, text: str) -> Words:
+    """Positive and negative."""
+    positive = graph.add("CLIPTextEncode", "Prompt", text=text, clip=encoder)
+    negative = graph.add("CLIPTextEncode", "Negative prompt", text="", clip=encoder)
+    return positive[0], negative[0]
+
+
+def stable_diffusion(graph: Graph, file: str, text: str) -> tuple[Node, Words]:
+    """A column with the stock loader of a checkpoint, and the prompts."""
+    graph.column("1. Checkpoint and words")
+    loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=file)
+    return loaded, prompts(graph, loaded[1], text)
+
+
+def picture(graph: Graph, vae: Out, width: int = 0, height: int = 0) -> Node:
+    """The user's picture as centre frame: outputs latent and picture."""
+    given = graph.add("LoadImage", "Your picture", image="example.png")
+    centre = graph.add(
+        "MicroCinemaCentreFrame", "Centre frame", image=given[0], vae=vae, width=width, height=height
+    )
+    graph.add("PreviewImage", images=centre[1])
+    return centre
+
+
+def base_model(graph: Graph, mini: Mini, words: Words, centre: Out) -> Node:
+    """A column with the mini base model and its sampler: outputs latent and fps."""
+    graph.column("3. Nine key frames, 2 a second")
+    base = load_mini(graph, "base", "Load the video model")
+    sockets = {"model": base[0], "appearnet": base[3], "positive": words[0], "negative": words[1]}
+    return graph.add("MicroCinemaSampler", "Key frames", **{**mini.base, **sockets, "centre_frame": centre})
+
+
+def interpolated(
+    graph: Graph, mini: Mini, words: Words, keys: Out, fps: Out, vae: Out, rounds: int = 2
+) -> tuple[Out, Out]:
+    """A column with the mini interpolation model: the frames' pictures, and their fps."""
+    graph.column("Frames between, 8 a second" if rounds == 1 else "Frames between, 32 a second")
+    tsr = load_mini(graph, "tsr", "Load the interpolation model")
+    sockets = {"model": tsr[0], "appearnet": tsr[3], "positive": words[0], "negative": words[1]}
+    given = {**mini.tsr, **sockets, "key_frames": keys, "fps": fps, "rounds": rounds}
+    between = graph.add("MicroCinemaTSR", "Frames between", **given)
+    pixels = graph.add("VAEDecode", "Frames", samples=between[0], vae=vae)
+    return pixels[0], between[1]
+
+
+def clip(
+    graph: Graph, frames: Out, fps: Out | None, *, fps_value: float = 2.0, column: bool = True, **more: Any
+) -> None:
+    """Frame Combine and Save Video."""
+    if column:
+        graph.column("Clip")
+    joined = graph.add(
+        "MicroCinemaFrameCombine", "Clip", images=frames, fps=fps_value if fps is None else fps, **more
+    )
+    graph.add("SaveVideo", video=joined[0], filename_prefix="video/MicroCinema")

@@ -1,0 +1,105 @@
+"""What a person does to the front end's canvas, and what is then seen on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+DROP = """async ([name, text]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([text], name, {type: "application/json"}));
+    const canvas = document.querySelector("#graph-canvas");
+    const box = canvas.getBoundingClientRect();
+    const at = {clientX: box.x + box.width / 2, clientY: box.y + box.height / 2};
+    for (const kind of ["dragenter", "dragover", "drop"])
+        canvas.dispatchEvent(
+            new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer, ...at}));
+}"""
+
+GRAPH = "() => app.graph._nodes.map(node => ({type: node.type, errors: Boolean(node.has_errors)}))"
+
+AS_PROMPT = """async () => Object.fromEntries(Object.entries((await app.graphToPrompt()).output).map(
+    ([key, node]) => [key, {class_type: node.class_type, inputs: node.inputs}]))"""
+
+CHANGE = """changes => {
+    for (const [id, values] of Object.entries(changes))
+        for (const [name, value] of Object.entries(values))
+            app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value = value;
+}"""
+
+LISTEN = """() => {
+    window.ends = [];
+    for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
+        app.api.addEventListener(kind, event => window.ends.push([kind, event.detail]));
+}"""
+
+ENDED = """() => window.ends.length > 0 || document.querySelector(".p-dialog, .p-toast-message")"""
+
+LOOK_AT = """([kind, scale]) => {
+    const node = app.graph._nodes.find(node => node.type === kind);
+    const view = app.canvas.ds;
+    const width = app.canvas.canvas.clientWidth / scale, height = app.canvas.canvas.clientHeight / scale;
+    view.scale = scale;
+    view.offset = [
+        width / 2 - node.pos[0] - node.size[0] / 2,
+        height / 2 - node.pos[1] - node.size[1] / 2];
+    app.canvas.setDirty(true, true);
+}"""
+
+FIT = """() => {
+    const view = app.canvas.ds, nodes = app.graph._nodes;
+    const left = Math.min(...nodes.map(node => node.pos[0])), top = Math.min(...nodes.map(node => node.pos[1]));
+    const right = Math.max(...nodes.map(node => node.pos[0] + node.size[0]));
+    const bottom = Math.max(...nodes.map(node => node.pos[1] + node.size[1]));
+    const page = app.canvas.canvas;
+    view.scale = 0.8 * Math.min(page.clientWidth / (right - left), page.clientHeight / (bottom - top));
+    view.offset = [
+        page.clientWidth / view.scale / 2 - (left + right) / 2,
+        page.clientHeight / view.scale / 2 - (top + bottom) / 2];
+    app.canvas.setDirty(true, true);
+}"""
+
+OPEN_HELP = """name => {
+    const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;
+    stores.get("nodeHelp").openHelp(stores.get("nodeDef").nodeDefsByName[name]);
+}"""
+
+PICTURED = """name =>
+    [...document.querySelectorAll("img")].some(image => image.src.endsWith(name) && image.naturalWidth > 0)"""
+
+SHOWN = """folder => {
+    const videos = [...document.querySelectorAll(".dom-widget video, .lg-node video")];
+    const clip = videos.find(video => video.src.includes("type=" + folder));
+    return clip && clip.readyState >= 2 && clip.offsetWidth > 0
+        ? {width: clip.videoWidth, height: clip.videoHeight, seconds: clip.duration} : null;
+}"""
+
+
+def drop(page: Any, file: Path) -> list[dict[str, Any]]:
+    """Drop a workflow on the canvas; the nodes that the graph then has."""
+    text = file.read_text(encoding="utf-8")
+    page.evaluate(DROP, [file.name, text])
+    page.wait_for_function("id => app.graph.id === id", arg=json.loads(text)["id"])
+    page.wait_for_timeout(1500)  # dialogs and toasts come after the graph
+    return page.evaluate(GRAPH)
+
+
+def press_run(page: Any) -> str:
+    """Press Run and wait; how the run ended, or that something else was said."""
+    page.evaluate("() => void (window.ends = [])")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_function(ENDED)
+    ends = page.evaluate("window.ends")
+    return str(ends[0][0]) if ends else "not begun"
+
+
+def complaints(page: Any) -> list[str]:
+    """Dialogs (missing nodes, missing models, errors), toasts, and uncaught errors."""
+    shown = page.locator(".p-dialog, .p-toast-message, .comfy-missing-nodes, .comfy-missing-models")
+    return [*shown.all_inner_texts(), *page.faults]
+
+
+def keep_picture(page: Any, file: Path) -> None:
+    page.wait_for_timeout(1000)  # the canvas draws on its own time
+    page.screenshot(path=file)

@@ -1,0 +1,64 @@
+"""Every shipped workflow made quick, and the clip that it then gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from devtools.edit import set_everywhere
+from devtools.home import ROOT
+from devtools.workflow import Prompt, read_prompt
+
+WORKFLOWS = ROOT / "workflows"
+CLIPS = {
+    "image_to_video_mini": (129, 32.0, 128),
+    "img2img_centre_frame_mini": (33, 8.0, 128),
+    "interpolate_any_frames": (17, 32.0, 128),
+    "long_video_mini": (65, 8.0, 128),
+    "sd15_controlnet_motion": (9, 8.0, 64),
+    "sd15_inflated_image_to_video": (3, 2.0, 64),
+    "sd15_lora": (9, 2.0, 64),
+    "sd21_inflated_image_to_video": (3, 2.0, 64),
+    "sd21_trained_image_to_video": (9, 8.0, 64),
+    "sdxl_to_video": (9, 8.0, 128),
+    "svd_noise_prior": (3, 6.0, 64),
+    "text_to_video_mini": (129, 32.0, 128),
+    "upscaled_video_mini": (33, 8.0, 512),
+}
+"""Frames, rate and side."""
+
+
+def graph_prompt(name: str, schemas: Mapping[str, Any]) -> Prompt:
+    """Return what the shipped graph asks of the host."""
+    return read_prompt(WORKFLOWS / f"{name}.json", schemas)
+
+
+def script(name: str) -> Prompt:
+    """Return the shipped prompt in the API's format."""
+    return dict(json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def quickened(prompt: Prompt, name: str) -> Prompt:
+    """Change the prompt to two steps a stage; one round but for 32 fps; few and small frames of full-sized models."""
+    set_everywhere(prompt, ("steps",), 2)
+    if CLIPS[name][1] != 32.0:
+        set_everywhere(prompt, ("rounds",), 1)
+    if name.startswith(("sd", "svd")):
+        set_everywhere(prompt, ("frames", "video_frames"), 3)
+        sized = {key: node for key, node in prompt.items() if node["inputs"].get("width") != 0}
+        set_everywhere(sized, ("width", "height"), 64)  # 0: the model's own
+    return prompt
+
+
+def changes(before: Prompt, after: Prompt) -> dict[str, dict[str, Any]]:
+    """Return what `quickened` changed: the new values by node and input."""
+    return {
+        key: changed
+        for key, node in after.items()
+        if (
+            changed := {
+                name: value for name, value in node["inputs"].items() if value != before[key]["inputs"][name]
+            }
+        )
+    }

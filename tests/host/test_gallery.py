@@ -1,0 +1,84 @@
+"""The gallery's workflows as scripts run them, each through the real host; and that what ships is what is described."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from devtools.demo import measure
+from devtools.gallery.__main__ import all_files
+from devtools.gallery.recipes import RECIPES
+from devtools.home import ROOT
+from devtools.host import VERSION
+from devtools.server import ComfyServer
+from devtools.workflow import Prompt
+from tests.host.gallery_files import write_gallery_files, write_svd
+from tests.host.quick import CLIPS, quickened, script
+from tests.host.weight_files import write_what_workflows_name
+
+
+@pytest.fixture(scope="module")
+def gallery_host(host: ComfyServer, comfy_in_process: Path) -> ComfyServer:
+    """The host, with a stand-in for every published file."""
+    write_what_workflows_name(host.models_dir)
+    write_gallery_files(host.models_dir, host.input_dir)
+    write_svd(host.models_dir / "checkpoints" / "svd.safetensors")
+    Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(host.input_dir / "example.png")
+    return host
+
+
+def saved_video(host: ComfyServer, prompt: Prompt) -> dict[str, Any]:
+    outputs = host.run(prompt)
+    (file,) = next(
+        outputs[key]["images"] for key, node in prompt.items() if node["class_type"] == "SaveVideo"
+    )
+    return measure(host.output_dir / file["subfolder"] / file["filename"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_script_runs(gallery_host: ComfyServer, name: str) -> None:
+    video = saved_video(gallery_host, quickened(script(name), name))
+    frames, fps, side = CLIPS[name]
+    assert (video["frames"], video["fps"], video["width"], video["height"]) == (frames, fps, side, side)
+    gallery_host.free()
+
+
+def test_what_ships_is_what_is_described(host: ComfyServer) -> None:
+    """Workflows, scripts and blueprints; `python3 dev.py python -m devtools.gallery` writes them."""
+    if host.host.version != VERSION:
+        pytest.skip("the files are written with the schemas of the host that CI runs on")
+    described = all_files(host.object_info())
+    folders = (ROOT / "workflows", ROOT / "workflows" / "api", ROOT / "subgraphs")
+    there = {
+        file.relative_to(ROOT).as_posix(): file.read_text("utf-8")
+        for f in folders
+        for file in f.glob("*.json")
+    }
+    assert set(there) == set(described)
+    for name, text in described.items():
+        assert json.loads(there[name]) == json.loads(text), name
+
+
+def test_the_blueprints_are_served_and_whole(host: ComfyServer) -> None:
+    """Every link of a blueprint joins two slots of one type that both know it."""
+    served = {entry["name"]: number for number, entry in host.get("/global_subgraphs").items()}
+    schemas = host.object_info()
+    for name in ("MicroCinema Image to Video", "MicroCinema to 32 fps"):
+        data = json.loads(host.get(f"/global_subgraphs/{served[name]}")["data"])
+        (definition,) = data["definitions"]["subgraphs"]
+        assert data["nodes"][0]["type"] == definition["id"] and definition["name"] == name
+        nodes = {node["id"]: node for node in definition["nodes"]}
+        for link in definition["links"]:
+            if link["origin_id"] > 0:
+                slot = nodes[link["origin_id"]]["outputs"][link["origin_slot"]]
+                assert link["id"] in slot["links"] and slot["type"] == link["type"]
+            if link["target_id"] > 0:
+                slot = nodes[link["target_id"]]["inputs"][link["target_slot"]]
+                assert link["id"] == slot["link"] and slot["type"] == link["type"]
+        for number, widget in data["nodes"][0]["properties"]["proxyWidgets"]:
+            assert widget in [slot["name"] for slot in nodes[int(number)]["inputs"] if "widget" in slot]
+        assert all(node["type"] in schemas for node in nodes.values())

@@ -1,0 +1,94 @@
+"""Text encoder, VAE, and what a file says of its MODEL: in process, with small random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from devtools import tiny
+from microcinema_core.checkpoint import write_checkpoint
+from microcinema_core.schedule import NoiseSchedule
+from tests.host.tiny_family import ksampler
+
+
+def test_the_text_encoder_is_the_one_that_was_trained(family: Any) -> None:
+    import nodes
+    from microcinema_core.text import TextEncoder
+
+    with torch.inference_mode():
+        ((context, _),) = nodes.CLIPTextEncode().encode(family.image.clip, "a galloping horse")[0]
+        tokens = family.image.clip.tokenize("a galloping horse")["l"][0]
+        ours = TextEncoder(tiny.TEXT)
+        ours.load_state_dict(tiny.text_weights())
+        expected = ours(torch.tensor([[token for token, _ in tokens]]))
+    assert_close(context, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_vae_in_stock_nodes(family: Any) -> None:
+    import nodes
+    from microcinema_core.vae import FoldedVAE
+
+    picture = torch.rand(2, 72, 64, 3)
+    ours = FoldedVAE(tiny.VAE)
+    ours.load_state_dict(tiny.vae_weights())
+    with torch.inference_mode():
+        latent = nodes.VAEEncode().encode(family.image.vae, picture)[0]
+        assert_close(latent["samples"], ours.encode(picture.movedim(-1, 1) * 2 - 1), rtol=1e-4, atol=1e-4)
+        frames = nodes.VAEDecode().decode(family.image.vae, latent)[0]
+        expected = ((ours.decode(latent["samples"]) + 1) / 2).clamp(0, 1).movedim(1, -1)
+        assert_close(frames, expected, rtol=1e-4, atol=1e-4)
+        tiled = nodes.VAEDecodeTiled().decode(family.image.vae, latent, 64, 16)[0]
+        assert tiled.shape == frames.shape == picture.shape
+        grown = nodes.VAEEncodeTiled().encode(family.image.vae, picture, 64, 16)[0]
+        assert grown["samples"].shape == latent["samples"].shape
+
+
+def test_previews_come_from_the_vaes_own_colours(family: Any) -> None:
+    from latent_preview import Latent2RGBPreviewer
+
+    form = family.base.model.model.latent_format
+    previewer = Latent2RGBPreviewer(form.latent_rgb_factors, form.latent_rgb_factors_bias)
+    assert previewer.decode_latent_to_preview(family.centre["samples"]).size == (8, 8)
+
+
+def v_model(folder: Path, terminal: str = "sd") -> Path:
+    return write_checkpoint(
+        folder / f"v_{terminal}.safetensors",
+        {"unet": tiny.unet_weights(tiny.UNET)},
+        role="unet",
+        configs={"unet": tiny.UNET},
+        lambda_=0,
+        fps=2,
+        frames=9,
+        prediction="v",
+        terminal=terminal,
+    )
+
+
+@pytest.mark.parametrize("terminal", ["sd", "zero"])
+def test_the_noise_schedule_is_the_files_word(family: Any, tmp_path: Path, terminal: Any) -> None:
+    """The host's sigmas are those that the file's training had, to the last."""
+    sampling = family.adapter.load_unet(v_model(tmp_path, terminal)).get_model_object("model_sampling")
+    torch.testing.assert_close(sampling.sigmas, NoiseSchedule.ending(terminal).sigmas, rtol=2e-3, atol=0)
+
+
+def test_prediction_is_the_files_word(family: Any, tmp_path: Path) -> None:
+    import comfy.model_base
+
+    model = family.adapter.load_unet(v_model(tmp_path))
+    assert model.model.model_type == comfy.model_base.ModelType.V_PREDICTION
+    assert not torch.equal(ksampler(family, model), ksampler(family, family.base.model))
+
+
+def test_an_absent_part_is_named_where_it_is_used(family: Any) -> None:
+    import nodes
+
+    with pytest.raises(ValueError, match=r"tiny_base\.safetensors holds appearnet, unet, but not the VAE"):
+        nodes.VAEDecode().decode(family.base.vae, family.centre)
+    with pytest.raises(ValueError, match="but not the AppearNet"):
+        family.adapter.apply_appearance(family.base.model, family.image.appearnet, family.centre)
+    assert not hasattr(family.base.vae, "get_ram_usage")

@@ -1,0 +1,55 @@
+"""Interpolation in process, with small random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from tests.host.tiny_family import settings
+
+
+def interpolated(family: Any, **changes: Any) -> Tensor:
+    arguments = {"rounds": 1, "lambda_": -1.0, "gamma": 0.02, "chunk": 0}
+    run = settings(family, **{key: changes.pop(key) for key in list(changes) if key not in arguments})
+    with torch.inference_mode():
+        return family.adapter.interpolate_video(
+            family.tsr.model, family.tsr.appearnet, family.keys, run, **(arguments | changes)
+        )["samples"]
+
+
+@pytest.mark.parametrize(("rounds", "frames"), [(1, 9), (2, 33)])
+def test_tsr_keeps_the_given_frames(family: Any, rounds: int, frames: int) -> None:
+    out = interpolated(family, rounds=rounds, steps=1)
+    assert out.shape[0] == frames
+    assert torch.equal(out[:: 4**rounds], family.keys["samples"])
+
+
+@pytest.mark.parametrize("sampler_name", ["euler", "euler_ancestral", "dpmpp_2m_sde", "ddim"])
+def test_chunks_change_nothing(family: Any, sampler_name: str) -> None:
+    one, two = (interpolated(family, sampler_name=sampler_name, chunk=chunk) for chunk in (1, 2))
+    assert_close(one, two, rtol=1e-4, atol=1e-4 * float(one.std()))
+
+
+def test_tsr_seeds(family: Any) -> None:
+    assert torch.equal(interpolated(family, seed=3), interpolated(family, seed=3))
+    assert not torch.equal(interpolated(family, seed=3), interpolated(family, seed=4))
+
+
+def test_tsr_needs_two_frames_and_a_tsr_model(family: Any) -> None:
+    run, arguments = settings(family), {"rounds": 1, "lambda_": -1.0, "gamma": 0.02}
+    with pytest.raises(ValueError, match="at least 2"):
+        family.adapter.interpolate_video(
+            family.tsr.model, family.tsr.appearnet, family.centre, run, **arguments
+        )
+    with pytest.raises(ValueError, match=r"'base'.*'tsr'"):
+        family.adapter.interpolate_video(
+            family.base.model, family.base.appearnet, family.keys, run, **arguments
+        )
+    with pytest.raises(ValueError, match=r"'tsr'.*'base'"):
+        family.adapter.sample_video(
+            family.tsr.model, family.tsr.appearnet, family.centre, run, frames=9, lambda_=-1, gamma=0
+        )

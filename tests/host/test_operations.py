@@ -1,0 +1,30 @@
+"""What a step of Stable Diffusion 2.1's size computes, beside the image model on as many pictures: counted, exact.
+
+Times are not tested: `python -m benchmarks` measures them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.contenders import BARE, FIRST, OURS, TSR_CACHED, TSR_FIRST, Shape
+from benchmarks.operations import operations, ratio
+
+LIMITS = {BARE: 1.225, OURS: 1.225, FIRST: 1.262, TSR_CACHED: 1.225, TSR_FIRST: 1.575}
+"""Layers over time add 22%; AppearNet on one frame 4% at the one step that asks it; on TSR's five frames 35%."""
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_step_computes_no_more(name: str, comfy_in_process: Path) -> None:
+    assert 1.2 < ratio(name, Shape()) <= LIMITS[name]
+
+
+def test_appearnet_costs_one_frame_however_long_the_clip(comfy_in_process: Path) -> None:
+    def appearnet(frames: int) -> int:
+        shape = replace(Shape(), frames=frames)
+        return operations(FIRST, shape)[0] - operations(OURS, shape)[0]
+
+    assert appearnet(3) == appearnet(9) > 0
