@@ -1,0 +1,100 @@
+"""`python3 dev.py python -m benchmarks [operations | steps | scaling ...]`: see the package."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from dataclasses import replace
+
+import torch
+
+from devtools.home import say
+from devtools.host import find_host
+
+from . import operations, report, timing
+from .contenders import ALL, FLOOR, OURS, TSR_FRAMES, MissingError, Shape, boot_host, shape_of
+from .timing import Timed
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
+SECTIONS = ("operations", "steps", "scaling")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (default: all)"
+    )
+    parser.add_argument("--dtype", default="bf16", choices=DTYPES)
+    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--size", type=int, default=320, help="pixels of a side")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", default="", metavar="TEXT", help="contenders with this in their name")
+    parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
+    options = parser.parse_args(argv)
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"there is no section {min(unknown)!r}; there are {', '.join(SECTIONS)}")
+    return options
+
+
+def main(argv: list[str]) -> int:
+    """Measure and print; write the page where that is asked for."""
+    options = parse(argv)
+    host = boot_host(find_host(os.environ.get("COMFYUI_PATH")))
+    shape = Shape(options.frames, options.size, DTYPES[options.dtype], options.device)
+    names = [name for name in ALL if options.only.lower() in name.lower()]
+    makers = {"operations": _operations, "steps": _steps, "scaling": _scaling}
+    command = " ".join(["python3 dev.py python -m benchmarks", *(word for word in argv if word != "--write")])
+    for section in options.sections or SECTIONS:
+        title, text = makers[section](shape, names, options)
+        say(f"\n{text}")
+        if options.write:
+            name = f"benchmark {section}" + ("" if section == "operations" else f" {options.dtype}")
+            report.write(name, title, text, command=command, host=host)
+    return 0
+
+
+def _operations(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    return "Operations of a step", operations.table(shape, names)
+
+
+def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    timed: list[Timed] = []
+    missing: dict[str, str] = {}
+    for own in dict.fromkeys((shape, replace(shape, frames=TSR_FRAMES))):  # one, where they are the same
+        floor = ALL[FLOOR](own)
+        for name in names:
+            if name == FLOOR or shape_of(name, shape) != own:
+                continue
+            try:
+                timed.append(timing.take_turns(name, own, floor, rounds=options.rounds))
+            except MissingError as error:
+                missing[name] = str(error)
+                continue
+            say(f"{name}: {timed[-1].show()}")
+            gc.collect()
+    if options.write:
+        report.plot(timed, shape)
+    return f"Time of a step, {options.dtype}", report.steps_table(timed, missing, shape)
+
+
+def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    shapes = [replace(shape, frames=frames) for frames in (5, 9, 17, 33)]
+    shapes += [replace(shape, size=size) for size in (256, 512)]
+    rows = [
+        "| frames | pixels | seconds a frame | of the image model's, median [range] | working memory a frame |"
+    ]
+    rows.append("|---|---|---|---|---|")
+    for one in shapes:
+        timed = timing.take_turns(OURS, one, ALL[FLOOR](one), rounds=options.rounds)
+        rows.append(report.scaling_row(timed, one))
+        say(rows[-1])
+        gc.collect()
+    return f"How it grows, {options.dtype}", "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

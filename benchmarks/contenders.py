@@ -1,0 +1,265 @@
+"""Networks of Stable Diffusion 2.1's size with random weights, each as a function that is one step of sampling.
+
+A step is the network's call for text and empty prompt together, as the host makes it: two clips in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from devtools.host import Host
+from microcinema_core.appearnet import AppearNet
+from microcinema_core.config import AppearNetConfig, Injection, UNetConfig
+from microcinema_core.layers import Maker
+from microcinema_core.noise import shift
+
+BRANCHES = 2
+TSR_FRAMES = 5
+TOKENS, CONTEXT = 77, 1024
+SD21 = UNetConfig()
+FLOOR = "Stable Diffusion 2.1 (ComfyUI)"
+OURS = "MicroCinema"
+"""With AppearNet, injection and prior; AppearNet's part is in the run's cache, as at all steps but the first."""
+FIRST = "MicroCinema, first step"
+BARE = "MicroCinema without AppearNet"
+TSR_CACHED, TSR_FIRST = "MicroCinema TSR", "MicroCinema TSR, first step"
+
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all contenders are asked for. size: pixels of a side; latents are an eighth of it."""
+
+    frames: int = 9
+    size: int = 320
+    dtype: torch.dtype = torch.bfloat16
+    device: str = "cpu"
+
+    @property
+    def latent(self) -> int:
+        return self.size // 8
+
+    def latents(self, channels: int = 4, *, clips: int = BRANCHES) -> Tensor:
+        """Random `(clips f) c h w`."""
+        shape = (clips * self.frames, channels, self.latent, self.latent)
+        return torch.randn(shape, dtype=self.dtype, device=self.device)
+
+    def context(self, rows: int) -> Tensor:
+        """Random texts `rows l d`."""
+        return torch.randn(rows, TOKENS, CONTEXT, dtype=self.dtype, device=self.device)
+
+    def times(self, rows: int) -> Tensor:
+        return torch.full((rows,), 500.0, device=self.device)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A network ready to step."""
+
+    step: Step
+    networks: tuple[nn.Module, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for net in self.networks for p in net.parameters())
+
+
+class MissingError(RuntimeError):
+    """A contender's library is not installed."""
+
+
+def filled(network: nn.Module) -> nn.Module:
+    """The network with small random weights in place of what its memory held; meta tensors stay as they are."""
+    for parameter in network.parameters():
+        if parameter.device.type != "meta":
+            parameter.data.uniform_(-0.02, 0.02)
+    return network.eval().requires_grad_(False)
+
+
+def _operations(shape: Shape) -> dict[str, Any]:
+    """The host's layers, without initialisation."""
+    import comfy.ops  # type: ignore[import-not-found]
+
+    return {"operations": comfy.ops.disable_weight_init, "dtype": shape.dtype, "device": shape.device}
+
+
+def image_model(shape: Shape) -> Contender:
+    """The floor: the host's own image model on as many pictures as the clip has frames."""
+    net = _stock_unet(shape)
+    x = shape.latents()
+    rows = x.shape[0]
+    arguments = (x, shape.times(rows), shape.context(rows))
+    return Contender(lambda: net(*arguments, transformer_options={}), (net,))
+
+
+def _stock_unet(shape: Shape, **changes: Any) -> Any:
+    """The host's U-Net of Stable Diffusion 2.1, but for what `changes` say."""
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # type: ignore[import-not-found]
+
+    from microcinema_core.adapter.network import host_unet_config
+
+    settings = host_unet_config(SD21.as_2d()) | {
+        "image_size": 32,
+        "use_spatial_transformer": True,
+        "legacy": False,
+        "use_checkpoint": False,
+    }
+    del settings["microcinema"]
+    return filled(UNetModel(**(settings | changes), **_operations(shape)))
+
+
+def ours(shape: Shape, *, injection: Injection | None = "spade", fresh: bool = False) -> Contender:
+    """Ours around one centre frame. fresh: AppearNet is asked again at each step."""
+    net, appearnet = _networks(shape, injection)
+    return _ours(shape, net, appearnet, shape.latents(clips=1)[:1], fresh=fresh)
+
+
+def ours_tsr(shape: Shape, *, fresh: bool = False) -> Contender:
+    """Ours on one pair of key frames: five frames, each with an appearance of its own."""
+    net, appearnet = _networks(shape, "spade")
+    return _ours(shape, net, appearnet, shape.latents(clips=1), fresh=fresh)
+
+
+def _networks(shape: Shape, injection: Injection | None) -> tuple[Any, AppearNet | None]:
+    from microcinema_core.adapter.network import HostUNet, host_attention
+
+    settings = _operations(shape)
+    net = filled(HostUNet(microcinema=SD21, **settings))
+    if injection is None:
+        return net, None
+    make = Maker(settings["operations"], host_attention, None, shape.dtype, shape.device)
+    return net, filled(AppearNet(AppearNetConfig(SD21, injection=injection), make))  # type: ignore[return-value]
+
+
+def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:
+    from microcinema_core.adapter.feature_cache import APPEARANCE, AppearanceCall, FeatureCache
+    from microcinema_core.adapter.model import Z_C
+
+    x = shape.latents()
+    rows = x.shape[0]
+    times, context = shape.times(rows), shape.context(rows)
+    sigma = torch.full((rows, 1, 1, 1), 2.0, device=shape.device)
+    z_c = latent.repeat(rows // latent.shape[0], 1, 1, 1)
+    cache = FeatureCache()
+    options: dict[str, Any] = {"cond_or_uncond": [0, 1]}
+    given: dict[str, Any] = {}
+    if appearnet is not None:
+        options[APPEARANCE] = AppearanceCall(appearnet, 1.0, latent.shape[0] == 1, cache)
+        given[Z_C] = z_c
+
+    def step() -> Tensor:
+        if fresh:
+            cache.clear()
+        noisy = x if appearnet is None else shift(x.float(), z_c.float(), sigma, 0.03).to(x.dtype)
+        return net(noisy, times, context, transformer_options=dict(options), **given)
+
+    return Contender(step, (net,) if appearnet is None else (net, appearnet))
+
+
+def stable_video_diffusion(shape: Shape) -> Contender:
+    """The host's SVD U-Net; its text is a picture's embedding, one token."""
+    import comfy.supported_models  # type: ignore[import-not-found]
+
+    video = {
+        "num_head_channels": 64,
+        "num_heads": -1,
+        "num_classes": "sequential",
+        "video_kernel_size": [3, 1, 1],
+        "extra_ff_mix_layer": True,
+        "merge_strategy": "learned_with_images",
+        "merge_factor": 0.0,
+        "max_ddpm_temb_period": 10000,
+        "disable_temporal_crossattention": False,
+    }
+    net = _stock_unet(shape, **comfy.supported_models.SVD_img2vid.unet_config, **video)
+    x = shape.latents(8)
+    rows = x.shape[0]
+    options = {
+        "y": torch.randn(rows, 768, dtype=shape.dtype, device=shape.device),
+        "image_only_indicator": torch.zeros(BRANCHES, shape.frames, device=shape.device),
+        "num_video_frames": shape.frames,
+    }
+    arguments = (x, shape.times(rows), shape.context(rows)[:, :1])
+    return Contender(lambda: net(*arguments, transformer_options={}, **options), (net,))
+
+
+def diffusers_network(name: str, **settings: Any) -> Callable[[Shape], Contender]:
+    """A network of diffusers by its class's name, as published, its clips `b c f h w`."""
+
+    def build(shape: Shape) -> Contender:
+        try:
+            import diffusers
+        except ImportError as error:
+            raise MissingError(f"{name} needs diffusers: pip install diffusers") from error
+        with torch.device(shape.device):
+            made = getattr(diffusers, name)(**settings)
+        net = filled(made.to(shape.dtype))
+        clip = torch.randn(
+            BRANCHES, 4, shape.frames, shape.latent, shape.latent, dtype=shape.dtype, device=shape.device
+        )
+        config: Any = net.config
+        width = config.cross_attention_dim
+        text = torch.randn(BRANCHES, TOKENS, width, dtype=shape.dtype, device=shape.device)
+        arguments: dict[str, Any] = {"timestep": torch.tensor(500, device=shape.device)}
+        if name == "UNetMotionModel":
+            text = text.repeat_interleave(shape.frames, dim=0)
+        if name == "I2VGenXLUNet":
+            arguments["fps"] = torch.full((BRANCHES,), 2, device=shape.device)
+            arguments["image_latents"] = clip
+            arguments["image_embeddings"] = text[:, 0]
+        return Contender(lambda: net(clip, encoder_hidden_states=text, **arguments), (net,))
+
+    return build
+
+
+PEERS: dict[str, Callable[[Shape], Contender]] = {
+    "ModelScope (diffusers UNet3DConditionModel)": diffusers_network("UNet3DConditionModel"),
+    "I2VGen-XL (diffusers I2VGenXLUNet)": diffusers_network("I2VGenXLUNet"),
+    "AnimateDiff at SD 1.5's size (diffusers UNetMotionModel)": diffusers_network(
+        "UNetMotionModel", cross_attention_dim=768
+    ),
+    "Stable Video Diffusion (ComfyUI)": stable_video_diffusion,
+}
+ALL: dict[str, Callable[[Shape], Contender]] = {
+    FLOOR: image_model,
+    BARE: lambda shape: ours(shape, injection=None),
+    OURS: ours,
+    FIRST: lambda shape: ours(shape, fresh=True),
+    "MicroCinema, add_encdec, first step": lambda shape: ours(shape, injection="add_encdec", fresh=True),
+    "MicroCinema, add_dec, first step": lambda shape: ours(shape, injection="add_dec", fresh=True),
+    "MicroCinema, concat, first step": lambda shape: ours(shape, injection="concat", fresh=True),
+    TSR_CACHED: ours_tsr,
+    TSR_FIRST: lambda shape: ours_tsr(shape, fresh=True),
+    **PEERS,
+}
+
+
+def shape_of(name: str, shape: Shape) -> Shape:
+    """What a contender is asked for: those of TSR a pair of key frames and what lies between."""
+    return replace(shape, frames=TSR_FRAMES) if name in (TSR_CACHED, TSR_FIRST) else shape
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that matter here, as installed."""
+    found = {}
+    for name in ("torch", "diffusers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def boot_host(host: Host) -> str:
+    """Make the host's modules importable, with its fast attention; returns its version."""
+    from devtools.conformance.boot import host_version, open_host
+
+    open_host(host.path)
+    return host_version()

@@ -1,0 +1,117 @@
+"""The sections of docs/performance.md, and its plot."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import statistics
+from pathlib import Path
+
+import torch
+
+from devtools.home import ROOT
+from devtools.page import write_section
+from microcinema_core.atomic import atomic_write
+
+from .contenders import BARE, FIRST, FLOOR, OURS, PEERS, TSR_CACHED, TSR_FIRST, Shape, versions
+from .timing import Timed
+
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "performance.png"
+GIB = 2**30
+TARGETS = {FIRST: 1.25, BARE: 1.15, TSR_CACHED: 1.5, TSR_FIRST: 1.75}
+"""Times of the image model on as many pictures, at most."""
+
+
+def machine(host: str) -> str:
+    """What a figure depends on, in one line."""
+    where = f"{torch.get_num_threads()} threads of {_processor()}"
+    if torch.cuda.is_available():
+        where = torch.cuda.get_device_name()
+    found = ", ".join(f"{name} {number}" for name, number in versions().items())
+    return f"{datetime.date.today().isoformat()}, {where}, ComfyUI {host}, {found}"
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def steps_table(timed: list[Timed], missing: dict[str, str], shape: Shape) -> str:
+    """One row a contender."""
+    floor = statistics.median([second for one in timed for second in one.floor])
+    lines = [
+        f"One step (text and empty prompt) of {shape.frames} frames of {shape.size} pixels "
+        f"({_dtype(shape)}; TSR: 5 frames, and the image model on 5). The image model: {floor:.2f} s.",
+        "",
+        "| network | of the image model's time [range] | rounds | working memory | of the image model's | target |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in timed:
+        share = one.working / max(one.floor_working, 1)
+        lines.append(
+            f"| {one.name} | {one.show()} | {len(one.ratios)} | {one.working / GIB:.2f} GiB | {share:.2f} | "
+            f"{_target(one)} |"
+        )
+    lines += [f"| {name} | not measured: {why} | | | | |" for name, why in missing.items()]
+    return "\n".join([*lines, "", *_beside_peers(timed)]) + "\n"
+
+
+def scaling_row(one: Timed, shape: Shape) -> str:
+    """One shape's row."""
+    a_frame = statistics.median(one.seconds) / shape.frames
+    memory = one.working / GIB / shape.frames
+    return f"| {shape.frames} | {shape.size} | {a_frame:.2f} | {one.show()} | {memory:.3f} GiB |"
+
+
+def _beside_peers(timed: list[Timed]) -> list[str]:
+    medians = {one.name: statistics.median(one.ratios) for one in timed}
+    peers = {name: value for name, value in medians.items() if name in PEERS}
+    if not peers or FIRST not in medians:
+        return []
+    name = min(peers, key=peers.__getitem__)
+    return [
+        f"The first step, with AppearNet, takes {medians[FIRST] / peers[name]:.2f} of the fastest peer's time "
+        f"({name}; target: at most 0.69)."
+    ]
+
+
+def _target(one: Timed) -> str:
+    limit = TARGETS.get(one.name)
+    if limit is None:
+        return ""
+    verdict = "reached" if statistics.median(one.ratios) <= limit else "**missed**"
+    return f"<= {limit}: {verdict}"
+
+
+def _dtype(shape: Shape) -> str:
+    return str(shape.dtype).removeprefix("torch.")
+
+
+def plot(timed: list[Timed], shape: Shape) -> None:
+    """Ratios as bars with their ranges."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 0.5 * len(timed) + 1.2), layout="constrained")
+    for row, one in enumerate(reversed(timed)):
+        middle = statistics.median(one.ratios)
+        ours = one.name.startswith(OURS)
+        axes.barh(row, middle, color="#2a6fdb" if ours else "#9aa4b2")
+        axes.plot([min(one.ratios), max(one.ratios)], [row, row], color="#222222", linewidth=1.5)
+        axes.text(max(one.ratios) + 0.03, row, f"{middle:.2f}", va="center")
+    axes.set_yticks(range(len(timed)), [one.name for one in reversed(timed)])
+    axes.axvline(1.0, color="#222222", linestyle=":")
+    axes.set_xlabel(f"time of a step over that of {FLOOR} on as many frames ({_dtype(shape)})")
+    with atomic_write(PLOT) as part:
+        figure.savefig(part, format="png", dpi=110)
+    plt.close(figure)
+
+
+def write(name: str, title: str, text: str, *, command: str, host: str) -> None:
+    """Put a section into the page, with what made it."""
+    write_section(PAGE, name, f"## {title}\n\nBy `{command}`: {machine(host)}.\n\n{text}")
