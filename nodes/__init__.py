@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import ComfyExtension, io  # type: ignore[import-not-found]
-
 from ..microcinema_core.adapter import register_folders
+from ..microcinema_core.adapter.host import ComfyExtension, io
 from . import appearance, interpolation, loaders, sampling, video
 
 
@@ -12,6 +11,10 @@ class MicroCinemaExtension(ComfyExtension):
     """Hands the node classes of every family to the host."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return all node classes, each schema made once: the host takes all of them or, where one fails, none."""
         register_folders()
         families = (loaders, appearance, sampling, interpolation, video)
-        return [node for family in families for node in family.NODES]
+        classes = [node for family in families for node in family.NODES]
+        for node in classes:
+            node.GET_SCHEMA()
+        return classes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io  # type: ignore[import-not-found]
 from torch import Tensor
 
 from ..microcinema_core import adapter
+from ..microcinema_core.adapter.host import io
 from ..microcinema_core.noise import GAMMA
 from .schema import AppearNetSocket, advanced, node_schema
 

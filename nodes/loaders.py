@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io  # type: ignore[import-not-found]
-
 from ..microcinema_core import adapter
+from ..microcinema_core.adapter.host import io
 from ..microcinema_core.config import INJECTIONS
 from .schema import AppearNetSocket, advanced, node_schema
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io  # type: ignore[import-not-found]
 from torch import Tensor
 
 from ..microcinema_core import adapter
+from ..microcinema_core.adapter.host import io
 from .appearance import prior_inputs
 from .schema import AppearNetSocket, node_schema
 

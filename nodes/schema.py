@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from comfy_api.latest import io  # type: ignore[import-not-found]
+from ..microcinema_core.adapter.host import io
 
 CATEGORY = "MicroCinema"
 AppearNetSocket = io.Custom("APPEARNET")

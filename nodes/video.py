@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from pathlib import Path
 from typing import Any
 
-import folder_paths  # type: ignore[import-not-found]
-from comfy_api.latest import InputImpl, Types, io, ui  # type: ignore[import-not-found]
 from einops import rearrange
 from torch import Tensor
 
 from ..microcinema_core import centre_frame, video
+from ..microcinema_core.adapter.host import InputImpl, Types, folder_paths, io, ui
+from ..microcinema_core.atomic import atomic_write
 from .schema import node_schema
 
 MAX_SIZE = 8192
+log = logging.getLogger(__name__)
 
 
 class MicroCinemaCentreFrame(io.ComfyNode):
@@ -35,24 +37,8 @@ class MicroCinemaCentreFrame(io.ComfyNode):
                     "white). Of a batch, the first picture is taken.",
                 ),
                 io.Vae.Input("vae", tooltip="The VAE of the model that will make the video."),
-                io.Int.Input(
-                    "width",
-                    default=0,
-                    min=0,
-                    max=MAX_SIZE,
-                    step=centre_frame.SIZE_STEP,
-                    tooltip="Width of the video in pixels; 0 is what the model was trained for. "
-                    "Rounded to a multiple of 8.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=0,
-                    min=0,
-                    max=MAX_SIZE,
-                    step=centre_frame.SIZE_STEP,
-                    tooltip="Height of the video in pixels; 0 is what the model was trained for. "
-                    "Rounded to a multiple of 8.",
-                ),
+                _side("width"),
+                _side("height"),
                 io.Combo.Input(
                     "fit",
                     options=list(centre_frame.FITS),
@@ -122,9 +108,8 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     default=0,
                     min=0,
                     max=512,
-                    tooltip="Frames that overlap and blend at each join of images, images_2 and so on. 0 "
-                    "keeps every frame; 1 is right if a segment begins with the last frame of the one "
-                    "before.",
+                    tooltip="Frames that overlap and blend at each join of images, images_2 and so on; 0 cuts "
+                    "from one to the next. See skip_shared for clips that share a frame.",
                 ),
                 io.Float.Input(
                     "colour_strength",
@@ -132,8 +117,8 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How far every frame's colours (mean and contrast per channel) are pulled to "
-                    "those of the colour anchor: 0 not at all, 1 fully. Against colours that drift.",
+                    tooltip="How far every frame's colours (mean and contrast) are pulled to those of the colour "
+                    "anchor: 0 not at all, 1 fully. Against colours that drift; the report says how far they do.",
                 ),
                 *(
                     io.Image.Input(
@@ -152,11 +137,30 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     optional=True,
                     tooltip="Sound from the start of the clip; cut where the clip ends.",
                 ),
+                io.Boolean.Input(
+                    "skip_shared",
+                    default=False,
+                    optional=True,
+                    tooltip="Leave out the first frame of images_2 and so on: for clips that begin with the last "
+                    "frame of the one before, so that it is not shown twice.",
+                ),
+                io.Boolean.Input(
+                    "loop",
+                    default=False,
+                    optional=True,
+                    tooltip="Join the end to the beginning as clips are joined, by skip_shared and cross_fade, so "
+                    "that the clip repeats smoothly. ping_pong does so by itself.",
+                ),
             ],
             outputs=[
-                io.Video.Output(display_name="video"),
+                io.Video.Output(display_name="video", tooltip="The clip, for Save Video."),
                 io.Image.Output(display_name="images", tooltip="All frames of the video."),
                 io.Int.Output(display_name="frame_count", tooltip="How many frames the video has."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Frames, duration, and how far the colours drift from the anchor (in CIE L*a*b*, where "
+                    "about 2.3 is just visible). For Preview as Text.",
+                ),
             ],
         )
 
@@ -174,26 +178,45 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         images_4: Tensor | None = None,
         colour_anchor: Tensor | None = None,
         audio: dict[str, Any] | None = None,
+        skip_shared: bool = False,
+        loop: bool = False,
     ) -> io.NodeOutput:
         given = {"images": images, "images_2": images_2, "images_3": images_3, "images_4": images_4}
         segments = {name: _to_core(frames, name) for name, frames in given.items() if frames is not None}
         anchor = None if colour_anchor is None else _to_core(colour_anchor, "colour_anchor")
-        frames = video.combine(
+        clip = video.combine(
             segments,
+            skip_shared=skip_shared,
             cross_fade=cross_fade,
+            loop=loop,
             colour_strength=colour_strength,
             colour_anchor=anchor,
             ping_pong=ping_pong,
             repeat=repeat,
         )
-        even, images = video.pad_to_even(frames), _to_host(frames)
-        components = Types.VideoComponents(
-            images=images if even is frames else _to_host(even),
-            audio=None if audio is None else video.check_audio(audio),
-            frame_rate=video.frame_rate(fps),
+        log.info("MicroCinema Frame Combine: %s", report := video.describe(clip, fps))
+        written, shown = _write(clip.frames, fps, audio), _to_host(clip.frames)
+        return io.NodeOutput(
+            written, shown, len(shown), report, ui={**_show(written).as_dict(), "text": [report]}
         )
-        clip = InputImpl.VideoFromComponents(components)
-        return io.NodeOutput(clip, images, len(images), ui=_show(clip))
+
+
+def _write(frames: Tensor, fps: float, audio: dict[str, Any] | None) -> Any:
+    """The host's VIDEO of frames `f c h w`."""
+    components = Types.VideoComponents(
+        images=_to_host(video.pad_to_even(frames)),
+        audio=None if audio is None else video.check_audio(audio),
+        frame_rate=video.frame_rate(fps),
+    )
+    return InputImpl.VideoFromComponents(components)
+
+
+def _side(name: str) -> io.Int.Input:
+    tip = (
+        f"{name.capitalize()} of the video in pixels; 0 is what the model was trained for. "
+        "Rounded to a multiple of 8."
+    )
+    return io.Int.Input(name, default=0, min=0, max=MAX_SIZE, step=centre_frame.SIZE_STEP, tooltip=tip)
 
 
 def _to_core(image: Tensor, name: str) -> Tensor:
@@ -214,7 +237,8 @@ def _to_host(pictures: Tensor) -> Tensor:
 def _show(clip: Any) -> ui.PreviewVideo:
     """Write the clip to the host's temp folder, which it empties by itself, and show it in the node."""
     path = Path(folder_paths.get_temp_directory()) / f"MicroCinema_{uuid.uuid4().hex}.mp4"
-    video.write_atomically(path, clip.save_to)
+    with atomic_write(path, suffix=path.suffix) as part:
+        clip.save_to(str(part))
     return ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)])
 
 
