@@ -76,6 +76,28 @@ SHOWN = """folder => {
 }"""
 
 
+LOAD_AGAIN = """() => {
+    for (const node of app.graph._nodes) node.images = undefined;
+    app.canvas.setDirty(true, true);
+}"""
+
+
+def clip_in(page: Any, kind: str, folder: str) -> dict[str, float]:
+    """Look at a node until it shows a clip of the host's folder of that name; the clip's size and seconds.
+
+    The front end draws, loads and shows only what is in view, and gives a clip up for good that does not load within
+    twice 8 s: on a busy machine it is asked again.
+    """
+    for second in range(200):
+        page.evaluate(LOOK_AT, [kind, 0.9])
+        page.wait_for_timeout(1000)
+        if clip := page.evaluate(SHOWN, folder):
+            return dict(clip)
+        if second % 20 == 19:
+            page.evaluate(LOAD_AGAIN)
+    raise AssertionError(f"{kind} shows no clip of the folder {folder!r}")
+
+
 def drop(page: Any, file: Path) -> list[dict[str, Any]]:
     """Drop a workflow on the canvas; the nodes that the graph then has."""
     text = file.read_text(encoding="utf-8")
