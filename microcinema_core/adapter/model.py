@@ -14,7 +14,7 @@ from ..config import UNetConfig
 from ..layers import of_size
 from ..noise import shift
 from ..safefile import SAVED_METADATA, metadata_tensor
-from .feature_cache import APPEARANCE, AppearanceCall, FeatureCache
+from .feature_cache import APPEARANCE, AppearanceCall, AppearanceCond, FeatureCache, name_of, named
 from .host import comfy
 from .network import HostUNet
 
@@ -103,7 +103,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         if appearance is not None and not kwargs.get(DROP, False):
             noise = kwargs["noise"]
             z_c = self.process_latent_in(appearance.fitted(noise).to(kwargs["device"], torch.float32))
-            out[Z_C] = comfy.conds.CONDNoiseShape(z_c)
+            out[Z_C] = AppearanceCond(z_c, name=object())
         return out
 
     def _apply_model(
@@ -128,7 +128,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             call = self._appearance_call(appearance)
             if call is not None:
                 options[APPEARANCE] = call
-                kwargs[Z_C] = z_c
+                kwargs[Z_C] = self._as_the_network_gets_it(z_c, x.device)
         return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     def state_dict_for_saving(self, *state_dicts: Any, **named: Any) -> dict[str, Tensor]:
@@ -137,6 +137,11 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         if self.info is not None:
             out[SAVED_METADATA] = metadata_tensor(self.info.metadata)
         return out
+
+    def _as_the_network_gets_it(self, z_c: Tensor, device: torch.device) -> Tensor:
+        """Return z_c with its name on the device and in the precision that the host would give it, without a name."""
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        return named(z_c.to(device, dtype), name_of(z_c))
 
     def _appearance(self) -> Appearance | None:
         return None if self.current_patcher is None else self.current_patcher.get_attachment(ATTACHMENT)
