@@ -13,7 +13,7 @@ from microcinema_core.train.tables import from_table
 
 
 def test_every_variant_is_a_model_that_training_knows() -> None:
-    config = load(ROOT / "configs" / "mini_base.toml")
+    config = load(ROOT / "configs" / "mini_base_start.toml")
     for change in VARIANTS.values():
         from_table(ClipModel, {**config.model, **change.get("model", {})}, "[model]")
         changed = replace(config.optim, **change.get("optim", {}))

@@ -44,14 +44,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1}}
     },
 }
-"""Changes of tables of configs/mini_base.toml."""
+"""Changes of tables of configs/mini_base_start.toml."""
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 """Student's t for a 95% interval of a mean of so many seeds."""
 
 
 def variant(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
     """The config of one run."""
-    config = load(ROOT / "configs" / "mini_base.toml")
+    config = load(ROOT / "configs" / "mini_base_start.toml")
     image = str(options.image.resolve())
     changes = VARIANTS[name]
     budget = {"max_steps": options.steps, "max_minutes": 0.0, "warmup_steps": 20, "ema": 0.98}
