@@ -9,7 +9,9 @@ from typing import Any
 
 from .home import Problem
 
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+CHOICE = "COMFY_DYNAMICCOMBO_V3"
+"""A combo whose choice decides which inputs there are: `format` and then `format.codec`."""
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", CHOICE}
 NOTES = {"Note", "MarkdownNote"}
 MUTED, BYPASSED = 2, 4
 Prompt = dict[str, dict[str, Any]]
@@ -53,28 +55,41 @@ def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str,
     """Return the values of a node's widgets by input name."""
     values = node.get("widgets_values") or []
     if isinstance(values, Mapping):
-        return {name: values[name] for name, _, _ in _widgets(info) if name in values}
-    result, position = {}, 0
-    for name, kind, options in _widgets(info):
-        if position >= len(values):
+        return {name: values[name] for name, _, _ in _widgets(info["input"], info) if name in values}
+    return _take(list(values), _widgets(info["input"], info))
+
+
+Widget = tuple[str, str, Mapping[str, Any]]
+
+
+def _take(values: list[Any], widgets: list[Widget]) -> dict[str, Any]:
+    """Give each widget its value, in order; what a choice brings with it stands right behind that choice."""
+    result: dict[str, Any] = {}
+    for name, kind, options in widgets:
+        if not values:
             break
-        result[name] = values[position]
+        result[name] = values.pop(0)
+        if kind == CHOICE:
+            chosen = [one["inputs"] for one in options["options"] if one["key"] == result[name]]
+            further = _take(values, [widget for inputs in chosen for widget in _widgets(inputs)])
+            result |= {f"{name}.{key}": value for key, value in further.items()}
         controlled = options.get("control_after_generate")
         if controlled is None:
             controlled = kind == "INT" and name in ("seed", "noise_seed")
-        position += 2 if controlled else 1  # "fixed", "randomize" ... stands behind a seed
+        if controlled:
+            del values[:1]  # "fixed", "randomize" ... stands behind a seed
     return result
 
 
-def _widgets(info: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+def _widgets(groups: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> list[Widget]:
     """Return (name, type, options) of the inputs that the front end shows as widgets, in its order."""
     found = []
     for group in ("required", "optional"):
-        inputs = info["input"].get(group) or {}
-        for name in (info.get("input_order") or {}).get(group) or list(inputs):
+        inputs = groups.get(group) or {}
+        for name in ((info or {}).get("input_order") or {}).get(group) or list(inputs):
             kind, options = inputs[name][0], (inputs[name][1:] or [{}])[0] or {}
             kind = "COMBO" if isinstance(kind, list) else options.get("widgetType", kind)
-            if kind in WIDGET_TYPES and not options.get("forceInput"):
+            if kind in WIDGET_TYPES and not (options.get("forceInput") or options.get("hidden")):
                 found.append((name, kind, options))
     return found
 

@@ -65,6 +65,33 @@ def chain(**middle: Any) -> dict:
     }
 
 
+def test_a_choice_brings_inputs_of_its_own() -> None:
+    """As Save Video of later hosts has it; a workflow of before holds its values in the same order."""
+    codec = [
+        "COMFY_DYNAMICCOMBO_V3",
+        {"options": [{"key": "auto", "inputs": {}}, {"key": "h264", "inputs": {}}]},
+    ]
+    options = [
+        {"key": "mkv", "inputs": {}},
+        {"key": "mp4", "inputs": {"required": {"codec": codec}, "optional": {"crf": ["FLOAT", {}]}}},
+    ]
+    inputs = {
+        "required": {"prefix": ["STRING", {}], "format": ["COMFY_DYNAMICCOMBO_V3", {"options": options}]},
+        "optional": {"codec": [codec[0], {**codec[1], "hidden": True}], "last": ["INT", {}]},
+    }
+
+    def widgets(*values: Any) -> dict[str, Any]:
+        return to_prompt({"nodes": [node(1, "Save", [*values])]}, {"Save": {"input": inputs}})["1"]["inputs"]
+
+    assert widgets("a", "mkv", 3) == {"prefix": "a", "format": "mkv", "last": 3}
+    assert widgets("a", "mp4", "auto") == {"prefix": "a", "format": "mp4", "format.codec": "auto"}
+    assert widgets("a", "mp4", "h264", 20.0, 3) == {
+        **widgets("a", "mp4", "h264"),
+        "format.crf": 20.0,
+        "last": 3,
+    }
+
+
 def test_widgets_links_reroutes_and_primitives() -> None:
     prompt = to_prompt(chain(), INFO)
     assert set(prompt) == {"1", "2", "4"}
