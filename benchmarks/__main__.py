@@ -1,4 +1,4 @@
-"""`python3 dev.py python -m benchmarks [operations | steps | scaling ...]`: see the package."""
+"""`python3 dev.py python -m benchmarks [SECTION ...]`: see the package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,20 +14,19 @@ import torch
 from devtools.home import say
 from devtools.host import find_host
 
-from . import operations, report, timing
+from . import cascade, interpolation, loading, memory, operations, report, timing, training
 from .contenders import ALL, FLOOR, OURS, TSR_FRAMES, MissingError, Shape, boot_host, shape_of
 from .timing import Timed
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
-SECTIONS = ("operations", "steps", "scaling")
+ANY_DTYPE = ("operations", "loading", "interpolation", "cascade")
+"""Sections that no precision asked for changes: counted, or of files that have their own."""
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (default: all)"
-    )
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(MAKERS)} (default: all)")
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--size", type=int, default=320, help="pixels of a side")
@@ -35,24 +35,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="contenders with this in their name")
     parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
     options = parser.parse_args(argv)
-    if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"there is no section {min(unknown)!r}; there are {', '.join(SECTIONS)}")
+    if unknown := set(options.sections) - set(MAKERS):
+        parser.error(f"there is no section {min(unknown)!r}; there are {', '.join(MAKERS)}")
     return options
 
 
 def main(argv: list[str]) -> int:
     """Measure and print; write the page where that is asked for."""
     options = parse(argv)
-    host = boot_host(find_host(os.environ.get("COMFYUI_PATH")))
+    host = boot_host(find_host(os.environ.get("COMFYUI_PATH")), options.device)
     shape = Shape(options.frames, options.size, DTYPES[options.dtype], options.device)
     names = [name for name in ALL if options.only.lower() in name.lower()]
-    makers = {"operations": _operations, "steps": _steps, "scaling": _scaling}
     command = " ".join(["python3 dev.py python -m benchmarks", *(word for word in argv if word != "--write")])
-    for section in options.sections or SECTIONS:
-        title, text = makers[section](shape, names, options)
+    for section in options.sections or MAKERS:
+        title, text = MAKERS[section](shape, names, options)
         say(f"\n{text}")
         if options.write:
-            name = f"benchmark {section}" + ("" if section == "operations" else f" {options.dtype}")
+            name = f"benchmark {section}" + ("" if section in ANY_DTYPE else f" {options.dtype}")
             report.write(name, title, text, command=command, host=host)
     return 0
 
@@ -95,6 +94,20 @@ def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tup
         gc.collect()
     return f"How it grows, {options.dtype}", "\n".join(rows) + "\n"
 
+
+MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, str]]] = {
+    "operations": _operations,
+    "steps": _steps,
+    "scaling": _scaling,
+    "loading": lambda _, __, given: ("Loading and start-up", loading.table(rounds=given.rounds)),
+    "interpolation": lambda *_: ("Memory of interpolation", interpolation.table(interpolation.measure())),
+    "cascade": lambda _, __, given: ("The mini cascade by stage", cascade.table(rounds=given.rounds)),
+    "training": lambda shape, _, given: (
+        f"A training step, {given.dtype}",
+        training.table(rounds=given.rounds, dtype=shape.dtype),
+    ),
+    "memory": lambda shape, _, given: (f"What fits on a card, {given.dtype}", memory.table(shape)),
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

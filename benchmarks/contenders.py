@@ -139,14 +139,14 @@ def _networks(shape: Shape, injection: Injection | None) -> tuple[Any, AppearNet
 
 
 def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:
-    from microcinema_core.adapter.feature_cache import APPEARANCE, AppearanceCall, FeatureCache
+    from microcinema_core.adapter.feature_cache import APPEARANCE, AppearanceCall, FeatureCache, named
     from microcinema_core.adapter.model import Z_C
 
     x = shape.latents()
     rows = x.shape[0]
     times, context = shape.times(rows), shape.context(rows)
     sigma = torch.full((rows, 1, 1, 1), 2.0, device=shape.device)
-    z_c = latent.repeat(rows // latent.shape[0], 1, 1, 1)
+    z_c = named(latent.repeat(rows // latent.shape[0], 1, 1, 1), "the same at every step")
     cache = FeatureCache()
     options: dict[str, Any] = {"cond_or_uncond": [0, 1]}
     given: dict[str, Any] = {}
@@ -257,9 +257,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def boot_host(host: Host) -> str:
-    """Make the host's modules importable, with its fast attention; returns its version."""
+def boot_host(host: Host, device: str = "cpu") -> str:
+    """Make the host's modules importable, with its fast attention, on a device; returns its version."""
     from devtools.conformance.boot import host_version, open_host
 
-    open_host(host.path)
+    open_host(host.path, cpu=device == "cpu")
     return host_version()

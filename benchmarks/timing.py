@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +50,7 @@ def seconds(step: Step, device: str) -> float:
 
 def working(step: Step, device: str) -> int:
     """Most bytes that a call takes beyond what is held already."""
+    give_back()
     forget_peak()
     before = held()
     step()
@@ -68,6 +72,13 @@ def take_turns(name: str, shape: Shape, floor: Contender, *, rounds: int) -> Tim
         for one, seen in pair if turn % 2 == 0 else reversed(pair):
             seen.append(seconds(one.step, shape.device))
     return Timed(name, times[1], times[0], memory[1], memory[0])
+
+
+def give_back() -> None:
+    """Return to the system what was freed, so that a later call's memory is not found in an earlier one's."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library than Linux's usual one
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _wait(device: str) -> None:

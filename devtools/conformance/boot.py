@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 
-def open_host(host: Path, arguments: list[str] | None = None) -> None:
+def open_host(host: Path, arguments: list[str] | None = None, *, cpu: bool = True) -> None:
     """Make ComfyUI importable from a folder, its command line as given; none of its nodes is loaded."""
+    given = ["main.py", "--use-pytorch-cross-attention", *(["--cpu"] if cpu else []), *(arguments or [])]
     sys.path.insert(0, str(host))
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    own, sys.argv = sys.argv, ["main.py", "--cpu", "--use-pytorch-cross-attention", *(arguments or [])]
+    own, sys.argv = sys.argv, given
     try:
         import comfy.cli_args
     finally:

@@ -20,8 +20,8 @@ APPEARANCE = "microcinema_appearance"
 FRAMES = "microcinema_frames"
 """Keys in the host's transformer_options: how to inject, and the frames of one video."""
 NAME = "microcinema_name"
-"""A tensor's attribute that says what it holds: within a run, equal names mean equal latents. What any operation makes of
-such a tensor is another one, without a name; written into, they are nowhere."""
+"""A tensor's attribute that says what it holds: within a run, equal names mean equal latents. What any operation makes
+of such a tensor is another one, without a name; nothing writes into one."""
 
 
 class AppearanceCond(comfy.conds.CONDNoiseShape):
@@ -91,9 +91,7 @@ class FeatureCache:
                 return entry.injection
         return None
 
-    def keep(
-        self, z_c: Tensor, strength: float, branches: int, name: Hashable, injection: Injection
-    ) -> None:
+    def keep(self, z_c: Tensor, strength: float, branches: int, name: Hashable, injection: Injection) -> None:
         """Remember an injection; the oldest goes where there are too many."""
         self.entries.append(Entry(z_c.clone(), strength, branches, injection, _known(name)))
         del self.entries[: -self.limit]
@@ -119,6 +117,7 @@ class AppearanceCall:
     still: bool
     cache: FeatureCache
 
+    @torch.compiler.disable  # what is in the cache changes; a compiled graph would hold on to what it once found there
     def injection(
         self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, *, frames: int, branches: int
     ) -> Injection:
@@ -176,7 +175,10 @@ def _tile(value: Any, times: int) -> Any:
 
 
 def _differs(value: Tensor, frames: int) -> bool:
-    """Whether frames of a video see different values. Compares at each step, so that a GPU is waited for; asked only for
-    an AppearNet that sees time or text, which is evaluated at each step."""
+    """Whether frames of a video see different values.
+
+    Compares at each step, so that a GPU is waited for; asked only for an AppearNet that sees time or text, which is
+    evaluated at each step.
+    """
     clips = value.unflatten(0, (-1, frames))
     return not torch.equal(clips, clips[:, :1].expand_as(clips))

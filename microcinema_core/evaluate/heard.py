@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -80,17 +81,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     sys.stdout.write("|---" * (len(ASKED) + 2) + "|\n")
     for timestep in TIMESTEPS:
-        right, *others = errors(lab, latents, own, timestep)
-        more = [
-            Estimate.of(lambda w, cost=other / right - 1: weighted_mean(cost, w), resamples).show()
-            for other in others
-        ]
-        each = ", ".join(
-            f"{name} {float((others[0] / right - 1)[i::CLASSES].mean()):+.3f}"
-            for i, name in enumerate(MOTIONS)
+        sys.stdout.write(
+            f"| {timestep} | {' | '.join(_cells(errors(lab, latents, own, timestep), resamples))} |\n"
         )
-        sys.stdout.write(f"| {timestep} | {float(right.mean()):.4f} | {' | '.join(more)} | {each} |\n")
     return 0
+
+
+def _cells(found: Tensor, resamples: Tensor) -> list[str]:
+    """The error under the right caption, and how much larger it is under the others, as a share."""
+    right, *others = found
+    costs = [other / right - 1 for other in others]
+    each = (f"{name} {float(costs[0][i::CLASSES].mean()):+.3f}" for i, name in enumerate(MOTIONS))
+    more = [Estimate.of(partial(weighted_mean, cost), resamples).show() for cost in costs]
+    return [f"{float(right.mean()):.4f}", *more, ", ".join(each)]
 
 
 if __name__ == "__main__":

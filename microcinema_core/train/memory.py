@@ -30,6 +30,11 @@ def held() -> int:
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else _status("VmRSS")
 
 
+def anonymous() -> int:
+    """Bytes of memory that is no mapped file's, now; 0 where the system cannot tell."""
+    return _status("RssAnon")
+
+
 def forget_peak() -> None:
     """Make the peak start again, where the system can."""
     if torch.cuda.is_available():
@@ -43,4 +48,4 @@ def _status(field: str) -> int:
     if not STATUS.is_file():
         return 0
     rows = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
-    return int(rows[field].split()[0]) * 1024
+    return int(rows[field].split()[0]) * 1024 if field in rows else 0

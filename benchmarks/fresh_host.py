@@ -1,0 +1,68 @@
+"""One load or start in a host that has just started: `python -m benchmarks.fresh_host ours|stock|import [FILE]`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from devtools.conformance.boot import boot
+from devtools.home import ROOT
+from devtools.host import find_host
+from devtools.server import PACK, link_folder
+from microcinema_core.train.memory import anonymous
+
+GIB = 2**30
+
+
+def load(kind: str, path: Path) -> dict[str, float]:
+    """Seconds, and the most anonymous memory while loading over that before, in a host that has just started.
+
+    The host keeps weights in the file's precision, as on a GPU; on a CPU it would turn them into float32.
+    """
+    boot(find_host(os.environ.get("COMFYUI_PATH")).path, ["--fp16-unet"])
+    import comfy.sd  # type: ignore[import-not-found]
+
+    from microcinema_core import adapter
+
+    most, done, before = [anonymous()], threading.Event(), anonymous()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            most.append(anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.perf_counter()
+    kept: Any = adapter.load_checkpoint(path) if kind == "ours" else comfy.sd.load_diffusion_model(str(path))
+    seconds = time.perf_counter() - started
+    done.set()
+    watcher.join()
+    growth = max([*most, anonymous()]) - before
+    del kept
+    return {"seconds": seconds, "gib": growth / GIB}
+
+
+def start_up() -> dict[str, float]:
+    """Seconds from a started host, all its own nodes imported, to the pack's nodes in its hands."""
+    boot(find_host(os.environ.get("COMFYUI_PATH")).path)
+    with tempfile.TemporaryDirectory() as folder:
+        link_folder(ROOT, Path(folder) / PACK)
+        sys.path.insert(0, folder)
+        started = time.perf_counter()
+        extension = asyncio.run(importlib.import_module(PACK).comfy_entrypoint())
+        asyncio.run(extension.get_node_list())
+        return {"seconds": time.perf_counter() - started}
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    found = start_up() if given[0] == "import" else load(given[0], Path(given[1]))
+    sys.stdout.write(json.dumps(found))

@@ -1,0 +1,126 @@
+"""Each section of `python -m benchmarks` is made, at shapes too small to say anything but that its rows are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import cascade, interpolation, loading, memory, training
+from benchmarks.__main__ import MAKERS, parse
+from benchmarks.timing import working
+from benchmarks.training_parts import write_random_set
+from devtools import tiny
+from microcinema_core.config import UNetConfig
+from microcinema_core.layers import Maker
+from microcinema_core.unet import UNet3D
+
+SMALL = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0))
+
+
+def rows(text: str) -> dict[str, list[float]]:
+    """The numbers in a table's rows by their first cell; all are finite, and each row has some."""
+    lines = [line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    found = {
+        cells[0]: [float(n) for cell in cells[1:] for n in re.findall(r"\d+\.?\d*", cell)]
+        for cells in lines[2:]
+    }
+    assert found and "nan" not in text and "inf" not in text.split() and all(found.values()), text
+    return found
+
+
+def test_the_command_knows_its_sections() -> None:
+    assert parse(["memory", "training"]).sections == ["memory", "training"]
+    with pytest.raises(SystemExit):
+        parse(["speed"])
+    assert set(MAKERS) > {"loading", "interpolation", "cascade", "training", "memory"}
+
+
+@pytest.mark.slow
+def test_loading(comfyui: object) -> None:
+    found = rows(loading.table(rounds=1, config=SMALL))
+    ours, stock, start = found.values()
+    assert ours[0] > stock[0] > 0, "the file's GiB"
+    assert all(seconds > 0 for seconds in (ours[1], stock[1], start[0]))
+
+
+@pytest.mark.slow
+def test_interpolation(comfy_in_process: Path) -> None:
+    videos = {5: (2, 1), 17: (2, 2)}
+    made = interpolation.measure(videos, side=8, steps=1)
+    assert [(row.frames, row.chunk) for row in made] == [(5, 0), (17, 0), (5, 2), (17, 2)]
+    assert [row.answer for row in made[:2]] == [5 * 8 * 8 * 8 * 4, 17 * 8 * 8 * 8 * 4]
+    assert rows(interpolation.table(made))
+    with pytest.raises(ValueError, match="no 6 frames"):
+        interpolation.measure({6: (2, 1)})
+
+
+@pytest.mark.slow
+def test_cascade(comfy_in_process: Path) -> None:
+    text = cascade.table(rounds=1, steps=1)
+    found = rows(text)
+    *stages, together = (numbers[0] for numbers in found.values())
+    assert {cascade.TSR_1, cascade.TSR_2, "key frames", "text", "129 frames decoded"} < set(found)
+    assert together == pytest.approx(sum(stages), abs=0.1)
+
+
+@pytest.mark.slow
+def test_training_with_and_without_a_set(tmp_path: Path) -> None:
+    without = training.table(rounds=1, batch=1, folder=tmp_path / "nothing")
+    assert list(rows(without)) == [training.FLOOR, training.PLAIN, training.AGAIN]
+    assert "no encoded set" in without
+    folder = tmp_path / "base"
+    folder.mkdir()
+    found = training.table(rounds=1, batch=1, folder=write_random_set(folder, 2))
+    share = re.search(r"([\d.]+)% of the time", found)
+    assert share and 0 < float(share[1]) < 100
+
+
+def test_what_a_step_holds_is_counted() -> None:
+    """Three of a thousand numbers at the most, of four made; views and what was there before are nothing."""
+    before = torch.zeros(5000)
+
+    def step() -> Tensor:
+        first = torch.ones(1000) + before[:1000].view(10, 100).flatten()[0]
+        second = first.view(10, 100) * 2
+        return second.t() + 1
+
+    assert memory.most_held(step) == 3 * 4000
+
+
+def test_counts_are_what_is_measured() -> None:
+    """On tensors without storage as on real ones, and less than what the kernels take in all."""
+
+    def held(device: str) -> tuple[int, int]:
+        with torch.device(device):
+            net = UNet3D(tiny.UNET, Maker(attend=memory.fused)).eval().requires_grad_(False)
+            x, times, context = torch.zeros(6, 8, 96, 96), torch.zeros(6), torch.zeros(6, 16, tiny.CONTEXT)
+
+        def step() -> Tensor:
+            return net(x, times, context, frames=3)
+
+        with torch.no_grad():
+            step()
+            return memory.most_held(step), working(step, "cpu") if device == "cpu" else 0
+
+    real, without = held("cpu"), held("meta")
+    assert real[0] == without[0] > 2**20
+    if not torch.cuda.is_available() and real[1]:
+        assert 0.9 * real[0] < real[1] < 4 * real[0]
+
+
+@pytest.mark.slow
+def test_memory_of_cards(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.contenders import Shape
+
+    monkeypatch.setattr(memory, "SIZES", (64, 128))
+    found = memory.table(Shape(), measure=False)
+    small, _, large, narrow = (line.strip("| ").split(" | ") for line in found.splitlines()[4:])
+    assert small[2] == large[2] != narrow[2], "weights depend on their precision alone"
+    assert float(small[3].split()[0]) < float(large[3].split()[0]) < float(narrow[3].split()[0])
+    assert [cell.split()[1] for cell in small[5:]] == ["frames"] * len(memory.CARDS)
+    assert memory.fitting(8, 3, 1, 2) == int((8 - memory.RESERVED - 3 - 1) * 12 + 5)
+    assert memory.fitting(3, 3, 1, 2) == 0

@@ -1,0 +1,213 @@
+"""Features found by the name of their latents: as exact as comparing these at each step, and no step waits."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from devtools import tiny
+from tests.host.tiny_family import applied, ksampler, load_family
+
+STEPS = 2
+"""The host's windows over a batch want one noise level more than steps, and as many as frames."""
+WAITS = {"equal", "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"}
+"""Operations after which the host must know a value, and so waits for the device."""
+
+
+@pytest.fixture(scope="module")
+def family(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
+    torch.set_num_threads(1)
+    return load_family(tmp_path_factory.mktemp("family"))
+
+
+class Watched(TorchDispatchMode):
+    """Keeps the names of the operations that a device would be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in WAITS:
+            self.waits.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def watch_steps(family: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What each coming call of our model waits for."""
+    seen: list[list[str]] = []
+    inner = type(family.base.model.model)
+    original = inner._apply_model
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        with Watched() as mode:
+            out = original(self, *args, **kwargs)
+        seen.append(mode.waits)
+        return out
+
+    monkeypatch.setattr(inner, "_apply_model", watched)
+    return seen
+
+
+def text(seed: int, **options: Any) -> list[Any]:
+    return [[torch.randn(1, 16, tiny.CONTEXT, generator=torch.Generator().manual_seed(seed)), options]]
+
+
+def half(start: int, **options: Any) -> dict[str, Any]:
+    """The left (0) or right (4) half of the picture."""
+    return {"area": (8, 4, 0, start), "strength": 1.0, **options}
+
+
+def windows(model: Any) -> Any:
+    """Two of the three frames at once."""
+    import comfy.context_windows as host
+
+    schedule = host.get_matching_context_schedule(host.ContextSchedules.STATIC_STANDARD)
+    fuse = host.get_matching_fuse_method("pyramid")
+    model.model_options["context_handler"] = host.IndexListContextHandler(schedule, fuse, 2, 1)
+    return model
+
+
+def rolled(model: Any) -> Any:
+    """Something of somebody else's, which hands the network the centre frame's other half first."""
+
+    def wrapper(apply: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
+        c = dict(given["c"])
+        if (z_c := c.get("microcinema_z_c")) is not None:
+            c["microcinema_z_c"] = z_c.roll(4 * int(float(given["timestep"][0]) < 5), dims=-1)
+        return apply(given["input"], given["timestep"], **c)
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
+def centre_for_each_frame(family: Any) -> Any:
+    keys = family.keys
+    return family.adapter.apply_appearance(family.base.model, family.base.appearnet, keys, gamma=0.05)
+
+
+def drop() -> dict[str, bool]:
+    from microcinema_core.adapter.model import DROP
+
+    return {DROP: True}
+
+
+CASES: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
+    "plain": lambda family: (applied(family), {}),
+    "two areas of one size": lambda family: (
+        applied(family),
+        {"positive": [*text(1, **half(0)), *text(3, **half(4))], "negative": text(2)},
+    ),
+    "an area beside the whole": lambda family: (
+        applied(family),
+        {"positive": [*text(1), *text(3, **half(4))], "negative": text(2, **half(0))},
+    ),
+    "masks": lambda family: (
+        applied(family),
+        {"positive": [*text(1, mask=torch.eye(64)[None]), *text(3)], "negative": text(2)},
+    ),
+    "one branch without": lambda family: (
+        applied(family),
+        {"positive": text(1), "negative": text(2, **drop())},
+    ),
+    "context windows": lambda family: (windows(applied(family)), {}),
+    "a frame for each": lambda family: (centre_for_each_frame(family), {}),
+    "a frame for each, in windows": lambda family: (windows(centre_for_each_frame(family)), {}),
+    "changed on the way": lambda family: (rolled(applied(family)), {}),
+}
+
+
+@pytest.fixture
+def counted(family: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many frames AppearNet saw, call by call."""
+    calls: list[int] = []
+    net = family.base.appearnet.patcher.model
+    original = net.features
+
+    def features(z_c: Tensor, *args: Any, **kwargs: Any) -> Any:
+        calls.append(z_c.shape[0])
+        return original(z_c, *args, **kwargs)
+
+    monkeypatch.setattr(net, "features", features)
+    yield calls
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_names_are_as_exact_as_comparing(
+    family: Any, counted: list[int], monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The same clip to the bit, and as many evaluations, as where nothing has a name."""
+    from microcinema_core.adapter import feature_cache
+
+    model, changes = CASES[case](family)
+    by_name = ksampler(family, model, steps=STEPS, **changes)
+    calls = list(counted)
+    counted.clear()
+    monkeypatch.setattr(feature_cache, "name_of", lambda latents: None)
+    model, changes = CASES[case](family)
+    assert torch.equal(ksampler(family, model, steps=STEPS, **changes), by_name)
+    assert counted == calls and calls
+
+
+def test_names_say_entry_part_and_number(family: Any) -> None:
+    from microcinema_core.adapter.feature_cache import AppearanceCond, name_of
+
+    z_c = torch.zeros(1, 8, 8, 8)
+    one, other, nameless = (AppearanceCond(z_c, name) for name in ("one", "other", None))
+
+    def name(*conds: Any, size: int = 3, area: Any = None) -> Any:
+        first, *rest = [cond.process_cond(batch_size=size, area=area) for cond in conds]
+        return name_of(first.concat(rest))
+
+    names = [
+        name(one),
+        name(other),
+        name(one, size=4),
+        *(name(one, area=[8, 4, 0, start]) for start in (0, 4)),
+        name(one, other),
+        name(other, one),
+        name(one, one),
+    ]
+    assert len(set(names)) == len(names) and None not in names
+    assert name(one, other, area=[8, 4, 0, 4]) == name(one, other, area=[8, 4, 0, 4])
+    assert name(nameless) is None and name(one, nameless) is None
+    latents = one.process_cond(batch_size=3, area=None).concat([])
+    assert name_of(latents) and name_of(latents[:2]) is None and name_of(latents.double()) is None
+
+
+@pytest.mark.parametrize("case", ["plain", "two areas of one size", "one branch without", "a frame for each"])
+def test_only_the_first_step_waits(family: Any, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    model, changes = CASES[case](family)
+    seen = watch_steps(family, monkeypatch)
+    ksampler(family, model, steps=STEPS, **changes)
+    first = len(seen) // STEPS
+    assert any(seen[:first]) == (case != "one branch without"), (
+        "branches are compared once, where there are two"
+    )
+    assert seen[first:] == [[]] * (len(seen) - first)
+
+
+def test_what_is_changed_on_the_way_is_compared(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch sees what a step without names waits for."""
+    model, changes = CASES["changed on the way"](family)
+    seen = watch_steps(family, monkeypatch)
+    ksampler(family, model, steps=STEPS, **changes)
+    assert len(seen) == STEPS and all("equal" in waits for waits in seen)
+
+
+def test_another_frame_in_the_next_run(family: Any) -> None:
+    """Names do not outlive a run."""
+    first, second = (
+        family.adapter.apply_appearance(family.base.model, family.base.appearnet, {"samples": frame})
+        for frame in family.keys["samples"][:2].split(1)
+    )
+    clips = [ksampler(family, model) for model in (first, second, first)]
+    assert torch.equal(clips[0], clips[2]) and not torch.equal(clips[0], clips[1])
