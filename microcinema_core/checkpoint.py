@@ -140,26 +140,30 @@ def read_checkpoint(
     return Checkpoint(parts=_split(name, tensors, fields["role"]), metadata=metadata, name=name, **fields)
 
 
-def load_strict(module: nn.Module, state_dict: StateDict, what: str) -> None:
+def load_strict(module: nn.Module, state_dict: StateDict, what: str, *, assign: bool = False) -> None:
     """Load a state dict of which every key and shape must fit.
 
     Args:
         module: the network; works with layers that only get their weight at loading.
         state_dict: its tensors; not changed.
         what: the network's name for the message, e.g. "the U-Net of mini_base.safetensors".
+        assign: take the tensors themselves where the precision is the network's own, instead of copying them. A file
+            that is mapped into memory is then read as it is used, and what is written to a weight stays out of it.
 
     Raises:
         ValueError: names the first missing, unexpected and misshapen keys and says how many there are.
     """
-    own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    own = module.state_dict()
     wrong = [
-        f"{key} {tuple(value.shape)} for {own[key]}"
+        f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
         for key, value in state_dict.items()
-        if key in own and tuple(value.shape) != own[key]
+        if key in own and value.shape != own[key].shape
     ]
     if wrong:
         raise ValueError(f"{what}: {_few(wrong, 'misshapen')}.")
-    missing, unexpected = module.load_state_dict(dict(state_dict), strict=False)
+    if assign:
+        state_dict = {key: value.to(own[key]) if key in own else value for key, value in state_dict.items()}
+    missing, unexpected = module.load_state_dict(dict(state_dict), strict=False, assign=assign)
     faults = [_few(missing, "missing"), _few(unexpected, "unexpected")]
     if missing or unexpected:
         raise ValueError(f"{what}: {'; '.join(fault for fault in faults if fault)}.")

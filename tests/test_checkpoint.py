@@ -178,6 +178,25 @@ def test_strict_loading_names_the_keys() -> None:
         load_strict(module, {"weight": torch.ones(2, 3), "bias": torch.ones(3)}, "the net")
 
 
+def test_a_network_can_live_in_the_mapped_file(tmp_path: Path) -> None:
+    """No second copy of the weights, but where they are of another precision; what is written stays out of the file."""
+    path = write(tmp_path / "base.safetensors", dtype=torch.float32)
+    taken = {
+        "weight": read_checkpoint(path).part("unet")["a.weight"],
+        "bias": torch.zeros(2, dtype=torch.float16),
+    }
+    module = nn.Linear(3, 2)
+    load_strict(module, taken, "the net", assign=True)
+    assert module.weight.data_ptr() == taken["weight"].data_ptr()
+    assert module.bias.dtype == torch.float32 and module.weight.requires_grad
+    with torch.no_grad():
+        module.weight.add_(1)
+    assert torch.equal(read_checkpoint(path).part("unet")["a.weight"], PARTS["unet"]["a.weight"])
+    copied = nn.Linear(3, 2)
+    load_strict(copied, taken, "the net")
+    assert copied.weight.data_ptr() != taken["weight"].data_ptr()
+
+
 def test_only_words_that_were_learnt_are_stored(tmp_path: Path) -> None:
     key = "text_model.embeddings.token_embedding.weight"
     weight = torch.zeros(50, 4)

@@ -90,7 +90,7 @@ def build_model(checkpoint: Checkpoint) -> Any:
     settings.set_inference_dtype(dtype, manual_cast)
     model = settings.get_model(state_dict)
     model.info = _info(checkpoint, config)
-    load_strict(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
+    load_strict(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}", assign=True)
     return _patcher(model)
 
 
@@ -120,7 +120,7 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
         dtype=dtype,
     )
     net = AppearNet(config, make)
-    load_strict(net, state_dict, f"the AppearNet of {checkpoint.name}")
+    load_strict(net, state_dict, f"the AppearNet of {checkpoint.name}", assign=True)
     net.requires_grad_(False).eval()
     return AppearNetHandle(_patcher(net), config, checkpoint.role, checkpoint.name)
 
