@@ -77,8 +77,8 @@ def table(rows: list[Interpolated]) -> str:
     """Each beside the shortest video of its chunk."""
     first = {row.chunk: row for row in reversed(rows)}
     lines = [
-        f"The mini model ({rows[0].weights / MIB:.0f} MiB of weights), latents of {SIDE}x{SIDE}, {STEPS} steps. Target: "
-        f"at most {MOST:.2f} of the shortest video's peak.",
+        f"The mini model ({rows[0].weights / MIB:.0f} MiB of weights), latents of {SIDE}x{SIDE}, {STEPS} steps. "
+        f"Target: at most {MOST:.2f} of the shortest video's peak.",
         "",
         "| frames | pairs at once | working memory | its answer's share | of the shortest | with weights | target |",
         "|---|---|---|---|---|---|---|",
