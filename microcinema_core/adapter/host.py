@@ -68,6 +68,7 @@ TOUCHED = (
     "comfy.supported_models.SD15",
     "comfy.supported_models.SD20",
     "comfy.supported_models_base.ClipTarget",
+    "comfy.utils.DISABLE_MMAP",
     "comfy.utils.PROGRESS_BAR_ENABLED",
     "comfy.utils.ProgressBar",
     "folder_paths.add_model_folder_path",

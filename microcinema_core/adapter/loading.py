@@ -90,7 +90,7 @@ def build_model(checkpoint: Checkpoint) -> Any:
     settings.set_inference_dtype(dtype, manual_cast)
     model = settings.get_model(state_dict)
     model.info = _info(checkpoint, config)
-    load_strict(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}", assign=True)
+    _fill(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
     return _patcher(model)
 
 
@@ -120,7 +120,7 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
         dtype=dtype,
     )
     net = AppearNet(config, make)
-    load_strict(net, state_dict, f"the AppearNet of {checkpoint.name}", assign=True)
+    _fill(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
     return AppearNetHandle(_patcher(net), config, checkpoint.role, checkpoint.name)
 
@@ -133,6 +133,11 @@ def load_unet(path: Path, *, expect_roles: tuple[str, ...] | None = None) -> Any
 def load_appearnet(path: Path) -> AppearNetHandle:
     """Load the APPEARNET of a MicroCinema file alone; `ValueError` as for `load_checkpoint`."""
     return build_appearnet(read_checkpoint(path))
+
+
+def _fill(network: torch.nn.Module, state_dict: dict[str, Tensor], what: str) -> None:
+    """Weights stay in the mapped file where they have the precision asked for, unless `--disable-mmap` forbids it."""
+    load_strict(network, state_dict, what, assign=not comfy.utils.DISABLE_MMAP)
 
 
 def _dtypes(state_dict: dict[str, Tensor], supported: list[torch.dtype]) -> tuple[Any, Any]:

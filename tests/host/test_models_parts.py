@@ -92,3 +92,24 @@ def test_an_absent_part_is_named_where_it_is_used(family: Any) -> None:
     with pytest.raises(ValueError, match="but not the AppearNet"):
         family.adapter.apply_appearance(family.base.model, family.image.appearnet, family.centre)
     assert not hasattr(family.base.vae, "get_ram_usage")
+
+
+def test_weights_stay_in_the_mapped_file(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the file's own precision nothing is copied; `--disable-mmap` keeps them out of it."""
+    import comfy.utils
+
+    from microcinema_core.adapter.loading import build_model
+    from microcinema_core.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(v_model(tmp_path))
+    own = next(
+        iter(family.adapter.load_checkpoint(v_model(tmp_path)).model.model.diffusion_model.parameters())
+    )
+    parts = checkpoint.parts["unet"] = {k: v.to(own.dtype) for k, v in checkpoint.part("unet").items()}
+    read = {tensor.data_ptr() for tensor in parts.values()}
+    for mapped in (True, False):
+        monkeypatch.setattr(comfy.utils, "DISABLE_MMAP", not mapped)
+        network = build_model(checkpoint).model.diffusion_model
+        assert {parameter.data_ptr() in read for parameter in network.parameters()} == {mapped}
