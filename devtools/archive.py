@@ -26,10 +26,18 @@ def main() -> int:
     )
     parser.add_argument("out", nargs="?", type=Path, metavar="OUT.zip", help="where to write it")
     parser.add_argument("--check-version", metavar="TAG", help="fail unless this is the version of the tree")
+    parser.add_argument(
+        "--check-publisher", action="store_true", help="fail unless the registry's questions are answered"
+    )
+    parser.add_argument("--notes", action="store_true", help="print what CHANGELOG.md says of this version")
     arguments = parser.parse_args()
     try:
         if arguments.check_version:
             check_version(arguments.check_version)
+        if arguments.check_publisher:
+            check_publisher()
+        if arguments.notes:
+            print(notes(), end="")
         if arguments.out:
             print(f"{arguments.out}: {len(write(arguments.out))} files, {arguments.out.stat().st_size} bytes")
     except Problem as problem:
@@ -72,6 +80,28 @@ def check_version(tag: str, root: Path = ROOT) -> None:
             f"The tag is {tag}, pyproject.toml says {stated}, and the first entry of CHANGELOG.md is "
             f"{logged.group(1) if logged else 'absent'}; they must be of one version."
         )
+
+
+def check_publisher(root: Path = ROOT) -> None:
+    """Raise Problem unless pyproject.toml says who publishes, and from which repository, as the registry asks."""
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    lacking = [
+        f"[{table}] {key}"
+        for table, key in (("tool.comfy", "PublisherId"), ("project.urls", "Repository"))
+        if not re.search(rf'^{key} = "[^"]+"', text, re.MULTILINE)
+    ]
+    if lacking:
+        raise Problem(f"Nothing is published to the registry: pyproject.toml lacks {' and '.join(lacking)}.")
+
+
+def notes(root: Path = ROOT) -> str:
+    """Return what CHANGELOG.md says of the version that pyproject.toml states; Problem where that is nothing."""
+    stated = version(root)
+    log = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(stated)}\n(.*?)(?=^## |\Z)", log, re.MULTILINE | re.DOTALL)
+    if not found or not found.group(1).strip():
+        raise Problem(f"CHANGELOG.md says nothing of {stated}.")
+    return found.group(1).strip() + "\n"
 
 
 def _git(root: Path, *options: str) -> list[str]:

@@ -26,6 +26,8 @@ FOLDERS = {
     "workflows",
 }
 FILES = {"CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "pyproject.toml", "requirements.txt"}
+LEFT_OUT = {"benchmarks", "dev", "devtools", "tests"}
+"""Modules of the repository that the archive does not hold."""
 RESERVED = {
     "con",
     "prn",
@@ -61,9 +63,47 @@ def test_it_holds_what_the_nodes_need_and_nothing_else() -> None:
 def test_no_module_of_it_imports_what_is_left_out() -> None:
     for name in archive.files():
         if name.endswith(".py"):
-            for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
-                module = node.module if isinstance(node, ast.ImportFrom) and not node.level else None
-                assert module is None or module.split(".")[0] not in ("devtools", "tests"), name
+            assert not imported((ROOT / name).read_text(encoding="utf-8")) & LEFT_OUT, name
+
+
+def imported(source: str) -> set[str]:
+    """The top-level names of all modules that a source file imports, relative ones left aside."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import devtools",
+        "import os, devtools.home as home",
+        "def f():\n    from devtools import home",
+        "import benchmarks",
+        "from benchmarks.memory import peak",
+        "from tests import quick",
+        "import dev",
+    ],
+)
+def test_an_import_of_what_is_left_out_is_seen(line: str) -> None:
+    assert imported(line) & LEFT_OUT
+    assert not imported("from .devtools import x\nimport os\nfrom . import tests") & LEFT_OUT
+
+
+@in_git
+def test_links_lead_to_what_is_there() -> None:
+    """The pages of the archive name no picture and no file that it leaves out."""
+    names = {PurePosixPath(name) for name in archive.files()}
+    there = names | {parent for name in names for parent in name.parents}
+    for page in (name for name in names if name.suffix == ".md"):
+        for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8")):
+            if "://" not in target:
+                resolved = (ROOT / page.parent / target).resolve().relative_to(ROOT.resolve()).as_posix()
+                assert PurePosixPath(resolved) in there, (page, target)
 
 
 @in_git
@@ -110,6 +150,39 @@ def test_a_version_is_one_everywhere(tmp_path: Path) -> None:
         archive.check_version(f"v{archive.version()}", tmp_path)
     with pytest.raises(Problem, match="The tag is v9"):
         archive.check_version("v9.9.9")
+
+
+def test_notes_are_of_one_version(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    version = archive.version()
+    older = "## 0.0.9\n\nOld.\n"
+    (tmp_path / "CHANGELOG.md").write_text(
+        f"# Changelog\n\nOf all.\n\n## {version}\n\nThe new.\n\n- b\n\n{older}"
+    )
+    assert archive.notes(tmp_path) == "The new.\n\n- b\n"
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## {version}\n\nThe only.\n")
+    assert archive.notes(tmp_path) == "The only.\n"
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{older}")
+    with pytest.raises(Problem, match="says nothing of"):
+        archive.notes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "lacking"),
+    [
+        ('PublisherId = ""', r"\[tool.comfy\] PublisherId and \[project.urls\] Repository"),
+        ('PublisherId = "someone"', r"lacks \[project.urls\] Repository"),
+        ('Repository = "https://example.org/x"\nPublisherId = ""', r"lacks \[tool.comfy\] PublisherId"),
+        ('Repository = "https://example.org/x"\nPublisherId = "someone"', None),
+    ],
+)
+def test_nothing_is_published_by_nobody(tmp_path: Path, stated: str, lacking: str | None) -> None:
+    (tmp_path / "pyproject.toml").write_text(f"[project]\n{stated}\n")
+    if lacking is None:
+        archive.check_publisher(tmp_path)
+    else:
+        with pytest.raises(Problem, match=lacking):
+            archive.check_publisher(tmp_path)
 
 
 def test_without_git_it_is_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import patches
 from .compare import Case
+from .inputs import make_inputs
 from .world import CFG, SEED, STEPS, World
 
 
@@ -97,8 +98,24 @@ def masked_by_degrees(world: World) -> Tensor:
 
 
 def odd_size(world: World) -> Tensor:
-    latent = world.latent()["samples"]
-    return world.ksampler(latent_image={"samples": latent[..., :-1, :-1].contiguous()})
+    """Latents of odd height and width; with AppearNet a centre frame of that size too."""
+
+    def odd(latent: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"samples": latent["samples"][..., :-1, :-1].contiguous()}
+
+    appeared = world.model is world.appeared
+    model = world.with_centre_frame(odd(world.latent(1, fill=1.0))) if appeared else world.model
+    return world.ksampler(model, latent_image=odd(world.latent()))
+
+
+def one_frame(node: str) -> Case:
+    """A node, by its own defaults, on a batch of one."""
+
+    def run(world: World) -> Tensor:
+        inputs = make_inputs(world, world.nodes[node], {})
+        return world.ksampler(world.call(node, **inputs)[0], latent_image=world.latent(1))
+
+    return run
 
 
 def areas(world: World) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .world import NoInputError, World
+from .world import NoInputError, UnlistedError, World
 
 FIRST, LAST = 1e-5, 1e-3
 """Relative differences allowed after one call of the denoiser and after four steps."""
@@ -24,8 +24,7 @@ class Row:
         first, last: relative difference of ours to the host's own model at the first step and at the end.
         effect: how much the node changes the host's own result: a row without effect proves little.
         why: the reason of an outcome that is not "equal".
-        appearance: what the same case does with AppearNet and the noise prior on: "runs", or how it failed; not
-            asked where the node has no effect.
+        appearance: what the same case does with AppearNet and the noise prior on: "runs", or how it failed.
     """
 
     name: str
@@ -50,6 +49,8 @@ def compare(
     """Run a case on the host's own model, then on ours."""
     try:
         theirs = _run(world, world.stock, case)
+    except UnlistedError as error:
+        return Row(name, world.family.name, BUG, why=str(error))
     except NoInputError as error:
         return Row(name, world.family.name, NOT_APPLICABLE, why=str(error))
     except Exception as error:  # noqa: BLE001  (whatever a node raises is its answer)
@@ -69,8 +70,7 @@ def compare(
     effect = difference(theirs, plain) if plain is not None and plain.shape == theirs.shape else None
     good = last <= limit and (first is None or first <= first_limit)
     outcome, why = (EQUAL, "") if good else (BUG, "other numbers")
-    appearance = "" if effect == 0 else _with_appearance(world, case)
-    return Row(name, world.family.name, outcome, first, last, effect, why, appearance)
+    return Row(name, world.family.name, outcome, first, last, effect, why, _with_appearance(world, case))
 
 
 def _with_appearance(world: World, case: Case) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 from . import cases
 from .compare import Case
 
-HALF = {"width": 64, "height": 64}
+QUARTER = {"width": 32, "height": 32}
 
 GIVEN: dict[str, dict[str, Any]] = {
     "AddNoise": {"latent_image": lambda world: world.latent(fill=1.0)},
     "CLIPTextEncodeControlnet": {"conditioning": lambda world: world.text(3)},
     "ConditioningAverage": {"conditioning_to_strength": 0.4},
-    "ConditioningSetArea": HALF,
+    "ConditioningSetArea": QUARTER,
     "ConditioningSetAreaPercentage": {"width": 1.0, "height": 0.5},
     "ConditioningSetAreaStrength": {"strength": 0.5},
     "ConditioningSetTimestepRange": {"start": 0.0, "end": 0.6},
@@ -56,6 +56,9 @@ INSTEAD: dict[str, Case] = {
 }
 """Nodes that need more than inputs: a case of their own."""
 
+ONE_FRAME_ONLY = ("RenormCFG", "TemporalScoreRescaling")
+"""Nodes that the host itself cannot run on a batch of several; each has a row with one frame too."""
+
 LOADER = "loads a model of the host's own: in a graph of ours a MicroCinema loader stands in its place"
 SAVER = "writes a file and gives nothing to sample with; ModelSave's row writes, loads and samples"
 TRAINER = "makes LoRA files by training; training of ours is a command of its own (docs/training.md)"
@@ -71,8 +74,10 @@ NOT_APPLICABLE: dict[str, str] = {
     "LoadTrainingDataset": DATA,
     "LoraSave": SAVER,
     "MakeTrainingDataset": DATA,
+    "ModelPatchLoader": "loads further weights for a model of another architecture than Stable Diffusion 1.x and 2.x",
     "ResolutionBucket": DATA,
     "SaveTrainingDataset": DATA,
+    "StyleModelLoader": "loads a style model of SD 1.4 or Flux; StyleModelApply's row applies a stand-in for one",
     "TrainLoraNode": TRAINER,
     "UNETLoader": LOADER,
     "unCLIPCheckpointLoader": LOADER,

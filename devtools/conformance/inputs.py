@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .world import CFG, FRAMES, SEED, STEPS, NoInputError, World, clip_vision_output
+from .world import CFG, FRAMES, SEED, STEPS, NoInputError, UnlistedError, World, clip_vision_output
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NUMBERS: dict[str, Any] = {"steps": STEPS, "cfg": CFG, "noise_seed": SEED, "seed": SEED, "batch_size": 1}
@@ -16,11 +16,25 @@ MERGED = 0.4
 """The share of the first model in every block of a merge, where the widgets' default leaves it whole."""
 SKIPPED = {"vae", "clip", "clip_vision"}
 """Optional sockets that stand for another way of use."""
+OTHER_MODELS = {
+    "CLIP_VISION": "the picture encoder that SVD, Zero123, Pixal3D, Trellis2 and TripoSplat are conditioned by",
+    "MODEL_PATCH": "further weights for a model of another architecture than Stable Diffusion 1.x and 2.x",
+    "PHOTOMAKER": "PhotoMaker's picture encoder, for SDXL",
+    "VOXEL": "a solid, of the host's 3D models",
+}
+"""Sockets of which Stable Diffusion's world has none, with what they are; any other is made, or is nobody's yet."""
 
 
 def make_inputs(world: World, node: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Return inputs for a node class; `given` wins. `NoInputError` names the socket that nothing fits."""
-    types = node.INPUT_TYPES()
+    made = _make_all(world, node.INPUT_TYPES(), given)
+    return {
+        name: value(world) if callable(value) and name in given else value for name, value in made.items()
+    }
+
+
+def _make_all(world: World, types: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs as they are declared: `types` is what INPUT_TYPES gives."""
     made: dict[str, Any] = {}
     for group in ("required", "optional"):
         for name, described in (types.get(group) or {}).items():
@@ -28,17 +42,41 @@ def make_inputs(world: World, node: Any, given: dict[str, Any]) -> dict[str, Any
             if name in given:
                 made[name] = given[name]
             elif kind in WIDGETS:
-                share = "model2" in types["required"] and kind == "FLOAT" and options.get("max") == 1.0
+                share = (
+                    "model2" in types.get("required", {}) and kind == "FLOAT" and options.get("max") == 1.0
+                )
                 made[name] = MERGED if share else _widget(world, name, kind, options)
             elif group == "required" or name not in SKIPPED:
                 try:
-                    made[name] = socket(world, kind, name)
+                    made[name] = (
+                        _GROUPS[kind](world, name, options) if kind in _GROUPS else socket(world, kind, name)
+                    )
                 except NoInputError:
                     if group == "required":
                         raise
-    return {
-        name: value(world) if callable(value) and name in given else value for name, value in made.items()
-    }
+    return made
+
+
+def _growing(world: World, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Inputs of one kind, as many as are connected: one, or as many as there must be."""
+    template = options["template"]
+    ((_, described),) = template["input"].get("required", template["input"].get("optional", {})).items()
+    count = max(1, template.get("min", 1))
+    names = template.get("names") or [f"{template['prefix']}{number}" for number in range(count)]
+    return _make_all(world, {"required": dict.fromkeys(names[:count], described)}, {})
+
+
+def _chosen(world: World, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A choice that brings inputs of its own: the first."""
+    first = options["options"][0]
+    return {name: first["key"], **_make_all(world, first["inputs"], {})}
+
+
+_GROUPS: dict[str, Callable[[World, str, dict[str, Any]], dict[str, Any]]] = {
+    "COMFY_AUTOGROW_V3": _growing,
+    "COMFY_DYNAMICCOMBO_V3": _chosen,
+}
+"""Inputs that hold others: the node gets them as one dictionary."""
 
 
 def _kind(described: Any) -> tuple[str, dict[str, Any]]:
@@ -59,7 +97,7 @@ def _widget(world: World, name: str, kind: str, options: dict[str, Any]) -> Any:
     if kind == "COMBO":
         choices = options.get("options") or []
         if not choices and "default" not in options:
-            raise NoInputError(f"no file for {name}: made for another kind of model")
+            raise UnlistedError(f"no file for {name}: give one, or say in fixtures.py why there is none")
         return options.get("default", choices[0] if choices else None)
     return options.get("default", {"INT": 1, "FLOAT": 1.0, "STRING": "a horse", "BOOLEAN": False}[kind])
 
@@ -116,6 +154,7 @@ SOCKETS: dict[str, Callable[[World, str], Any]] = {
     "LATENT_OPERATION": lambda world, name: world.call(
         "LatentOperationSharpen", sharpen_radius=3, sigma=1.0, alpha=0.3
     )[0],
+    "AUDIO": lambda world, name: {"waveform": torch.zeros(1, 2, 4410), "sample_rate": 44100},
     "CLIP_VISION_OUTPUT": lambda world, name: clip_vision_output(world.family),
     "FLOATS": lambda world, name: [0.2, 0.6, 1.0],
     "LORA_MODEL": _lora_file,
@@ -125,10 +164,13 @@ SOCKETS: dict[str, Callable[[World, str], Any]] = {
 
 def socket(world: World, kind: str, name: str) -> Any:
     """Return something of a socket type; `NoInputError` where Stable Diffusion's world has none."""
-    for one in kind.split(","):
+    kinds = kind.split(",")
+    for one in kinds:
         if one in SOCKETS:
             return SOCKETS[one](world, name)
-    raise NoInputError(f"needs {kind}: made for another kind of model")
+    if all(one in OTHER_MODELS for one in kinds):
+        raise NoInputError(f"needs {kind}: {OTHER_MODELS[kinds[0]]}")
+    raise UnlistedError(f"needs {kind}: make one, or say in inputs.py what it is")
 
 
 class _StyleModel:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .cases import BLOCK_CASES, named_cases, sampler_cases
+from .cases import BLOCK_CASES, named_cases, one_frame, sampler_cases
 from .compare import NOT_APPLICABLE, Case, Row, compare
 from .enumerated import enumerate_nodes, node_case
 from .families import ALL_BLOCKS, FAMILIES, Family, teach_host
-from .fixtures import INSTEAD
+from .fixtures import INSTEAD, ONE_FRAME_ONLY
 from .fixtures import NOT_APPLICABLE as REASONS
 from .world import World, build
 
@@ -44,10 +45,15 @@ def _cases(
             yield name, case, 2 if quick else 4
     for name, case in named_cases(compile_too=compile_too):
         yield name, case, 2 if quick else 4
+    for name in ONE_FRAME_ONLY:
+        yield f"{name}, one frame", one_frame(name), 2 if quick else 4
 
 
 def _row(world: World, name: str, case: Case | None, steps: int) -> Row:
     if case is None:
         return Row(name, world.family.name, NOT_APPLICABLE, why=REASONS[name])
     world.node_steps = steps
-    return compare(world, name, case, world.plain(steps))
+    row = compare(world, name, case, world.plain(steps))
+    if name in ONE_FRAME_ONLY and row.outcome == NOT_APPLICABLE:
+        return dataclasses.replace(row, why=f"with a batch of several {row.why}")
+    return row

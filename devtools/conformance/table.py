@@ -11,10 +11,9 @@ import torch
 
 from .compare import BUG, EQUAL, NOT_APPLICABLE, Row
 
-SIZES_MUST_AGREE = ("latents of odd size",)
-"""With AppearNet these ask for a centre frame of the same size, in one sentence, and that is right."""
-
 COLUMNS = ("node or combination", "family", "outcome", "first step", "end", "effect", "with AppearNet", "why")
+_FAMILY = re.compile(r"SD \d\.x(?:, all blocks)?")
+"""One name in a cell that holds several, with commas between."""
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
 
 
@@ -25,7 +24,7 @@ def unexplained(rows: Iterable[Row]) -> list[Row]:
         for row in rows
         if row.outcome == BUG
         or (row.outcome == NOT_APPLICABLE and not row.why)
-        or (row.appearance.startswith("fails") and row.name not in SIZES_MUST_AGREE)
+        or row.appearance.startswith("fails")
     ]
 
 
@@ -51,6 +50,17 @@ def section(rows: list[Row], *, version: str, arguments: list[str], command: str
         HEADER + "".join(_lines(rows)),
     ]
     return "\n".join(lines)
+
+
+def outcomes(page: str, name: str) -> dict[tuple[str, str], str]:
+    """What a section of the page says, by the rows' names and families; nothing where there is no such section."""
+    found = re.search(rf"<!-- {re.escape(name)} -->(.*?)<!-- end of ", page, re.DOTALL)
+    said: dict[tuple[str, str], str] = {}
+    for line in found.group(1).splitlines() if found else ():
+        cells = line.strip("| ").split(" | ")
+        if len(cells) > 2 and cells[2] in (EQUAL, NOT_APPLICABLE, BUG):
+            said |= {(cells[0], family): cells[2] for family in _FAMILY.findall(cells[1])}
+    return said
 
 
 def mark(version: str, arguments: list[str]) -> str:

@@ -19,12 +19,17 @@ from .families import Family
 from .files import write_files
 
 FRAMES, STEPS, CFG, SEED = 3, 4, 4.0, 7
+PRIOR = {"lambda_": 0.05, "gamma": 0.05}
 TOKENS = 16
 """Fewer than the 77 of a real prompt: the model is asked some thousand times."""
 
 
 class NoInputError(Exception):
     """There is nothing on Stable Diffusion's side that could be connected to a node, or that takes what it gives."""
+
+
+class UnlistedError(NoInputError):
+    """A node asks for what the bench cannot make, and nobody has said why: somebody must look at it."""
 
 
 @dataclass
@@ -132,6 +137,12 @@ class World:
                 self.plains[steps] = self.ksampler(steps=steps)
         return self.plains[steps]
 
+    def with_centre_frame(self, centre_frame: dict[str, Tensor]) -> Any:
+        """`appeared` with another centre frame (LATENT)."""
+        from microcinema_core.adapter import override_prior
+
+        return override_prior(self.appeared, **PRIOR, centre_frame=centre_frame)
+
     @contextmanager
     def using(self, model: Any) -> Iterator[None]:
         """Make `model` the one that runs, from a known state, and watch what the sampler is told."""
@@ -205,7 +216,7 @@ def _appeared(ours: Any, family: Family) -> Any:
     net = ours.appearnet.patcher.model
     net.load_state_dict({key: 0.3 * value for key, value in tiny.random_weights(net, 11).items()})
     latent = torch.randn(1, 4, *family.size, generator=torch.Generator().manual_seed(12))
-    return apply_appearance(ours.model, ours.appearnet, {"samples": latent}, lambda_=0.05, gamma=0.05)
+    return apply_appearance(ours.model, ours.appearnet, {"samples": latent}, **PRIOR)
 
 
 def _clip(family: Family) -> Any:

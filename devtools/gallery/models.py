@@ -1,8 +1,8 @@
 """Where the published weights are that shipped workflows name, for the front end's dialog on missing models.
 
-The addresses are those in ComfyUI's own templates (package comfyui_workflow_templates). Files that nobody publishes at
-one place any more (Stable Diffusion 2.1), and those that users bring or this pack ships, have none: the note in the
-workflow says what to choose.
+The addresses are those in ComfyUI's own templates (package comfyui_workflow_templates); those name another ControlNet
+of the repository that has the one for Canny edges. Files that nobody publishes at one place any more (Stable Diffusion
+2.1), and those that users bring or this pack ships, have none: the note in the workflow says what to choose.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PUBLISHED: dict[str, tuple[str, str]] = {
         "checkpoints",
         f"{_HUB}/stabilityai/stable-video-diffusion-img2vid/resolve/main/svd.safetensors",
     ),
-    "control_v11p_sd15_scribble_fp16.safetensors": (
+    "control_v11p_sd15_canny_fp16.safetensors": (
         "controlnet",
         f"{_HUB}/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
-        "control_v11p_sd15_scribble_fp16.safetensors",
+        "control_v11p_sd15_canny_fp16.safetensors",
     ),
     "MoXinV1.safetensors": (
         "loras",

@@ -33,10 +33,11 @@ Everything here ships with MicroCinema. The centre frame goes on as a latent; it
 A ControlNet that gets **one hint per frame** says what is where in every frame, so the edges of a video steer the
 motion, also of a model that was never trained on videos.
 
-- *Load Video*: any clip of nine frames or more in ComfyUI's `input` folder (the graph names `motion.mp4`; choose
-yours). *Canny* makes edges of it. Depth or pose work the same way with their own ControlNets.
+- **Choose a motion video of your own** in *Load Video*, of nine frames or more: none comes with this workflow, and
+`motion.mp4` is only the name of one that could lie in ComfyUI's `input` folder.
+- *Canny* makes edges of it. Depth or pose work the same way with their own ControlNets.
 - Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints` and
-`control_v11p_sd15_scribble_fp16.safetensors` in `models/controlnet`.
+`control_v11p_sd15_canny_fp16.safetensors` in `models/controlnet`.
 - Number of hints, of latents (*Nine frames*) and of frames must agree: change all three.""",
     "sd15_lora": """## A LoRA on a video model
 

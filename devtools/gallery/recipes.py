@@ -90,7 +90,7 @@ def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
     edges = graph.add(
         "Canny", "Edges, one picture per frame", image=sized[0], low_threshold=0.2, high_threshold=0.5
     )
-    net = graph.add("ControlNetLoader", control_net_name="control_v11p_sd15_scribble_fp16.safetensors")
+    net = graph.add("ControlNetLoader", control_net_name="control_v11p_sd15_canny_fp16.safetensors")
     guided = graph.add("ControlNetApplyAdvanced", positive=words[0], negative=words[1], control_net=net[0],
                        image=edges[0], strength=0.9, start_percent=0.0, end_percent=0.8)  # fmt: skip
     graph.column("3. Centre frame")

@@ -44,6 +44,7 @@ class HostUNet(UNet3D):
         **_: Any,
     ) -> None:
         super().__init__(microcinema, Maker(operations, host_attention, attn_precision, dtype, device))
+        self.in_channels = microcinema.in_channels  # stock nodes read it (RenormCFG)
 
     def forward(  # type: ignore[override]
         self,

@@ -110,7 +110,7 @@ def drop(page: Any, file: Path) -> list[dict[str, Any]]:
 def press_run(page: Any) -> str:
     """Press Run and wait; how the run ended, or that something else was said."""
     page.evaluate("() => void (window.ends = [])")
-    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).first.click()
     page.wait_for_function(ENDED)
     ends = page.evaluate("window.ends")
     return str(ends[0][0]) if ends else "not begun"

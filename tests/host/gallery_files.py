@@ -22,7 +22,7 @@ def write_gallery_files(models: Path, inputs: Path) -> None:
     """Write all but SVD's, whose shapes only the host knows."""
     write_sd15(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors")
     write_sdxl(models / "checkpoints" / "sd_xl_base_1.0.safetensors")
-    write_controlnet(models / "controlnet" / "control_v11p_sd15_scribble_fp16.safetensors")
+    write_controlnet(models / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors")
     write_lora(models / "loras" / "MoXinV1.safetensors")
     write_upscaler(models / "upscale_models" / "RealESRGAN_x4plus.safetensors")
     write_film(inputs / "motion.mp4")

@@ -95,6 +95,19 @@ def test_a_tested_host_is_not_spoken_of(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_nodes_come_in_the_order_of_their_use(pack: ModuleType) -> None:
+    nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+    schemas = [node.GET_SCHEMA() for node in nodes]
+    assert [schema.node_id.removeprefix("MicroCinema") for schema in schemas] == [
+        "CheckpointLoader", "UNetLoader", "AppearNetLoader", "Inflate",
+        "ApplyAppearNet", "NoisePrior",
+        "Sampler",
+        "TSR",
+        "CentreFrame", "FrameCombine",
+    ]  # fmt: skip
+    assert {schema.category for schema in schemas} == {"MicroCinema"}
+
+
 def test_an_untested_host_gets_one_line(
     pack: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,14 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
 from devtools import tiny
+from devtools.host import Host
+from devtools.server import ComfyServer
+from tests.host.test_bad_input import slow_motion
 
 KEYS = 6
 
@@ -211,7 +217,6 @@ FLAGS = {
     "fp8_e5m2_unet": (torch.float8_e5m2, 0.5),
     "bf16_unet": (torch.bfloat16, 0.05),
     "fp16_unet": (torch.float16, 0.01),
-    "force_fp32": (torch.float32, 1e-6),
 }
 
 
@@ -229,8 +234,24 @@ def test_precisions(family: Any, monkeypatch: pytest.MonkeyPatch, flag: str) -> 
     clip = video(changed)
     assert clip.isfinite().all()
     assert float((clip - exact).norm() / exact.norm()) < tolerance
-    if dtype != torch.float32:
-        assert not torch.equal(clip, exact)
+    assert not torch.equal(clip, exact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "dtype"), [("--fp8_e4m3fn-unet", "float8_e4m3fn"), ("--bf16-unet", "bfloat16")]
+)
+def test_a_host_started_with_the_flag_runs_a_graph(comfyui: Host, flag: str, dtype: str) -> None:
+    """Text, key frames, frames between: all U-Nets in that precision by the host's own word, and a finite clip."""
+    with ComfyServer(sys.executable, comfyui, arguments=(flag,)) as server:
+        (server.models_dir / "microcinema").mkdir()
+        tiny.write_family(server.models_dir / "microcinema")
+        outputs = server.run(slow_motion())
+        (file,) = outputs["save"]["latents"]
+        clip = load_file(server.output_dir / file["subfolder"] / file["filename"])["latent_tensor"]
+        said = re.findall(r"model weight dtype torch\.(\w+)", server.log)
+    assert clip.shape[0] == 9 and clip.isfinite().all() and clip.std() > 0
+    assert said == [dtype] * 3
 
 
 def test_little_memory_for_weights(family: Any) -> None:

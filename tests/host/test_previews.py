@@ -12,20 +12,38 @@ from tests.host.tiny_family import FRAMES, settings
 
 
 def test_the_previews_walk_through_the_frames(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host decodes the first of what it is given: it is another frame at each step."""
+    """The host decodes the first of what it is given: at step k the sampler hands over its frames from the k-th on."""
     from microcinema_core.adapter import sampling
 
-    shown: list[Tensor] = []
-    monkeypatch.setattr(
-        sampling.latent_preview, "prepare_callback", lambda *_: lambda step, x0, x, total: shown.append(x0)
-    )
     steps = FRAMES + 1
-    with torch.inference_mode():
-        sampling.sample_video(
-            family.base.model, family.base.appearnet, family.centre, settings(family, steps=steps),
-            frames=FRAMES, lambda_=-1.0, gamma=0.02,
-        )  # fmt: skip
-    assert len(shown) == steps and all(len(x0) == FRAMES for x0 in shown)
+
+    def previews() -> list[Tensor]:
+        shown: list[Tensor] = []
+        monkeypatch.setattr(
+            sampling.latent_preview,
+            "prepare_callback",
+            lambda *_: lambda step, x0, x, total: shown.append(x0.clone()),
+        )
+        with torch.inference_mode():
+            sampling.sample_video(
+                family.base.model, family.base.appearnet, family.centre, settings(family, steps=steps),
+                frames=FRAMES, lambda_=-1.0, gamma=0.02,
+            )  # fmt: skip
+        return shown
+
+    walking = previews()
+    monkeypatch.setattr(sampling, "in_turn", lambda callback: callback)
+    still = previews()
+    assert len(walking) == len(still) == steps
+    for step in range(steps):
+        first = step % FRAMES
+        assert torch.equal(walking[step], still[step][[*range(first, FRAMES), *range(first)]]), step
+        assert not torch.equal(still[step][0], still[step][1])
+
+
+def test_the_walk_begins_anew_after_the_last_frame() -> None:
+    from microcinema_core.adapter import sampling
+
     seen: list[int] = []
     walk = sampling.in_turn(lambda step, x0, x, total: seen.append(int(x0[0])))
     for step in range(4):
