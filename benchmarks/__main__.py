@@ -14,7 +14,7 @@ import torch
 from devtools.home import say
 from devtools.host import find_host
 
-from . import cascade, interpolation, loading, memory, operations, report, timing, training
+from . import cascade, interpolation, loading, memory, operations, profile, report, timing, training
 from .contenders import ALL, FLOOR, OURS, TSR_FRAMES, MissingError, Shape, boot_host, shape_of
 from .timing import Timed
 
@@ -31,7 +31,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--size", type=int, default=320, help="pixels of a side")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu on a machine with a GPU: hide that one (CUDA_VISIBLE_DEVICES=), or memory is read from it",
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="contenders with this in their name")
     parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
     options = parser.parse_args(argv)
@@ -70,12 +74,12 @@ def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple
                 continue
             try:
                 timed.append(timing.take_turns(name, own, floor, rounds=options.rounds))
-            except MissingError as error:
-                missing[name] = str(error)
+            except (MissingError, torch.cuda.OutOfMemoryError) as error:
+                missing[name] = str(error).splitlines()[0]
                 continue
             say(f"{name}: {timed[-1].show()}")
             gc.collect()
-    if options.write:
+    if options.write and not options.only:
         report.plot(timed, shape)
     return f"Time of a step, {options.dtype}", report.steps_table(timed, missing, shape)
 
@@ -99,6 +103,10 @@ MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, st
     "operations": _operations,
     "steps": _steps,
     "scaling": _scaling,
+    "profile": lambda shape, _, given: (
+        f"Where the time goes, {given.dtype}",
+        profile.table(shape, rounds=given.rounds, contenders=profile.CONTENDERS),
+    ),
     "loading": lambda _, __, given: ("Loading and start-up", loading.table(rounds=given.rounds)),
     "interpolation": lambda *_: ("Memory of interpolation", interpolation.table(interpolation.measure())),
     "cascade": lambda _, __, given: ("The mini cascade by stage", cascade.table(rounds=given.rounds)),

@@ -7,6 +7,7 @@ evaluated on ONE frame per video; exact to rounding, and 1/N of the cost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,9 +33,9 @@ class SpadeHead(nn.Module):
         self.shared = make.conv(feature, hidden, 3, padding=1)
         self.out = zero_(make.conv(hidden, channels * 2, 3, padding=1))
 
-    def forward(self, feature: Tensor, strength: float | Tensor) -> Modulation:
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         gamma, beta = self.out(F.silu(self.shared(feature))).chunk(2, dim=1)
-        return Modulation(gamma=strength * gamma, beta=strength * beta)
+        return gamma, beta
 
 
 class AppearNet(nn.Module):
@@ -98,30 +99,32 @@ class AppearNet(nn.Module):
             features.append(h)
         return features
 
-    def inject(self, features: list[Tensor], *, strength: float | Tensor = 1.0) -> Injection:
-        """Strength s: (1 + s gamma) GN(h) + s beta, and s times the additive terms. A tensor `b 1 1 1`
-        sets it by video."""
+    def inject(self, features: list[Tensor], *, frames: int = 1, strength: float | Tensor = 1.0) -> Injection:
+        """What the main branch is given, of features for as many frames a video.
+
+        Strength s: (1 + s gamma) GN(h) + s beta, and s times the additive terms. A tensor `(b f) 1 1 1` sets it by
+        video or frame.
+        """
+
+        def scaled(x: Tensor) -> Tensor:
+            return (strength * x).unflatten(0, (-1, frames))
+
         if self.config.injection == "concat":
-            return Injection(conv_in=strength * self.concat(features[0]))
+            return Injection(conv_in=scaled(self.concat(features[0])))
         *encoder, middle = features
         return Injection(
-            encoder=self._additive("encoder_add", encoder, strength),
-            skips=self._additive("skip_add", encoder, strength),
-            middle=strength * self.middle_add(middle),
-            norms=self._modulations(features, strength),
+            encoder={i: scaled(x) for i, x in self._additive("encoder_add", encoder)},
+            skips={i: scaled(x) for i, x in self._additive("skip_add", encoder)},
+            middle=scaled(self.middle_add(middle)),
+            norms={
+                (n.resblock, n.which): Modulation(*map(scaled, self.spade[n.key](features[n.feature])))
+                for n in self.norms
+            },
         )
 
-    def _additive(self, name: str, features: list[Tensor], strength: float | Tensor) -> dict[int, Tensor]:
+    def _additive(self, name: str, features: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
         heads = getattr(self, name, ())
-        return {
-            i: strength * head(feature)
-            for i, (head, feature) in enumerate(zip(heads, features, strict=False))
-        }
-
-    def _modulations(
-        self, features: list[Tensor], strength: float | Tensor
-    ) -> dict[tuple[str, str], Modulation]:
-        return {(n.resblock, n.which): self.spade[n.key](features[n.feature], strength) for n in self.norms}
+        return ((i, head(x)) for i, (head, x) in enumerate(zip(heads, features, strict=False)))
 
 
 def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Tensor:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from einops import rearrange
 from torch import Tensor
 
-from .layers import of_size
+from .layers import clips_for, of_size
 from .spatial import Modulation
 
 
 @dataclass(frozen=True)
 class Injection:
-    """Additive features and SPADE modulations, strength included; each `b c h w` (one per video) or `(b f) c h w`.
+    """Additive features and SPADE modulations, strength included; each `b f c h w`.
+
+    f is 1 where one serves all frames of a video. Every b videos of a batch get the same, so that branches that look
+    at the same pictures share one: see `layers.clips_for`.
 
     conv_in: added to the answer of the first convolution and its layer over time (`concat`).
     encoder: by input block, added to h after its skip is stored.
@@ -36,12 +38,7 @@ NOTHING = Injection()
 
 
 def add(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
-    """x `(b f) c h w` plus a feature per video or per frame."""
+    """x `(n b f) c h w` plus a feature `b f c h w`, or `b 1 c h w`."""
     if feature is None:
         return x
-    feature = of_size(feature, x)
-    if feature.shape[0] == x.shape[0]:
-        return x + feature
-    return rearrange(
-        rearrange(x, "(b f) c h w -> b f c h w", f=frames) + feature[:, None], "b f c h w -> (b f) c h w"
-    )
+    return (clips_for(feature, x, frames) + of_size(feature, x)).flatten(0, 2)

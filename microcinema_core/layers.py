@@ -56,7 +56,14 @@ def of_size(feature: Tensor, x: Tensor) -> Tensor:
     sampler enlarges the latents on its way."""
     if feature.shape[-2:] == x.shape[-2:]:
         return feature
-    return F.interpolate(feature, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    pictures = feature.flatten(0, -4)
+    pictures = F.interpolate(pictures, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return pictures.unflatten(0, feature.shape[:-3])
+
+
+def clips_for(feature: Tensor, x: Tensor, frames: int) -> Tensor:
+    """x `(n b f) c h w` as the view `n b f c h w` that a feature `b f c h w` or `b 1 c h w` broadcasts to."""
+    return x.unflatten(0, (-1, feature.shape[0], frames))
 
 
 def zero_(module: nn.Module) -> nn.Module:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from . import temporal
 from .config import UNetConfig
-from .layers import CrossAttention, Maker, feed_forward, of_size
+from .layers import CrossAttention, Maker, clips_for, feed_forward, of_size
 
 Options = dict[str, Any]
 """The host's transformer_options: shared by all blocks of one call, patches among them."""
@@ -24,7 +25,7 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True)
 class Modulation:
-    """SPADE's gamma and beta for one norm, strength included: `b c h w` for all frames of a video, or `(b f) c h w`."""
+    """SPADE's gamma and beta for one norm, strength included: `b f c h w`, or `b 1 c h w` for all frames of a video."""
 
     gamma: Tensor
     beta: Tensor
@@ -33,7 +34,10 @@ class Modulation:
 def normalise(
     norm: nn.Module, x: Tensor, *, frames: int, over_clip: bool, modulation: Modulation | None
 ) -> Tensor:
-    """Group normalisation over a frame or a clip, then eq. 2: (1 + gamma) * h + beta, around the pretrained affine."""
+    """Group normalisation over a frame or a clip, then eq. 2: (1 + gamma) * h + beta, around the pretrained affine.
+
+    Where nobody asks for gradients the norm's answer is modulated in place: at this many pixels each copy counts.
+    """
     if over_clip and frames > 1:
         clip = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
         h = rearrange(clip, "b c (f h) w -> (b f) c h w", f=frames)
@@ -42,11 +46,15 @@ def normalise(
     if modulation is None:
         return h
     gamma, beta = of_size(modulation.gamma, h), of_size(modulation.beta, h)
-    if gamma.shape[0] == h.shape[0]:
-        return h * (1 + gamma) + beta
-    clip = rearrange(h, "(b f) c h w -> b f c h w", f=frames)
-    clip = clip * (1 + gamma[:, None]) + beta[:, None]
-    return rearrange(clip, "b f c h w -> (b f) c h w")
+    clips = clips_for(gamma, h, frames)
+    if torch.is_grad_enabled():
+        return (clips * (1 + gamma) + beta).flatten(0, 2)
+    return clips.mul_(1 + gamma).add_(beta).flatten(0, 2)
+
+
+def silu(h: Tensor) -> Tensor:
+    """SiLU of what nobody else holds: in place where nobody asks for gradients."""
+    return F.silu(h, inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
@@ -77,10 +85,10 @@ class ResBlock(nn.Module):
         second: Modulation | None = None,
     ) -> Tensor:
         h = normalise(self.in_layers[0], x, frames=frames, over_clip=self.over_clip, modulation=first)
-        h = self.in_temporal(self.in_layers[2](F.silu(h)), frames)
+        h = self.in_temporal(self.in_layers[2](silu(h)), frames)
         h = h + self.emb_layers(emb).to(h.dtype)[:, :, None, None]
         h = normalise(self.out_layers[0], h, frames=frames, over_clip=self.over_clip, modulation=second)
-        h = self.out_temporal(self.out_layers[3](F.silu(h)), frames)
+        h = self.out_temporal(self.out_layers[3](silu(h)), frames)
         return self.temporal(self.skip_connection(x) + h, frames)
 
 
@@ -186,7 +194,9 @@ class SpatialTransformer(nn.Module):
         y = self.norm(x)
         if not self.use_linear:
             y = self.proj_in(y)
-        y = rearrange(y, "n c h w -> n (h w) c")
+        y = rearrange(
+            y, "n c h w -> n (h w) c"
+        ).contiguous()  # else a product for each frame, not one for all
         if self.use_linear:
             y = self.proj_in(y)
         for index, block in enumerate(self.transformer_blocks):

@@ -66,7 +66,7 @@ class VideoModel:
         features = self.appearnet.features(
             appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
         )
-        return self.appearnet.inject(features, strength=per_frame(s, seen))
+        return self.appearnet.inject(features, frames=seen, strength=per_frame(s, seen))
 
     def predict(self, z_t: Tensor, t: Tensor, context: Tensor, injection: Injection) -> Tensor:
         """The U-Net's answer for clips `b f c h w`, timesteps (b,) and texts `b l d`, at the working precision."""

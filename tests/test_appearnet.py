@@ -64,7 +64,8 @@ def test_one_frame_serves_all_equal_frames(injection: str) -> None:
     shaken(net)
     x, z_c, t, context = inputs()
     one = net.inject(net.features(z_c, t[:2], context[:2], frames=1))
-    every = net.inject(net.features(per_frame(z_c, FRAMES), t, per_frame(context[:2], FRAMES), frames=FRAMES))
+    each = net.features(per_frame(z_c, FRAMES), t, per_frame(context[:2], FRAMES), frames=FRAMES)
+    every = net.inject(each, frames=FRAMES)
     assert_close(
         unet(x, t, context, frames=FRAMES, appearance=one),
         unet(x, t, context, frames=FRAMES, appearance=every),
@@ -157,3 +158,24 @@ def test_config_survives_json() -> None:
         AppearNetConfig.from_dict({**config.to_dict(), "colour": 1})
     with pytest.raises(ValueError, match="expected one of spade"):
         AppearNetConfig(CONFIG, injection="paint")  # type: ignore[arg-type]
+
+
+def test_one_branch_s_features_serve_all_branches() -> None:
+    """And what is done in place, where nobody asks for gradients, changes no bit."""
+    unet, net = pair()
+    shaken(unet)
+    shaken(net)
+    x, z_c, t, context = inputs()
+    each = net.features(per_frame(z_c[:1], FRAMES), t[:FRAMES], None, frames=FRAMES)
+    shared = net.inject(each, frames=FRAMES)
+    given = [feature.clone() for feature in shared.encoder.values()]
+    with_gradients = unet(x, t, context, frames=FRAMES, appearance=shared)
+    with torch.no_grad():
+        together = unet(x, t, context, frames=FRAMES, appearance=shared)
+        alone = [
+            unet(x[part], t[part], context[part], frames=FRAMES, appearance=shared)
+            for part in (slice(0, FRAMES), slice(FRAMES, None))
+        ]
+    assert torch.equal(together, with_gradients)
+    assert_close(together, torch.cat(alone))
+    assert all(torch.equal(a, b) for a, b in zip(given, shared.encoder.values(), strict=True))

@@ -58,7 +58,8 @@ def runs() -> Iterator[tuple[str, Any]]:
 
         def together(net: AppearNet = net) -> Tensor:
             seen = interpolated_appearance(latents[:1], latents[1:2], FRAMES)
-            injection = net.inject(net.features(seen, t, context, frames=FRAMES), strength=0.5)
+            features = net.features(seen, t, context, frames=FRAMES)
+            injection = net.inject(features, frames=FRAMES, strength=0.5)
             return unet(latents, t, context, frames=FRAMES, appearance=injection)
 
         yield f"U-Net with {name}", together

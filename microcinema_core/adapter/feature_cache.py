@@ -5,7 +5,7 @@ changes.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..appearnet import AppearNet
 from ..injection import Injection
-from ..spatial import Modulation
 from .host import comfy
 
 APPEARANCE = "microcinema_appearance"
@@ -92,9 +91,10 @@ class FeatureCache:
         return None
 
     def keep(self, z_c: Tensor, strength: float, branches: int, name: Hashable, injection: Injection) -> None:
-        """Remember an injection; the oldest goes where there are too many."""
-        self.entries.append(Entry(z_c.clone(), strength, branches, injection, _known(name)))
-        del self.entries[: -self.limit]
+        """Remember an injection while there is room. What came first stays: steps ask for all in turn, and would
+        find nothing any more if each took the place of the one that is asked for next."""
+        if len(self.entries) < self.limit:
+            self.entries.append(Entry(z_c.clone(), strength, branches, injection, _known(name)))
 
     def clear(self) -> None:
         """Forget everything; called as a run starts and as it ends."""
@@ -148,30 +148,14 @@ class AppearanceCall:
     ) -> Injection:
         """Compute what is not in the cache; latents are compared, once a run for each set of them."""
         first = z_c[: z_c.shape[0] // branches]
-        if branches == 1 or not torch.equal(z_c, _tile(first, branches)):
+        if branches == 1 or not torch.equal(z_c, first.repeat(branches, 1, 1, 1)):
             return self._compute(z_c, timesteps, context, frames)
         context = None if context is None else context[: first.shape[0]]
-        return tile_injection(self._compute(first, timesteps[: first.shape[0]], context, frames), branches)
+        return self._compute(first, timesteps[: first.shape[0]], context, frames)
 
     def _compute(self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, frames: int) -> Injection:
         features = self.net.features(z_c, timesteps, context, frames=frames)
-        return self.net.inject(features, strength=self.strength)
-
-
-def tile_injection(injection: Injection, times: int) -> Injection:
-    """Return the injection for `times` branches that all look at the same pictures."""
-    return Injection(**{f.name: _tile(getattr(injection, f.name), times) for f in fields(Injection)})
-
-
-def _tile(value: Any, times: int) -> Any:
-    if isinstance(value, dict):
-        return {key: _tile(item, times) for key, item in value.items()}
-    if isinstance(value, Modulation):
-        return Modulation(gamma=_tile(value.gamma, times), beta=_tile(value.beta, times))
-    if isinstance(value, Tensor):
-        rest = [1] * (value.ndim - 1)
-        return value.expand(times, *value.shape[1:]) if value.shape[0] == 1 else value.repeat(times, *rest)
-    return value
+        return self.net.inject(features, frames=frames, strength=self.strength)
 
 
 def _differs(value: Tensor, frames: int) -> bool:

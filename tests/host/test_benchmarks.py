@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import cascade, interpolation, loading, memory, training
+from benchmarks import cascade, interpolation, loading, memory, profile, training
 from benchmarks.__main__ import MAKERS, parse
+from benchmarks.contenders import Contender, Shape
 from benchmarks.timing import working
 from benchmarks.training_parts import write_random_set
 from devtools import tiny
@@ -56,6 +57,28 @@ def test_interpolation(comfy_in_process: Path) -> None:
     assert rows(interpolation.table(made))
     with pytest.raises(ValueError, match="no 6 frames"):
         interpolation.measure({6: (2, 1)})
+
+
+def test_profile_tells_the_kinds_apart() -> None:
+    conv, over_frames = torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 8, (3, 1))
+    x = torch.randn(8, 8, 128, 128)
+
+    def of_pictures() -> Tensor:
+        return conv(x)
+
+    def over_time() -> Tensor:
+        return over_frames(x)
+
+    def product() -> Tensor:
+        return x.flatten(0, 2) @ torch.ones(128, 128)
+
+    steps = {profile.PICTURES: of_pictures, profile.TIME: over_time, profile.PRODUCTS: product}
+    for wanted, step in steps.items():
+        spent = profile.by_kind(step, "cpu")
+        assert max(spent, key=spent.__getitem__) == wanted, spent
+    shape = Shape(dtype=torch.float32)
+    text = profile.table(shape, rounds=1, contenders={"one": lambda _: Contender(of_pictures, (conv,))})
+    assert list(rows(text)) == [*profile.KINDS, "together", "its operations at the machine's rate"]
 
 
 @pytest.mark.slow

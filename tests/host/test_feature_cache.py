@@ -211,3 +211,20 @@ def test_another_frame_in_the_next_run(family: Any) -> None:
     )
     clips = [ksampler(family, model) for model in (first, second, first)]
     assert torch.equal(clips[0], clips[2]) and not torch.equal(clips[0], clips[1])
+
+
+def test_latents_beyond_the_room_leave_the_others_theirs(comfy_in_process: Path) -> None:
+    """Each step asks for all of them in turn: were the oldest to go, none would ever be found."""
+    from microcinema_core.adapter.feature_cache import FeatureCache
+    from microcinema_core.injection import NOTHING
+
+    cache = FeatureCache(limit=2)
+    latents = [torch.full((1, 4, 2, 2), float(k)) for k in range(3)]
+    found = []
+    for _ in range(2):  # steps
+        for k, z_c in enumerate(latents):
+            hit = cache.find(z_c, 1.0, 1, k)
+            found.append(hit is not None)
+            if hit is None:
+                cache.keep(z_c, 1.0, 1, k, NOTHING)
+    assert found == [False, False, False, True, True, False]
