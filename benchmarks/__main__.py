@@ -14,7 +14,7 @@ import torch
 from devtools.home import say
 from devtools.host import find_host
 
-from . import cascade, interpolation, loading, memory, operations, profile, report, timing, training
+from . import cascade, interpolation, layers, loading, memory, operations, profile, report, timing, training
 from .contenders import ALL, FLOOR, OURS, TSR_FRAMES, MissingError, Shape, boot_host, shape_of
 from .timing import Timed
 
@@ -106,6 +106,10 @@ MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, st
     "profile": lambda shape, _, given: (
         f"Where the time goes, {given.dtype}",
         profile.table(shape, rounds=given.rounds, contenders=profile.CONTENDERS),
+    ),
+    "layers": lambda shape, _, given: (
+        f"Layers in two ways, {given.dtype}",
+        layers.table(shape, rounds=given.rounds),
     ),
     "loading": lambda _, __, given: ("Loading and start-up", loading.table(rounds=given.rounds)),
     "interpolation": lambda *_: ("Memory of interpolation", interpolation.table(interpolation.measure())),

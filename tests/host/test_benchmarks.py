@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import cascade, interpolation, loading, memory, profile, training
+from benchmarks import cascade, interpolation, layers, loading, memory, profile, training
 from benchmarks.__main__ import MAKERS, parse
 from benchmarks.contenders import Contender, Shape
 from benchmarks.timing import working
@@ -79,6 +79,15 @@ def test_profile_tells_the_kinds_apart() -> None:
     shape = Shape(dtype=torch.float32)
     text = profile.table(shape, rounds=1, contenders={"one": lambda _: Contender(of_pictures, (conv,))})
     assert list(rows(text)) == [*profile.KINDS, "together", "its operations at the machine's rate"]
+
+
+def test_layers() -> None:
+    found = rows(layers.table(Shape(frames=3, size=64, dtype=torch.float32), rounds=1))
+    assert all(len(numbers) == 2 * len(layers.LEVELS) for numbers in found.values())
+    for name, *both in layers.ways(Shape(frames=3, size=64, dtype=torch.float32), 32, 4):
+        one, other = (way().flatten().sort().values for way in both)
+        if "frames" not in name:  # there the edges and the bias are left out of the products
+            torch.testing.assert_close(one, other)
 
 
 @pytest.mark.slow
