@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .contenders import Contender, Shape, Step, ours
+from .contenders import TSR_FRAMES, Contender, Shape, Step, ours, ours_tsr
 from .timing import working
 
 GIB = 2**30
@@ -118,23 +118,25 @@ def table(shape: Shape, *, measure: bool = True) -> str:
         f"Stable Diffusion 2.1's size with AppearNet, text and empty prompt in one batch; {RESERVED:g} GiB of a card "
         f"is left to driver, screen and host. Where the host splits the two, a step holds about half. {said}",
         "",
-        "| pixels | weights | their memory | a step of 9 frames | each frame more | "
+        "| pixels | weights | their memory | a step of 9 frames | each frame more | of one pair in TSR | "
         + " | ".join(f"{card} GB" for card in CARDS)
         + " |",
-        "|---|---|---|---|---|" + "---|" * len(CARDS),
+        "|---|---|---|---|---|---|" + "---|" * len(CARDS),
     ]
     for size in SIZES:
         steps = [counted(replace(shape, size=size, frames=frames)) for frames in (FEW, MANY)]
         made = steps[0][1]
+        pair, _ = counted(replace(shape, size=size, frames=TSR_FRAMES), ours_tsr)
         largest = max(p.numel() for net in made.networks for p in net.parameters())
         for name, wide in WEIGHTS.items():
             cast = largest * shape.dtype.itemsize if wide != shape.dtype.itemsize else 0  # a layer as it runs
-            few, many = ((most * share + cast) / GIB for most, _ in steps)
+            few, many, of_pair = ((most * share + cast) / GIB for most in (steps[0][0], steps[1][0], pair))
             each = (many - few) / (MANY - FEW)
             weights = made.parameters * wide / GIB
             room = [fitting(card, weights, few, many) for card in CARDS]
             cells = " | ".join(f"{frames} frames" if frames else "weights in part" for frames in room)
             lines.append(
-                f"| {size} | {name} | {weights:.2f} GiB | {few + (9 - FEW) * each:.2f} GiB | {each:.3f} GiB | {cells} |"
+                f"| {size} | {name} | {weights:.2f} GiB | {few + (9 - FEW) * each:.2f} GiB | {each:.3f} GiB | "
+                f"{of_pair:.2f} GiB | {cells} |"
             )
     return "\n".join(lines) + "\n"

@@ -48,6 +48,7 @@ class Checkpoint:
         fps, frames: what the weights were trained for.
         prediction: "eps" or "v".
         terminal: "sd", or "zero" where the noise schedule ends without signal.
+        residual: of role tsr, the scale of what is diffused (see `tsr.of_residuals`); 0 where that is the latents.
         metadata: all metadata of the file, as read.
         name: the file's name, for messages.
     """
@@ -60,6 +61,7 @@ class Checkpoint:
     frames: int
     prediction: Prediction = "eps"
     terminal: Terminal = "sd"
+    residual: float = 0.0
     metadata: dict[str, str] = field(default_factory=dict)
     name: str = ""
 
@@ -84,6 +86,7 @@ def write_checkpoint(
     frames: int,
     prediction: str = "eps",
     terminal: str = "sd",
+    residual: float = 0.0,
     dtype: torch.dtype = torch.float16,
     extra_metadata: Mapping[str, str] | None = None,
 ) -> Path:
@@ -94,7 +97,7 @@ def write_checkpoint(
         parts: state dicts under "unet", "appearnet", "text", "vae".
         role: one of `ROLES`; the roles "unet" and "appearnet" hold that network only, keys without prefix.
         configs: the configuration of every part, under the same keys.
-        lambda_, fps, frames, prediction, terminal: see `Checkpoint`.
+        lambda_, fps, frames, prediction, terminal, residual: see `Checkpoint`.
         dtype: what floating point tensors are stored as.
         extra_metadata: further entries, e.g. `modelspec.license`; they win over the defaults.
 
@@ -116,6 +119,7 @@ def write_checkpoint(
         frames=frames,
         prediction=prediction,
         terminal=terminal,
+        residual=residual,
     )
     write_tensors(Path(path), tensors, {**metadata, **dict(extra_metadata or {})})
     return Path(path)

@@ -23,6 +23,7 @@ def metadata_of(
     frames: int,
     prediction: str,
     terminal: str,
+    residual: float,
 ) -> dict[str, str]:
     """The metadata of a new file; see `Checkpoint` for what the values mean."""
     return {
@@ -39,6 +40,7 @@ def metadata_of(
         "microcinema.frames": str(int(frames)),
         "microcinema.prediction": prediction,
         "microcinema.terminal": terminal,
+        "microcinema.residual": repr(float(residual)),
     }
 
 
@@ -68,6 +70,7 @@ def read_fields(
             "frames": int(metadata["microcinema.frames"]),
             "prediction": metadata.get("microcinema.prediction", "eps"),
             "terminal": metadata.get("microcinema.terminal", "sd"),
+            "residual": float(metadata.get("microcinema.residual", "0")),
         }
     except KeyError as error:
         raise ValueError(f"{name}: the metadata entry {error} is missing, {wanted} was expected.") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -24,6 +24,8 @@ class VideoModel:
     """The two networks of a file and how to ask them.
 
     Appearance latents are `b c h w` (one frame serves a whole clip) or `(b f) c h w` (each frame its own).
+    residual: of role tsr: the scale of the differences from the appearance that are diffused in place of the frames
+    (`tsr.of_residuals`); there is no noise prior then, as these have no centre frame in them. 0: the frames.
     """
 
     unet: UNet3D
@@ -31,6 +33,7 @@ class VideoModel:
     lambda_: float
     prediction: Prediction
     terminal: Terminal = "sd"
+    residual: float = 0.0
 
     def __post_init__(self) -> None:
         self.schedule = NoiseSchedule.ending(self.terminal)
@@ -40,7 +43,7 @@ class VideoModel:
         """Of a file of role base or tsr; the networks do not train."""
         unet = UNet3D(UNetConfig.from_dict(file.configs["unet"]))
         net = AppearNet(AppearNetConfig.from_dict(file.configs["appearnet"]))
-        model = cls(unet, net, file.lambda_, file.prediction, file.terminal)
+        model = cls(unet, net, file.lambda_, file.prediction, file.terminal, file.residual)
         model.load(file)
         for module in (unet, net):
             module.eval().requires_grad_(False).to(dtype)
@@ -92,6 +95,10 @@ class VideoModel:
         lambda_ = self.lambda_ if strength else 0.0
         return with_prior(denoiser(network, self.schedule, self.prediction), z_c, lambda_)
 
+    def diffused(self, z_0: Tensor, appearance: Tensor) -> Tensor:
+        """What the network makes of clips `b f c h w`: themselves, or their scaled difference from the appearance."""
+        return (z_0 - appearance) / self.residual if self.residual else z_0
+
     @torch.no_grad()
     def sample(
         self,
@@ -113,7 +120,10 @@ class VideoModel:
         dropped.
         """
         clips = text.shape[0]
-        z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
+        line = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
+        z_c = torch.zeros_like(line) if self.residual else line
+        if given is not None:
+            given = replace(given, latents=self.diffused(given.latents, line))
         with_text = self.denoiser(appearance, text, z_c, strength)
         without = None
         if guidance_scale != 1:
@@ -124,4 +134,5 @@ class VideoModel:
         noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
         if given is not None:
             denoise = keeping(denoise, given, noise)
-        return ddim(denoise, noise, steps=steps, schedule=self.schedule)
+        made = ddim(denoise, noise, steps=steps, schedule=self.schedule)
+        return line + self.residual * made if self.residual else made

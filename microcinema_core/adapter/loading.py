@@ -100,6 +100,7 @@ def _info(checkpoint: Checkpoint, config: UNetConfig) -> ModelInfo:
         "lambda_": checkpoint.lambda_,
         "fps": checkpoint.fps,
         "frames": checkpoint.frames,
+        "residual": checkpoint.residual,
     }
     kept = {key: value for key, value in checkpoint.configs.items() if key in ("unet", "vae")}
     metadata = metadata_of(

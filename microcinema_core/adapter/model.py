@@ -35,6 +35,7 @@ class ModelInfo:
     fps: float
     frames: int
     name: str
+    residual: float = 0.0
     metadata: dict[str, str] = field(default_factory=dict)
 
 

@@ -153,6 +153,7 @@ def test_memory_of_cards(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch
     small, _, large, narrow = (line.strip("| ").split(" | ") for line in found.splitlines()[4:])
     assert small[2] == large[2] != narrow[2], "weights depend on their precision alone"
     assert float(small[3].split()[0]) < float(large[3].split()[0]) < float(narrow[3].split()[0])
-    assert [cell.split()[1] for cell in small[5:]] == ["frames"] * len(memory.CARDS)
+    assert float(small[5].split()[0]) < float(narrow[5].split()[0])
+    assert [cell.split()[1] for cell in small[6:]] == ["frames"] * len(memory.CARDS)
     assert memory.fitting(8, 3, 1, 2) == int((8 - memory.RESERVED - 3 - 1) * 12 + 5)
     assert memory.fitting(3, 3, 1, 2) == 0

@@ -152,12 +152,13 @@ class ClipStage:
         kept = (draws.uniform(clips) >= self.objective.drop_appearance).float()
         appearance = self.role.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
+        video = self.networks.video
+        z_0 = video.diffused(z_0, z_c)
         eps_n = self.noise(z_0, draws)
         eps = training_noise(eps_n, z_c, self.model.lambda_ * kept[:, None, None, None, None])
         t = self.timesteps(clips, draws)
         alpha_bar = self.alpha_bar[t][:, None, None, None, None]
         z_t = diffuse(z_0, eps, alpha_bar)
-        video = self.networks.video
         injection = video.injection(appearance, t.float(), context, kept)
         predicted = video.predict(z_t, t.float(), context, injection)
         error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.prediction)).square()
@@ -242,6 +243,7 @@ class ClipStage:
             frames=index["frames"],
             prediction=self.networks.video.prediction,
             terminal=self.networks.video.terminal,
+            residual=self.networks.video.residual,
             extra_metadata={"microcinema.training": json.dumps(asdict(self.model) | asdict(self.objective))},
         )
 
@@ -264,6 +266,11 @@ def build_clips(role: Role, config: TrainConfig, device: str | None = None) -> C
     ):
         if not given:
             raise ValueError(f"{key} is empty; it names {wanted}")
+    if model.residual and role.name != "tsr":
+        raise ValueError(
+            f"model.residual is {model.residual:g}, and the stage is {role.name}; "
+            "only tsr makes differences from a line between given frames"
+        )
     first = read_first(home_folder() / config.init_from, role.reads)
     pictures = home_folder() / (model.image_file or config.init_from)
     networks = Networks.build(model, *role.configs(model, first), first, pictures, device)

@@ -37,11 +37,18 @@ class ClipModel:
         sheets show a linear preview of the latents.
     prediction: "auto" is what the file that training starts from predicts.
     terminal: "auto" is the noise schedule of that file; "zero" ends in pure noise and needs v.
+    residual: of stage tsr: 0 makes the frames, as the paper; another number their difference from the line between the
+        given ones, divided by that number (about its standard deviation), and `lambda_` must be 0 then.
     lora_rank: of the low-rank additions to the spatial attention, group `lora`; 0 makes none.
     recompute: blocks keep their input alone and are run again in the backward pass: less memory, a third more work.
     """
 
-    RANGES: ClassVar[dict[str, Range]] = {"lambda_": (0, 1), "hidden": (1, 4096), "lora_rank": (0, 4096)}
+    RANGES: ClassVar[dict[str, Range]] = {
+        "lambda_": (0, 1),
+        "hidden": (1, 4096),
+        "lora_rank": (0, 4096),
+        "residual": (0, 100),
+    }
 
     image_file: str = ""
     lambda_: float = LAMBDA
@@ -53,6 +60,7 @@ class ClipModel:
     text_conditioned: bool = False
     prediction: Prediction | Literal["auto"] = "auto"
     terminal: Terminal | Literal["auto"] = "auto"
+    residual: float = 0.0
     lora_rank: int = 0
     recompute: bool = False
 
@@ -67,6 +75,11 @@ class ClipModel:
         for key, values in allowed.items():
             if getattr(self, key) not in values:
                 raise ValueError(f"model.{key} is {getattr(self, key)!r}; it is one of {', '.join(values)}")
+        if self.residual and self.lambda_:
+            raise ValueError(
+                f"model.residual is {self.residual:g} and model.lambda_ is {self.lambda_:g}: a difference between "
+                "frames has no centre frame in it for a prior; set one of the two to 0"
+            )
 
 
 @dataclass
@@ -93,7 +106,12 @@ class Networks:
         prediction = first.prediction if model.prediction == "auto" else model.prediction
         terminal = first.terminal if model.terminal == "auto" else model.terminal
         video = VideoModel(
-            UNet3D(unet, make), AppearNet(appearnet, make), model.lambda_, prediction, terminal
+            UNet3D(unet, make),
+            AppearNet(appearnet, make),
+            model.lambda_,
+            prediction,
+            terminal,
+            model.residual,
         )
         if model.recompute:
             recompute_blocks(video.unet, video.appearnet)
