@@ -48,7 +48,7 @@ class Checkpoint:
         fps, frames: what the weights were trained for.
         prediction: "eps" or "v".
         terminal: "sd", or "zero" where the noise schedule ends without signal.
-        residual: of role tsr, the scale of what is diffused (see `tsr.of_residuals`); 0 where that is the latents.
+        residual: the scale of the difference from z_c that is diffused (`noise.from_residual`); 0: the frames.
         metadata: all metadata of the file, as read.
         name: the file's name, for messages.
     """

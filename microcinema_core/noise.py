@@ -37,6 +37,21 @@ def with_prior(denoise: Denoiser, z_c: Tensor, lambda_: float | Tensor) -> Denoi
     return denoise_y
 
 
+def from_residual(denoise: Denoiser, z_c: Tensor, scale: float) -> Denoiser:
+    """The denoiser of frames, of one that was trained on (z_0 - z_c) / scale; a scale of 0 is one of frames already.
+
+    With y = z_0 + sigma eps, (y - z_c) / scale is that residual at noise sigma / scale. Not of the paper: what stays
+    as z_c shows it is right before anything is learnt.
+    """
+    if not scale:
+        return denoise
+
+    def denoise_y(y: Tensor, sigma: Tensor) -> Tensor:
+        return z_c + scale * denoise((y - z_c) / scale, sigma / scale)
+
+    return denoise_y
+
+
 def starting_noise(eps_n: Tensor, z_c: Tensor, gamma: float, mask: Tensor | float = 1.0) -> Tensor:
     """Unit noise that a sampler of y starts from: eps_n + gamma z_c (section 4.2.2; lambda z_c is the shift's part).
 

@@ -7,7 +7,7 @@ windows, their appearance, and noise that belongs to an absolute frame, so that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
@@ -45,21 +45,6 @@ class Windows:
 
 SampleWindows = Callable[[Windows], Tensor]
 """Makes `(p 5) c h w` latents of a batch of windows."""
-
-
-def of_residuals(sample: SampleWindows, scale: float) -> SampleWindows:
-    """Frames by a model of residuals: what it makes is their difference from the line between the given ones.
-
-    sample: makes differences, in units of `scale`. Given frames lie on the line, so that it is given zeros for them.
-    What stands still is right before anything is learnt, and a model starts at the blend instead of at noise. Not of
-    the paper, whose TSR makes the frames themselves.
-    """
-
-    def sample_frames(windows: Windows) -> Tensor:
-        made = sample(replace(windows, latents=torch.zeros_like(windows.latents)))
-        return windows.appearance.to(made) + scale * made
-
-    return sample_frames
 
 
 def frames_after(key_frames: int, rounds: int) -> int:

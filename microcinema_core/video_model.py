@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint, load_strict
 from .config import AppearNetConfig, UNetConfig
 from .injection import Injection
 from .layers import per_frame
-from .noise import GAMMA, starting_noise, with_prior
+from .noise import GAMMA, from_residual, starting_noise, with_prior
 from .sampling import Given, ddim, guided, keeping
 from .schedule import Denoiser, NoiseSchedule, Prediction, Terminal, denoiser
 from .unet import UNet3D
@@ -24,8 +24,7 @@ class VideoModel:
     """The two networks of a file and how to ask them.
 
     Appearance latents are `b c h w` (one frame serves a whole clip) or `(b f) c h w` (each frame its own).
-    residual: of role tsr: the scale of the differences from the appearance that are diffused in place of the frames
-    (`tsr.of_residuals`); there is no noise prior then, as these have no centre frame in them. 0: the frames.
+    residual: the scale of the difference from the appearance that is diffused in place of the frames; 0: the frames.
     """
 
     unet: UNet3D
@@ -93,11 +92,12 @@ class VideoModel:
             return self.predict(x, t, text, injection)
 
         lambda_ = self.lambda_ if strength else 0.0
-        return with_prior(denoiser(network, self.schedule, self.prediction), z_c, lambda_)
+        denoise = with_prior(denoiser(network, self.schedule, self.prediction), z_c, lambda_)
+        return from_residual(denoise, z_c, self.residual)
 
-    def diffused(self, z_0: Tensor, appearance: Tensor) -> Tensor:
-        """What the network makes of clips `b f c h w`: themselves, or their scaled difference from the appearance."""
-        return (z_0 - appearance) / self.residual if self.residual else z_0
+    def diffused(self, z_0: Tensor, z_c: Tensor) -> Tensor:
+        """What the network is trained on, of clips `b f c h w`: themselves, or their difference from z_c."""
+        return (z_0 - z_c) / self.residual if self.residual else z_0
 
     @torch.no_grad()
     def sample(
@@ -120,10 +120,7 @@ class VideoModel:
         dropped.
         """
         clips = text.shape[0]
-        line = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
-        z_c = torch.zeros_like(line) if self.residual else line
-        if given is not None:
-            given = replace(given, latents=self.diffused(given.latents, line))
+        z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
         with_text = self.denoiser(appearance, text, z_c, strength)
         without = None
         if guidance_scale != 1:
@@ -134,5 +131,4 @@ class VideoModel:
         noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
         if given is not None:
             denoise = keeping(denoise, given, noise)
-        made = ddim(denoise, noise, steps=steps, schedule=self.schedule)
-        return line + self.residual * made if self.residual else made
+        return ddim(denoise, noise, steps=steps, schedule=self.schedule)

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.testing import assert_close
 
-from microcinema_core.noise import shift, starting_noise, training_noise, with_prior
+from microcinema_core.noise import from_residual, shift, starting_noise, training_noise, with_prior
 from microcinema_core.sampling import ddim, ddim_steps
 from microcinema_core.schedule import (
     NoiseSchedule,
@@ -51,6 +51,19 @@ def test_perfect_answers_denoise_perfectly_with_the_prior(prediction: str) -> No
     answer = training_target(z_0, eps, alpha_bar, prediction)  # type: ignore[arg-type]
     assert_close(denoised_from_output(answer, x, sigma, prediction), z_0, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
     assert_close(shift(z_0 + sigma * eps_n, z_c, sigma, LAMBDA), x, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("prior", [0.0, LAMBDA])
+def test_a_denoiser_of_residuals_is_one_of_frames(prior: float) -> None:
+    """Frames of a normal law around z_c, asked for as they are and as (z_0 - z_c) / 0.3, with and without a prior."""
+    g = torch.Generator().manual_seed(0)
+    z_c, y = torch.randn(2, 3, 4, 8, 8, generator=g)
+    residuals = gaussian_denoiser(0.5 / 0.3, 0.2 / 0.3, prior, z_c)
+    frames = gaussian_denoiser(0.0, 0.2, 0.0, z_c)
+    for sigma in (torch.tensor(0.1), torch.tensor(5.0)):
+        wanted = z_c + 0.5 + frames(y - z_c - 0.5, sigma)
+        assert_close(from_residual(with_prior(residuals, z_c, prior), z_c, 0.3)(y, sigma), wanted)
+    assert from_residual(residuals, z_c, 0.0) is residuals
 
 
 def test_wrapped_and_direct_agree_for_an_ode_solver() -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from microcinema_core.checkpoint import read_checkpoint
-from microcinema_core.sampling import Given
 from microcinema_core.schedule import Prediction, training_target
 from microcinema_core.train import loop
 from microcinema_core.train.config import parse
@@ -93,50 +91,37 @@ def test_the_target_is_the_whole_noise_of_eq_3(
         assert loss == pytest.approx(float(prior), rel=0.35, abs=1e-5)
 
 
-def residual_table(name: str, **model: object) -> dict[str, Any]:
-    return table(name, model=table(name)["model"] | {"residual": 0.5, "lambda_": 0.0} | model)
-
-
-def test_tsr_of_residuals_is_trained_on_them_and_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = build_stage(parse(residual_table("tsr")))
+@pytest.mark.parametrize("name", ["base", "tsr"])
+def test_residuals_are_trained_on_and_the_file_says_so(
+    name: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = build_stage(parse(table(name, model=table(name)["model"] | {"residual": 0.5})))
     assert isinstance(stage, ClipStage)
     stage.prepare()
     video = stage.networks.video
     batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
-    line = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
-    differences = (batch["mean"] - line) / 0.5
+    z_c = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
+    residuals = (batch["mean"] - z_c) / 0.5
 
     def cheat(z_t: Tensor, t: Tensor, context: Tensor, kept: Tensor) -> Tensor:
         alpha_bar = stage.alpha_bar[t.long()][:, None, None, None, None]
-        eps = (z_t - alpha_bar.sqrt() * differences) / (1 - alpha_bar).sqrt()
-        return training_target(differences, eps, alpha_bar, video.prediction)
+        eps = (z_t - alpha_bar.sqrt() * residuals) / (1 - alpha_bar).sqrt()
+        return training_target(residuals, eps, alpha_bar, video.prediction)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(video, "injection", lambda appearance, t, context, kept: kept)
-        patched.setattr(video, "predict", cheat)
-        loss, _ = stage.loss(batch, draws())
-    assert differences.abs().max() > 0.1 and loss < 1e-6
-    parts = {name: module.state_dict() for name, module in stage.modules.items()}
-    stage.export(home / "residual.safetensors", parts)
-    assert read_checkpoint(home / "residual.safetensors").residual == 0.5
-    ends = Given(batch["mean"], torch.tensor([0.0, 1, 1, 1, 0]).view(1, 5, 1, 1, 1))
-    made = video.sample(
-        line.flatten(0, 1),
-        stage.empty.expand(4, -1, -1),
-        stage.empty,
-        frames=5,
-        steps=2,
-        guidance_scale=1,
-        given=ends,
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
+    monkeypatch.setattr(video, "predict", cheat)
+    loss, _ = stage.loss(batch, draws())
+    assert residuals.abs().max() > 0.1 and loss < 1e-6
+    stage.export(
+        home / "residual.safetensors", {n: module.state_dict() for n, module in stage.modules.items()}
     )
-    torch.testing.assert_close(made[:, ::4], batch["mean"][:, ::4])
-
-
-def test_residuals_are_for_tsr_and_without_a_prior() -> None:
-    with pytest.raises(ValueError, match=r"model\.residual is 0\.5, and the stage is base"):
-        build_stage(parse(residual_table("base")))
-    with pytest.raises(ValueError, match=r"residual is 0\.5 and model\.lambda_ is 0\.03"):
-        build_stage(parse(residual_table("tsr", lambda_=0.03)))
+    assert read_checkpoint(home / "residual.safetensors").residual == 0.5
+    monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
+    video.prediction, video.terminal = "v", "zero"
+    made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(
+        z_c + 0.01, torch.tensor(1e-3)
+    )
+    torch.testing.assert_close(made, (z_c + 0.01).expand_as(made), rtol=1e-3, atol=1e-3)
 
 
 def test_dropped_appearance_is_the_unet_alone() -> None:

@@ -7,16 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from microcinema_core.evaluate.family import blended
-from microcinema_core.tsr import (
-    WINDOW,
-    Windows,
-    frames_after,
-    interpolate,
-    of_residuals,
-    round_noise,
-    windows,
-)
+from microcinema_core.tsr import WINDOW, Windows, frames_after, interpolate, round_noise, windows
 
 
 def keys(count: int) -> Tensor:
@@ -65,22 +56,6 @@ def test_windows_mask_the_given_frames() -> None:
         and torch.equal(w.latents[9], k[2])
     )
     assert torch.equal(w.appearance[4], k[1]) and not w.latents[1:4].any()
-
-
-def test_a_model_of_residuals_starts_at_the_blend() -> None:
-    k = keys(4)
-    given: list[Tensor] = []
-
-    def nothing(w: Windows) -> Tensor:
-        given.append(w.latents)
-        return torch.zeros_like(w.noise)
-
-    made = interpolate(k, of_residuals(nothing, 0.3))
-    assert_close(made, blended(k[None])[0])
-    assert not torch.cat(given).any(), "given frames are no distance from the line"
-    moved = interpolate(k, of_residuals(lambda w: torch.ones_like(w.noise), 0.3))
-    assert_close(moved[1:4], made[1:4] + 0.3)
-    assert torch.equal(moved[::4], k)
 
 
 @pytest.mark.parametrize(

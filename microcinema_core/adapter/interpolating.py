@@ -46,12 +46,7 @@ def interpolate_video(
     inner = require_role(model, "tsr", "MicroCinema TSR")
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
     steps = _sigmas(model, settings)
-    residual = inner.info.residual if inner.info else 0.0
-    if residual:
-        lambda_ = gamma = 0.0  # a difference between frames has no centre frame in it for a prior
-    progress = PairProgress(
-        model, pairs=_total_pairs(keys.shape[0], rounds), steps=len(steps) - 1, residual=residual
-    )
+    progress = PairProgress(model, pairs=_total_pairs(keys.shape[0], rounds), steps=len(steps) - 1)
     at_once = PairsAtOnce(model, keys.shape[1:], asked=chunk)
 
     def sample(windows: tsr.Windows) -> Tensor:
@@ -60,7 +55,7 @@ def interpolate_video(
         patched = apply_appearance(model, appearnet, appearance, lambda_=lambda_, gamma=gamma)
         patched.model_options["transformer_options"][FRAMES] = tsr.WINDOW
         try:
-            made = _sample_windows(patched, windows, settings, steps, progress.callback(windows))
+            made = _sample_windows(patched, windows, settings, steps, progress.callback(pairs))
         except RuntimeError as error:
             if pairs == 1 or not is_out_of_memory(error):
                 raise
@@ -71,8 +66,7 @@ def interpolate_video(
         forget_unused()
         return torch.cat([sample(half) for half in windows.halves()])
 
-    sample_frames = tsr.of_residuals(sample, residual) if residual else sample
-    made = tsr.interpolate(keys, sample_frames, rounds=rounds, seed=settings.seed, chunk=at_once)
+    made = tsr.interpolate(keys, sample, rounds=rounds, seed=settings.seed, chunk=at_once)
     return {"samples": made.to(comfy.model_management.intermediate_device())}
 
 
@@ -151,24 +145,18 @@ class PairsAtOnce:
 class PairProgress:
     """One progress bar over all pairs and rounds, with previews as the stock samplers show them."""
 
-    def __init__(self, model: Any, *, pairs: int, steps: int, residual: float) -> None:
+    def __init__(self, model: Any, *, pairs: int, steps: int) -> None:
         self.steps, self.total, self.done = steps, pairs * steps, 0
-        self.process_latent_in, self.residual = model.model.process_latent_in, residual
         self.bar = comfy.utils.ProgressBar(self.total)
         self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
-    def callback(self, windows: tsr.Windows) -> Callable[[int, Tensor, Tensor, int], None]:
+    def callback(self, pairs: int) -> Callable[[int, Tensor, Tensor, int], None]:
         """Return the sampler's callback for a chunk of pairs."""
-        pairs = windows.noise.shape[0] // tsr.WINDOW
-        first_middle = slice(tsr.WINDOW // 2, tsr.WINDOW // 2 + 1)
 
         def report(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
             picture = None
             if self.previewer:
-                middle = x0[first_middle]
-                if self.residual:
-                    line = self.process_latent_in(windows.appearance[first_middle])
-                    middle = line.to(middle) + self.residual * middle
+                middle = x0[tsr.WINDOW // 2 : tsr.WINDOW // 2 + 1]
                 picture = self.previewer.decode_latent_to_preview_image("JPEG", middle)
             self.bar.update_absolute(self.done + (step + 1) * pairs, self.total, picture)
 

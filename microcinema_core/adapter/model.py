@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import UNetConfig
 from ..layers import of_size
-from ..noise import shift
+from ..noise import from_residual, with_prior
 from ..safefile import SAVED_METADATA, metadata_tensor
 from .feature_cache import APPEARANCE, AppearanceCall, AppearanceCond, FeatureCache, name_of, named
 from .host import comfy
@@ -89,7 +89,10 @@ class Appearance:
 
 
 class MicroCinemaModel(comfy.model_base.BaseModel):
-    """Evaluates the network at x = y + sigma * lambda * z_c and reads its answer against that same x."""
+    """Evaluates the network at x = y + sigma * lambda * z_c and reads its answer against that same x.
+
+    One that was trained on (z_0 - z_c) / residual is asked for that, and answers z_0 (`noise.from_residual`).
+    """
 
     def __init__(self, model_config: Any, model_type: Any = None, device: Any = None) -> None:
         model_type = comfy.model_base.ModelType.EPS if model_type is None else model_type
@@ -119,18 +122,29 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
     ) -> Tensor:
         """Return the denoised estimate of y, which is that of x: both have the same clean frames."""
         options = dict(transformer_options or {})
-        z_c = kwargs.pop(Z_C, None)
-        appearance = self._appearance()
-        if z_c is not None and appearance is not None and appearance.active(t, self.model_sampling):
-            z_c = of_size(z_c, x)
-            if appearance.lambda_:
-                sigma = t.float().reshape(-1, 1, 1, 1)
-                x = shift(x.float(), z_c.to(x.device, torch.float32), sigma, appearance.lambda_)
+        z_c, appearance = kwargs.pop(Z_C, None), self._appearance()
+
+        def network(x: Tensor, sigma: Tensor) -> Tensor:
+            t = sigma.reshape(-1)
+            return super(MicroCinemaModel, self)._apply_model(
+                x, t, c_concat, c_crossattn, control, options, **kwargs
+            )
+
+        if z_c is None or appearance is None:
+            return network(x, t)
+        z_c, lambda_ = of_size(z_c, x), 0.0
+        if appearance.active(t, self.model_sampling):
+            lambda_ = appearance.lambda_
             call = self._appearance_call(appearance)
             if call is not None:
                 options[APPEARANCE] = call
                 kwargs[Z_C] = self._as_the_network_gets_it(z_c, x.device)
-        return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        scale = self.info.residual if self.info else 0.0
+        if not (lambda_ or scale):
+            return network(x, t)
+        z_c = z_c.to(x.device, torch.float32)
+        denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)
+        return denoise(x.float(), t.float().reshape(-1, 1, 1, 1))
 
     def state_dict_for_saving(self, *state_dicts: Any, **named: Any) -> dict[str, Tensor]:
         """Add what a loader of ours must know: the host's ModelSave writes tensors, no metadata of a model's."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from microcinema_core.evaluate.family import blended
 from tests.host.tiny_family import settings
 
 
@@ -41,34 +40,36 @@ def test_tsr_seeds(family: Any) -> None:
     assert not torch.equal(interpolated(family, seed=3), interpolated(family, seed=4))
 
 
-def test_a_model_of_residuals_moves_from_the_blend(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    blend = blended(family.keys["samples"][None])[0]
-    inner = family.tsr.model.model
-    made = {}
-    for scale in (0.5, 1.0):
-        monkeypatch.setattr(inner, "info", replace(inner.info, residual=scale))
-        made[scale] = interpolated(family)
-        assert torch.equal(made[scale], interpolated(family, gamma=0.5, **{"lambda_": 0.1})), "no prior"
-    assert (made[1.0] - blend).abs().max() > 0.1
-    assert_close(made[1.0] - blend, 2 * (made[0.5] - blend), rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("lambda_", [0.0, 0.1])
+def test_a_model_of_residuals_is_asked_for_them(
+    family: Any, monkeypatch: pytest.MonkeyPatch, lambda_: float
+) -> None:
+    """The network is asked at (y - z_c) / scale and sigma / scale, and its answer is put back around z_c."""
+    from microcinema_core.adapter.model import Z_C
 
-
-def test_previews_of_residuals_show_frames(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Tensor] = []
-
-    class Previewer:
-        def decode_latent_to_preview_image(self, kind: str, latent: Tensor) -> None:
-            shown.append(latent)
-
-    monkeypatch.setattr(
-        "microcinema_core.adapter.interpolating.latent_preview.get_previewer", lambda *_: Previewer()
+    plain = family.tsr.model
+    inner = plain.model
+    generator = torch.Generator().manual_seed(1)
+    z_c, y = torch.randn(2, 5, 8, 8, 8, generator=generator)
+    patched = family.adapter.apply_appearance(
+        plain, family.tsr.appearnet, {"samples": z_c}, lambda_=lambda_, gamma=0.0
     )
-    inner = family.tsr.model.model
-    monkeypatch.setattr(inner, "info", replace(inner.info, residual=1e-6))
-    interpolated(family)
-    middle = family.keys["samples"][:2].mean(0, keepdim=True)
-    assert shown
-    assert_close(shown[0].cpu(), inner.process_latent_in(middle), rtol=1e-4, atol=1e-4)
+    asked: list[tuple[Tensor, Tensor]] = []
+    scale, sigma = 0.5, torch.full((5,), 3.0)
+
+    def answer(self: Any, x: Tensor, t: Tensor, *rest: Any, **named: Any) -> Tensor:
+        asked.append((x, t))
+        return torch.ones_like(x)
+
+    monkeypatch.setattr("comfy.model_base.BaseModel._apply_model", answer)
+    monkeypatch.setattr(inner, "current_patcher", patched)
+    monkeypatch.setattr(inner, "info", replace(inner.info, residual=scale))
+    in_model_space = inner.process_latent_in(z_c)
+    got = inner._apply_model(y, sigma, **{Z_C: in_model_space})
+    assert_close(got, in_model_space + scale)
+    ((x, t),) = asked
+    assert_close(t, sigma / scale)
+    assert_close(x, (y - in_model_space) / scale + 6.0 * lambda_ * in_model_space)
 
 
 def test_tsr_needs_two_frames_and_a_tsr_model(family: Any) -> None:

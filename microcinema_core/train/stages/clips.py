@@ -266,11 +266,6 @@ def build_clips(role: Role, config: TrainConfig, device: str | None = None) -> C
     ):
         if not given:
             raise ValueError(f"{key} is empty; it names {wanted}")
-    if model.residual and role.name != "tsr":
-        raise ValueError(
-            f"model.residual is {model.residual:g}, and the stage is {role.name}; "
-            "only tsr makes differences from a line between given frames"
-        )
     first = read_first(home_folder() / config.init_from, role.reads)
     pictures = home_folder() / (model.image_file or config.init_from)
     networks = Networks.build(model, *role.configs(model, first), first, pictures, device)

@@ -37,8 +37,8 @@ class ClipModel:
         sheets show a linear preview of the latents.
     prediction: "auto" is what the file that training starts from predicts.
     terminal: "auto" is the noise schedule of that file; "zero" ends in pure noise and needs v.
-    residual: of stage tsr: 0 makes the frames, as the paper; another number their difference from the line between the
-        given ones, divided by that number (about its standard deviation), and `lambda_` must be 0 then.
+    residual: 0 makes the frames, as the paper; another number their difference from what AppearNet sees, divided by
+        that number, which is best about that difference's standard deviation.
     lora_rank: of the low-rank additions to the spatial attention, group `lora`; 0 makes none.
     recompute: blocks keep their input alone and are run again in the backward pass: less memory, a third more work.
     """
@@ -75,11 +75,6 @@ class ClipModel:
         for key, values in allowed.items():
             if getattr(self, key) not in values:
                 raise ValueError(f"model.{key} is {getattr(self, key)!r}; it is one of {', '.join(values)}")
-        if self.residual and self.lambda_:
-            raise ValueError(
-                f"model.residual is {self.residual:g} and model.lambda_ is {self.lambda_:g}: a difference between "
-                "frames has no centre frame in it for a prior; set one of the two to 0"
-            )
 
 
 @dataclass
