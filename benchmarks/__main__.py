@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +37,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu on a machine with a GPU: hide that one (CUDA_VISIBLE_DEVICES=), or memory is read from it",
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="contenders with this in their name")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="contenders whose name has it, as ^MicroCinema$")
     parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
     options = parser.parse_args(argv)
     if unknown := set(options.sections) - set(MAKERS):
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
     options = parse(argv)
     host = boot_host(find_host(os.environ.get("COMFYUI_PATH")), options.device)
     shape = Shape(options.frames, options.size, DTYPES[options.dtype], options.device)
-    names = [name for name in ALL if options.only.lower() in name.lower()]
+    names = [name for name in ALL if re.search(options.only, name, re.IGNORECASE)]
     command = " ".join(["python3 dev.py python -m benchmarks", *(word for word in argv if word != "--write")])
     for section in options.sections or MAKERS:
         title, text = MAKERS[section](shape, names, options)
