@@ -37,7 +37,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="cpu on a machine with a GPU: hide that one (CUDA_VISIBLE_DEVICES=), or memory is read from it",
     )
-    parser.add_argument("--only", default="", metavar="PATTERN", help="contenders whose name has it, as ^MicroCinema$")
+    parser.add_argument(
+        "--only", default="", metavar="PATTERN", help="contenders whose name has it, as ^MicroCinema$"
+    )
     parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
     options = parser.parse_args(argv)
     if unknown := set(options.sections) - set(MAKERS):

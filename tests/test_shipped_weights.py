@@ -29,16 +29,19 @@ def float_parts(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("role", "parts", "lambda_", "fps", "frames"),
+    ("role", "parts", "lambda_", "residual", "fps", "frames"),
     [
-        ("image", {"unet", "text", "vae"}, 0.0, 0.0, 1),
-        ("base", {"unet", "appearnet"}, 0.03, 2.0, 9),
-        ("tsr", {"unet", "appearnet"}, 0.03, 8.0, 5),
+        ("image", {"unet", "text", "vae"}, 0.0, 0.0, 0.0, 1),
+        ("base", {"unet", "appearnet"}, 0.03, 0.0, 2.0, 9),
+        ("tsr", {"unet", "appearnet"}, 0.0, 0.3, 8.0, 5),
     ],
 )
-def test_a_file_says_what_it_is(role: str, parts: set[str], lambda_: float, fps: float, frames: int) -> None:
+def test_a_file_says_what_it_is(
+    role: str, parts: set[str], lambda_: float, residual: float, fps: float, frames: int
+) -> None:
     file = read(role)
-    assert (set(file.parts), file.lambda_, file.fps, file.frames) == (parts, lambda_, fps, frames)
+    assert (set(file.parts), file.lambda_, file.residual) == (parts, lambda_, residual)
+    assert (file.fps, file.frames) == (fps, frames)
     assert {t.dtype for name in parts for t in file.parts[name].values() if t.is_floating_point()} == {
         torch.float16
     }
