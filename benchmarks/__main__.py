@@ -82,7 +82,7 @@ def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple
                 continue
             say(f"{name}: {timed[-1].show()}")
             gc.collect()
-    if options.write and not options.only:
+    if options.write and len(timed) > 1:
         report.plot(timed, shape)
     return f"Time of a step, {options.dtype}", report.steps_table(timed, missing, shape)
 
