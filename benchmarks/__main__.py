@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,6 +43,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
     options = parser.parse_args(argv)
+    try:
+        re.compile(options.only)
+    except re.error as error:
+        parser.error(
+            f"--only is {options.only!r}, which is no pattern: {error}; a name such as MicroCinema is one"
+        )
     if unknown := set(options.sections) - set(MAKERS):
         parser.error(f"there is no section {min(unknown)!r}; there are {', '.join(MAKERS)}")
     return options
@@ -53,7 +60,8 @@ def main(argv: list[str]) -> int:
     host = boot_host(find_host(os.environ.get("COMFYUI_PATH")), options.device)
     shape = Shape(options.frames, options.size, DTYPES[options.dtype], options.device)
     names = [name for name in ALL if re.search(options.only, name, re.IGNORECASE)]
-    command = " ".join(["python3 dev.py python -m benchmarks", *(word for word in argv if word != "--write")])
+    asked = shlex.join(word for word in argv if word != "--write")
+    command = f"python3 dev.py python -m benchmarks {asked}".rstrip()
     for section in options.sections or MAKERS:
         title, text = MAKERS[section](shape, names, options)
         say(f"\n{text}")

@@ -124,19 +124,19 @@ def table(shape: Shape, *, measure: bool = True) -> str:
         "|---|---|---|---|---|---|" + "---|" * len(CARDS),
     ]
     for size in SIZES:
-        steps = [counted(replace(shape, size=size, frames=frames)) for frames in (FEW, MANY)]
-        made = steps[0][1]
-        pair, _ = counted(replace(shape, size=size, frames=TSR_FRAMES), ours_tsr)
+        of_few, made = counted(replace(shape, size=size, frames=FEW))
+        of_many, _ = counted(replace(shape, size=size, frames=MANY))
+        of_pair, _ = counted(replace(shape, size=size, frames=TSR_FRAMES), ours_tsr)
         largest = max(p.numel() for net in made.networks for p in net.parameters())
         for name, wide in WEIGHTS.items():
             cast = largest * shape.dtype.itemsize if wide != shape.dtype.itemsize else 0  # a layer as it runs
-            few, many, of_pair = ((most * share + cast) / GIB for most in (steps[0][0], steps[1][0], pair))
+            few, many, pair = ((most * share + cast) / GIB for most in (of_few, of_many, of_pair))
             each = (many - few) / (MANY - FEW)
             weights = made.parameters * wide / GIB
             room = [fitting(card, weights, few, many) for card in CARDS]
             cells = " | ".join(f"{frames} frames" if frames else "weights in part" for frames in room)
             lines.append(
                 f"| {size} | {name} | {weights:.2f} GiB | {few + (9 - FEW) * each:.2f} GiB | {each:.3f} GiB | "
-                f"{of_pair:.2f} GiB | {cells} |"
+                f"{pair:.2f} GiB | {cells} |"
             )
     return "\n".join(lines) + "\n"

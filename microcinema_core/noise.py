@@ -29,7 +29,12 @@ def shift(y: Tensor, z_c: Tensor, sigma: Tensor | float, lambda_: float | Tensor
 
 
 def with_prior(denoise: Denoiser, z_c: Tensor, lambda_: float | Tensor) -> Denoiser:
-    """The denoiser of y. Shifted once, for the network's input and for the x that its answer is read against."""
+    """The denoiser of y. Shifted once, for the network's input and for the x that its answer is read against.
+
+    A lambda_ of 0 has nothing to shift.
+    """
+    if isinstance(lambda_, float) and not lambda_:
+        return denoise
 
     def denoise_y(y: Tensor, sigma: Tensor) -> Tensor:
         return denoise(shift(y, z_c, sigma, lambda_), sigma)

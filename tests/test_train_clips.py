@@ -117,7 +117,7 @@ def test_residuals_are_trained_on_and_the_file_says_so(
     )
     assert read_checkpoint(home / "residual.safetensors").residual == 0.5
     monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
-    video.prediction, video.terminal = "v", "zero"
+    video.prediction = "v"
     made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(
         z_c + 0.01, torch.tensor(1e-3)
     )

@@ -34,8 +34,8 @@ class ModelInfo:
     lambda_: float
     fps: float
     frames: int
+    residual: float
     name: str
-    residual: float = 0.0
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -139,10 +139,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             if call is not None:
                 options[APPEARANCE] = call
                 kwargs[Z_C] = self._as_the_network_gets_it(z_c, x.device)
-        scale = self.info.residual if self.info else 0.0
-        if not (lambda_ or scale):
-            return network(x, t)
-        z_c = z_c.to(x.device, torch.float32)
+        z_c, scale = z_c.to(x.device, torch.float32), self.info.residual if self.info else 0.0
         denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)
         return denoise(x.float(), t.float().reshape(-1, 1, 1, 1))
 
