@@ -29,7 +29,8 @@ class Lab:
     """Files of the three roles, and how the models are asked.
 
     a_key: clips of each motion key. subjects: centre frames that are asked for all six motions.
-    base, tsr: DDIM's steps and guidance for each.
+    base_settings, tsr_settings: DDIM's steps and guidance for each.
+    dtype: of the video models and of I3D's trunk.
     """
 
     image_file: Path
@@ -68,7 +69,7 @@ class Lab:
 
     @cached_property
     def i3d(self) -> I3D:
-        return get_i3d(self.home)
+        return get_i3d(self.home).fast(self.dtype)
 
     def features(self, clips: Tensor) -> Tensor:
         """I3D-K400 logits of pictures `n f c h w`."""
