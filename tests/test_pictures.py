@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from devtools.curves import plot, smooth
 from devtools.home import ROOT, Problem
 from devtools.pictures.files import QUALITIES, write
 from devtools.pictures.given import OUTSIDE, README, own_pictures, typical_prompts
@@ -150,3 +152,20 @@ def test_what_is_asked_is_in_the_vocabulary_or_wholly_outside(tmp_path: Path) ->
     assert len(prompts) == 12
     assert prompts[0].endswith("on a white background")
     assert all(picture.mode == "RGB" for _, picture in own_pictures())
+
+
+def test_curves_have_axes_for_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    for run in ("one", "two"):
+        lines = [
+            {"step": 20 * i, "seconds": 60.0 * i, "loss": 1 / i, "loss/band0": 0.5 / i} for i in (1, 2, 3)
+        ]
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "stats.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    plot(["one"], tmp_path / "one.png")
+    plot(["one", "two"], tmp_path / "two.png")
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert two.width == 2 * one.width and two.height == one.height
+    with pytest.raises(Problem, match="three is not a run"):
+        plot(["three"], tmp_path / "three.png")
+    assert smooth([0.0, 3.0, 0.0]) == [1.5, 1.0, 1.5]
