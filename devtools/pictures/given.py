@@ -1,4 +1,4 @@
-"""What the models are asked: texts that were written down, or follow from a rule, before anything was made of them."""
+"""What the models are asked: texts and pictures that follow from a rule, or were there before anything was made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..thumbnails import drawn_face, evenly
 TYPICAL = 12
 OUTSIDE = ("an armadillo", "a windmill", "a harp", "a lighthouse")
 """Nothing of these is in the vocabulary."""
-README = ("a horse galloping", "a bird", "a butterfly flying", "a rocket")
+BEST = (2, 3, 6, 9)
+"""Of the typical prompts, by number: the four whose pictures were the best by eye. The last is the demo's own."""
 
 
 def typical_prompts(emoji: Path) -> list[str]:
