@@ -116,6 +116,10 @@ def test_residuals_are_trained_on_and_the_file_says_so(
         home / "residual.safetensors", {n: module.state_dict() for n, module in stage.modules.items()}
     )
     assert read_checkpoint(home / "residual.safetensors").residual == 0.5
+    for given, meant in (({}, 0.5), ({"residual": 0.0}, 0.0)):
+        config = table(name, init_from="residual.safetensors", model=table(name)["model"] | given)
+        gone_on = build_stage(parse(config))
+        assert isinstance(gone_on, ClipStage) and gone_on.networks.video.residual == meant
     monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
     video.prediction = "v"
     made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(

@@ -37,8 +37,9 @@ class ClipModel:
         sheets show a linear preview of the latents.
     prediction: "auto" is what the file that training starts from predicts.
     terminal: "auto" is the noise schedule of that file; "zero" ends in pure noise and needs v.
-    residual: 0 makes the frames, as the paper; another number their difference from what AppearNet sees, divided by
-        that number, which is best about that difference's standard deviation.
+    residual: 0 makes the frames, as the paper; a greater number their difference from what AppearNet sees, divided by
+        that number, which is best about that difference's standard deviation. -1 is as the file that training starts
+        from was trained.
     lora_rank: of the low-rank additions to the spatial attention, group `lora`; 0 makes none.
     recompute: blocks keep their input alone and are run again in the backward pass: less memory, a third more work.
     """
@@ -47,7 +48,7 @@ class ClipModel:
         "lambda_": (0, 1),
         "hidden": (1, 4096),
         "lora_rank": (0, 4096),
-        "residual": (0, 100),
+        "residual": (-1, 100),
     }
 
     image_file: str = ""
@@ -60,7 +61,7 @@ class ClipModel:
     text_conditioned: bool = False
     prediction: Prediction | Literal["auto"] = "auto"
     terminal: Terminal | Literal["auto"] = "auto"
-    residual: float = 0.0
+    residual: float = -1.0
     lora_rank: int = 0
     recompute: bool = False
 
@@ -100,13 +101,14 @@ class Networks:
         make = Maker(attend=attend, device=device)
         prediction = first.prediction if model.prediction == "auto" else model.prediction
         terminal = first.terminal if model.terminal == "auto" else model.terminal
+        residual = first.residual if model.residual < 0 else model.residual
         video = VideoModel(
             UNet3D(unet, make),
             AppearNet(appearnet, make),
             model.lambda_,
             prediction,
             terminal,
-            model.residual,
+            residual,
         )
         if model.recompute:
             recompute_blocks(video.unet, video.appearnet)
