@@ -21,7 +21,7 @@ from .i3d_weights import get_i3d
 
 RESAMPLES = 1000
 BASE = Settings(steps=20, guidance_scale=2.0)  # the shipped workflows' own, as TSR's
-TSR = Settings(steps=8, guidance_scale=1.0)
+TSR = Settings(steps=2, guidance_scale=1.0)
 
 
 @dataclass
