@@ -15,7 +15,7 @@ from ..thumbnails import drawn_face, evenly
 TYPICAL = 12
 OUTSIDE = ("an armadillo", "a windmill", "a harp", "a lighthouse")
 """Nothing of these is in the vocabulary."""
-BEST = (2, 3, 6, 9)
+BEST = (2, 6, 9, 3)
 """Of the typical prompts, by number: the four whose pictures were the best by eye. The last is the demo's own."""
 
 
