@@ -112,12 +112,10 @@ def _dtype(shape: Shape) -> str:
 
 def plot(timed: list[Timed], shape: Shape) -> None:
     """Ratios as bars with their ranges."""
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 0.5 * len(timed) + 1.2), layout="constrained")
+    figure = Figure(figsize=(9, 0.5 * len(timed) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
     for row, one in enumerate(reversed(timed)):
         middle = statistics.median(one.ratios)
         ours = one.name.startswith(OURS)
@@ -132,7 +130,6 @@ def plot(timed: list[Timed], shape: Shape) -> None:
     )
     with atomic_write(plot_of(shape)) as part:
         figure.savefig(part, format="png", dpi=110)
-    plt.close(figure)
 
 
 def write(name: str, title: str, text: str, *, command: str, host: str) -> None:

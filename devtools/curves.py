@@ -39,20 +39,13 @@ def smooth(values: list[float]) -> list[float]:
 
 def plot(runs: list[str], target: Path) -> None:
     """Losses over steps, a picture for each run."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(runs))
     rows = math.ceil(len(runs) / columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(4 * columns, 3 * rows), layout="constrained", squeeze=False
-    )
-    for axes in grid.flat[len(runs) :]:
-        axes.remove()
-    for run, axes in zip(runs, grid.flat, strict=False):
-        lines = read(run)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    for place, run in enumerate(runs, start=1):
+        axes, lines = figure.add_subplot(rows, columns, place), read(run)
         bands = sorted(name for name in lines[0] if name.startswith("loss/band"))
         for name in [*bands, "loss"]:
             shown = [line for line in lines if name in line]
@@ -69,7 +62,6 @@ def plot(runs: list[str], target: Path) -> None:
         axes.set_yscale("log")
     with atomic_write(target) as part:
         figure.savefig(part, format="png", dpi=100)
-    plt.close(figure)
 
 
 def main() -> int:

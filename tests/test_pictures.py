@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from devtools import edit
 from devtools.curves import plot, smooth
 from devtools.home import ROOT, Problem
 from devtools.pictures.files import QUALITIES, write
@@ -144,13 +145,15 @@ def test_every_picture_makes_the_files_that_it_declares(picture: Any, studio: An
 
 def test_what_is_asked_is_in_the_vocabulary_or_wholly_outside(tmp_path: Path) -> None:
     words = read_vocabulary()
-    for text, _ in own_pictures():
+    demo = json.loads((ROOT / "workflows" / "api" / "text_to_video_mini.json").read_text(encoding="utf-8"))
+    for text in [edit.get_text(demo), *(text for text, _ in own_pictures())]:
         assert not split_words(text, words)[1], text
     for text in OUTSIDE:
         assert not split_words(text, words)[0], text
     prompts = typical_prompts(write_world(tmp_path / "emoji"))
     assert len(prompts) == 12 and max(BEST) < 12
     assert prompts[0].endswith("on a white background")
+    assert set(edit.values_of(demo, ("seed",))) == {BEST[-1]}
     assert all(picture.mode == "RGB" for _, picture in own_pictures())
 
 

@@ -1,4 +1,4 @@
-"""What the models are asked: texts and pictures that follow from a rule, or were there before anything was made."""
+"""What the models are asked: texts and pictures that follow from a rule; `BEST` alone was chosen by eye."""
 
 from __future__ import annotations
 

@@ -84,9 +84,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _note(lab: Lab, section: str, seconds: float) -> str:
+    minutes = f"{seconds / 60:.0f} minutes"
+    if section == "vae":
+        return f"vae: {minutes}"
     asked = lab.tsr_settings if section == "tsr" else lab.base_settings
-    sampler = "" if section == "vae" else f", DDIM, {asked.steps} steps, guidance {asked.guidance_scale:g}"
-    return f"{section}: {lab.a_key} clips a motion key{sampler}; {seconds / 60:.0f} minutes"
+    of = f"{lab.subjects} centre frames" if section == "text" else f"{lab.a_key} clips a motion key"
+    return f"{section}: {of}, DDIM, {asked.steps} steps, guidance {asked.guidance_scale:g}; {minutes}"
 
 
 def _print(folder: Path) -> None:
