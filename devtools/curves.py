@@ -27,7 +27,10 @@ def read(run: str) -> list[dict[str, Any]]:
     file = home() / "runs" / run / "stats.jsonl"
     if not file.is_file():
         raise Problem(f"{run} is not a run: there is no {file}. The runs' folders are in {home() / 'runs'}.")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    if not lines:
+        raise Problem(f"{run} has no losses yet: {file} is empty. Let it train for a while first.")
+    return lines
 
 
 def smooth(values: list[float]) -> list[float]:

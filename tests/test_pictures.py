@@ -171,4 +171,7 @@ def test_curves_have_axes_for_each_run(tmp_path: Path, monkeypatch: pytest.Monke
         assert two.width == 2 * one.width and two.height == one.height
     with pytest.raises(Problem, match="three is not a run"):
         plot(["three"], tmp_path / "three.png")
+    (tmp_path / "runs" / "one" / "stats.jsonl").write_text("")
+    with pytest.raises(Problem, match="one has no losses yet"):
+        plot(["one"], tmp_path / "one.png")
     assert smooth([0.0, 3.0, 0.0]) == [1.5, 1.0, 1.5]

@@ -8,14 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from microcinema_core.appearnet import AppearNet
 from microcinema_core.checkpoint import Checkpoint, load_strict, read_checkpoint
-from microcinema_core.config import AppearNetConfig, UNetConfig
-from microcinema_core.noise import GAMMA, starting_noise, with_prior
-from microcinema_core.sampling import ddim
-from microcinema_core.schedule import NoiseSchedule, denoiser
+from microcinema_core.config import UNetConfig
 from microcinema_core.text import TextConfig, TextEncoder
 from microcinema_core.unet import UNet3D
+from microcinema_core.video_model import VideoModel
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -55,26 +52,20 @@ def test_all_together_stay_small() -> None:
 @torch.no_grad()
 def test_key_frames_move_and_the_centre_one_is_kept() -> None:
     """Beside their baselines: a repeated frame does not move, and without AppearNet the centre frame is lost."""
-    file, image = read("base"), read("image")
-    schedule = NoiseSchedule.ending(file.terminal)
-    unet = UNet3D(UNetConfig.from_dict(file.configs["unet"]))
-    net = AppearNet(AppearNetConfig.from_dict(file.configs["appearnet"]))
-    load_strict(unet, float_parts(file, "unet"), "the U-Net")
-    load_strict(net, float_parts(file, "appearnet"), "the AppearNet")
+    image = read("image")
+    model = VideoModel.from_checkpoint(read("base"))
     text = TextEncoder(TextConfig.from_dict(image.configs["text"]))
     load_strict(text, float_parts(image, "text"), "the text encoder")
-    context = text(torch.tensor([[49406] + [49407] * 76])).expand(9, -1, -1)
+    context = text(torch.tensor([[49406] + [49407] * 76]))
     z_c = torch.zeros(1, 8, 16, 16)
     z_c[:, :, 4:12, 4:12] = torch.tensor([1.5, -1.0, 0.5, 1.0, -0.5, 1.0, 0.0, -1.0])[:, None, None]
-    noise = torch.randn(9, 8, 16, 16, generator=torch.Generator().manual_seed(0))
 
-    def sample(strength: float, lambda_: float) -> Tensor:
-        injection = net.inject(net.features(z_c, torch.zeros(1), None, frames=1), strength=strength)
-        network = lambda x, t: unet(x, t, context, frames=9, appearance=injection)  # noqa: E731
-        denoise = with_prior(denoiser(network, prediction=file.prediction, schedule=schedule), z_c, lambda_)  # type: ignore[arg-type]
-        return ddim(denoise, starting_noise(noise, z_c, GAMMA), steps=8, schedule=schedule)
+    def sample(strength: float) -> Tensor:
+        return model.sample(z_c, context, context, frames=9, steps=8, guidance_scale=1.0, strength=strength)[
+            0
+        ]
 
-    made, without = sample(1.0, file.lambda_), sample(0.0, 0.0)
+    made, without = sample(1.0), sample(0.0)
     assert made.diff(dim=0).abs().mean() > 0.01
     assert (made[4] - z_c[0]).square().mean() < 0.5 * (without[4] - z_c[0]).square().mean()
     assert made.isfinite().all()
