@@ -23,10 +23,11 @@ def test_every_variant_is_a_model_that_training_knows() -> None:
 
 
 def test_every_variant_has_a_run_of_its_own() -> None:
-    options = Namespace(image=Path("image.safetensors"), steps=7, batch=2)
-    configs = [variant(name, seed, options) for name in VARIANTS for seed in (1, 2)]
+    budgets = [Namespace(image=Path("image.safetensors"), steps=steps, batch=2) for steps in (7, 8)]
+    configs = [variant(name, seed, budget) for budget in budgets for name in VARIANTS for seed in (1, 2)]
     assert len({config.run_folder for config in configs}) == len(configs)
-    assert all(config.optim.max_steps == 7 and config.data.batch == 2 for config in configs)
+    assert {config.optim.max_steps for config in configs} == {7, 8}
+    assert all(config.data.batch == 2 for config in configs)
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -57,7 +57,7 @@ def variant(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
     budget = {"max_steps": options.steps, "max_minutes": 0.0, "warmup_steps": 20, "ema": 0.98}
     return replace(
         config,
-        name=f"ablation-{name.replace(' ', '_')}-{seed}",
+        name=f"ablation-{name.replace(' ', '_')}-{options.steps}x{options.batch}-{seed}",
         seed=seed,
         init_from=image,
         data=replace(config.data, batch=options.batch),
