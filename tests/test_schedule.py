@@ -24,6 +24,14 @@ def test_timesteps_and_sigmas_still_invert_each_other() -> None:
     assert schedule.sampling_sigmas(20).isfinite().all()
 
 
+def test_normal_ends_at_the_least_noise_and_simple_a_stride_above() -> None:
+    schedule = NoiseSchedule()
+    for scheduler, whole in (("normal", [999, 666, 333, 0]), ("simple", [999, 749, 500, 250])):
+        expected = torch.cat([schedule.sigmas[whole], torch.zeros(1)])
+        assert schedule.sampling_sigmas(4, scheduler).equal(expected)  # type: ignore[arg-type]
+    assert schedule.sampling_sigmas(1).equal(schedule.sampling_sigmas(1, "simple"))
+
+
 def test_a_file_says_how_its_schedule_ends(tmp_path) -> None:  # type: ignore[no-untyped-def]
     def write(**said: str):  # type: ignore[no-untyped-def]
         parts, configs = {"unet": {"a": torch.zeros(1)}}, {"unet": MINI}

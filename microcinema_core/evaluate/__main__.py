@@ -89,7 +89,8 @@ def _note(lab: Lab, section: str, seconds: float) -> str:
         return f"vae: {minutes}"
     asked = lab.tsr_settings if section == "tsr" else lab.base_settings
     of = f"{lab.subjects} centre frames" if section == "text" else f"{lab.a_key} clips a motion key"
-    return f"{section}: {of}, DDIM, {asked.steps} steps, guidance {asked.guidance_scale:g}; {minutes}"
+    sampler = f"DDIM, {asked.scheduler}, {asked.steps} steps, guidance {asked.guidance_scale:g}"
+    return f"{section}: {of}, {sampler}; {minutes}"
 
 
 def _print(folder: Path) -> None:

@@ -16,6 +16,7 @@ from ..data.paths import home_folder, tokenizer_folder
 from ..data.tokens import CaptionTokenizer
 from ..noise import GAMMA
 from ..sampling import Given
+from ..schedule import Scheduler
 from ..text import TextEncoder
 from ..train.latents import load_text, load_vae
 from ..tsr import FACTOR, WINDOW
@@ -32,6 +33,7 @@ class Settings:
 
     steps: int = 20
     guidance_scale: float = 2.0
+    scheduler: Scheduler = "normal"
     seed: int = 0
     gamma: float = GAMMA
 

@@ -12,6 +12,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from einops import rearrange
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ..data.paths import home_folder
 from ..noise import GAMMA
+from ..schedule import Scheduler
 from .config import load
 from .measures import motion, psnr
 from .sets import open_set
@@ -42,15 +44,28 @@ def baseline(stage: ClipStage, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def compare(
-    stage: ClipStage, clips: int, *, steps: int, guidance_scale: float, seed: int, gamma: float = GAMMA
+    stage: ClipStage,
+    clips: int,
+    *,
+    steps: int,
+    guidance_scale: float,
+    seed: int,
+    scheduler: Scheduler = "normal",
+    gamma: float = GAMMA,
 ) -> tuple[dict[str, float], Tensor]:
     """Figures of so many clips of the stage's data set, and the sheet's pictures."""
     stride = max(1, len(stage.dataset) // clips)
     items = [stage.dataset[i * stride] for i in range(min(clips, len(stage.dataset)))]
     latents = torch.stack([item["mean"] for item in items])
     captions = torch.stack([item[stage.captions][0] for item in items])
+    asked: dict[str, Any] = {
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "scheduler": scheduler,
+        "gamma": gamma,
+    }
     parts = [
-        stage.sample(z, words, steps=steps, guidance_scale=guidance_scale, seed=seed + i, gamma=gamma)
+        stage.sample(z, words, seed=seed + i, **asked)
         for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
     ]
     real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
@@ -81,6 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--shown", type=int, default=8, help="clips on the sheet")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument(
+        "--scheduler", choices=get_args(Scheduler), default="normal", help="simple: for very few steps"
+    )
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--gamma", type=float, default=GAMMA)
     parser.add_argument("--seed", type=int, default=0)
@@ -101,6 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
         stage,
         options.clips,
         steps=options.steps,
+        scheduler=options.scheduler,
         guidance_scale=options.guidance,
         seed=options.seed,
         gamma=options.gamma,

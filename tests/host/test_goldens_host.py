@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from devtools import goldens, tiny
-from microcinema_core.schedule import NoiseSchedule
+from microcinema_core.schedule import NoiseSchedule, Scheduler
 
 
 def difference(value: Tensor, golden: Tensor) -> float:
@@ -58,8 +58,8 @@ def test_the_host_samples_the_cores_goldens(case: tuple[Any, Tensor], sampler: s
     assert difference(sampled(model, sampler), golden) < 1e-3
 
 
-def test_the_hosts_own_schedule_is_near(case: tuple[Any, Tensor]) -> None:
-    """KSampler's `normal` spaces its steps by the same rule, but for rounding to whole timesteps."""
+def test_the_hosts_own_schedule_is_ours(case: tuple[Any, Tensor]) -> None:
+    """KSampler's `normal` spaces its steps by the same rule; four of them fall on whole timesteps."""
     import nodes
 
     model, golden = case
@@ -76,4 +76,20 @@ def test_the_hosts_own_schedule_is_near(case: tuple[Any, Tensor]) -> None:
             [[given["negative"], {}]],
             {"samples": torch.zeros(goldens.FRAMES, 8, 8, 8)},
         )[0]["samples"]
-    assert difference(clip, golden) < 0.05
+    assert difference(clip, golden) < 1e-3
+
+
+@pytest.mark.parametrize("scheduler", ["normal", "simple"])
+@pytest.mark.parametrize("steps", [2, 20, 33])
+def test_schedulers_are_the_hosts_of_the_same_names(
+    case: tuple[Any, Tensor], scheduler: Scheduler, steps: int
+) -> None:
+    import comfy.samplers
+
+    host = case[0].get_model_object("model_sampling")
+    theirs = comfy.samplers.calculate_sigmas(host, scheduler, steps)
+    schedule = NoiseSchedule()
+    t, host_t = (
+        schedule.timestep(sigmas[:-1]) for sigmas in (schedule.sampling_sigmas(steps, scheduler), theirs)
+    )
+    assert (t - host_t).abs().max() <= 1, "ours are whole timesteps"

@@ -20,7 +20,7 @@ from ...checkpoint import Checkpoint, write_checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
 from ...noise import GAMMA, training_noise
-from ...schedule import Prediction, diffuse, training_target
+from ...schedule import Prediction, Scheduler, diffuse, training_target
 from ...unet import is_temporal
 from ...vae import FoldedVAE
 from ..config import TrainConfig
@@ -190,13 +190,14 @@ class ClipStage:
         *,
         steps: int,
         guidance_scale: float,
+        scheduler: Scheduler = "normal",
         seed: int = 0,
         gamma: float = GAMMA,
     ) -> Tensor:
         """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
         return self.networks.video.sample(
             self.role.appearance(z_0), self.encode_text(tokens), self.empty, frames=z_0.shape[1],
-            steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
+            steps=steps, guidance_scale=guidance_scale, scheduler=scheduler, seed=seed, gamma=gamma,
         )  # fmt: skip
 
     def sheet(self) -> Sheet:
