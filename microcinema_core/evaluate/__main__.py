@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from ..data.paths import home_folder
 from ..data.shards import write_json
+from ..schedule import Scheduler
 from .interpolation import measure_tsr
 from .keyframes import measure_base
 from .lab import BASE, TSR, Lab
@@ -46,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         tsr_file=options.tsr,
         a_key=options.a_key,
         subjects=options.subjects,
-        base_settings=replace(BASE, steps=options.steps, guidance_scale=options.guidance),
+        base_settings=replace(
+            BASE, steps=options.steps, scheduler=options.scheduler, guidance_scale=options.guidance
+        ),
         tsr_settings=replace(TSR, steps=options.tsr_steps),
         dtype=torch.float32 if options.float32 else torch.bfloat16,
         say=logging.info,
@@ -74,6 +78,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--a-key", type=int, default=4, help="clips of each motion key")
     parser.add_argument("--subjects", type=int, default=48, help="centre frames asked for all six motions")
     parser.add_argument("--steps", type=int, default=BASE.steps, help="DDIM steps of the base model")
+    parser.add_argument(
+        "--scheduler", choices=get_args(Scheduler), default=BASE.scheduler, help="how they are spaced"
+    )
     parser.add_argument(
         "--guidance", type=float, default=BASE.guidance_scale, help="guidance scale of the base model"
     )
