@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch import Tensor
 from microcinema_core.data.keys import is_test
 from microcinema_core.data.render import BASE_TIMES, CENTRE, MOTIONS
 from microcinema_core.evaluate import keyframes
-from microcinema_core.evaluate.lab import Lab
+from microcinema_core.evaluate.family import Settings
+from microcinema_core.evaluate.lab import BASE, TSR, Lab
 from microcinema_core.evaluate.protocol import cases, directions, frames, silhouettes
 from tests.data_world import write_world
 
@@ -32,6 +34,21 @@ def test_cases_are_of_unseen_motions_and_always_the_same(world: Path) -> None:
         (c.clip.phase, c.clip.centre, c.caption) for c in again
     ]
     assert all(c.ceiling.phase != c.clip.phase and c.ceiling.centre == c.clip.centre for c in chosen)
+
+
+WORKFLOWS = sorted((Path(__file__).parents[1] / "workflows" / "api").glob("*_mini.json"))
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_the_shipped_workflows_ask_as_the_table_does(file: Path) -> None:
+    settings: dict[str, Settings] = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
+    nodes = [node for node in json.loads(file.read_text()).values() if node["class_type"] in settings]
+    assert {node["class_type"] for node in nodes} == set(settings)
+    for node in nodes:
+        given, asked = node["inputs"], settings[node["class_type"]]
+        assert given["sampler_name"] == "ddim", "what the core samples with"
+        assert (given["steps"], given["cfg"]) == (asked.steps, asked.guidance_scale)
+        assert (given["scheduler"], given["gamma"]) == (asked.scheduler, asked.gamma)
 
 
 def test_all_directions_are_asked_of_one_centre_frame(world: Path) -> None:

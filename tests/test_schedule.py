@@ -7,7 +7,7 @@ import torch
 
 from microcinema_core.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.config import MINI
-from microcinema_core.schedule import NoiseSchedule, alphas_cumprod, zero_terminal
+from microcinema_core.schedule import NoiseSchedule, Scheduler, alphas_cumprod, zero_terminal
 
 
 def test_zero_terminal_keeps_the_first_step_and_ends_without_signal() -> None:
@@ -26,9 +26,10 @@ def test_timesteps_and_sigmas_still_invert_each_other() -> None:
 
 def test_normal_ends_at_the_least_noise_and_simple_a_stride_above() -> None:
     schedule = NoiseSchedule()
-    for scheduler, whole in (("normal", [999, 666, 333, 0]), ("simple", [999, 749, 500, 250])):
+    timesteps: dict[Scheduler, list[int]] = {"normal": [999, 666, 333, 0], "simple": [999, 749, 500, 250]}
+    for scheduler, whole in timesteps.items():
         expected = torch.cat([schedule.sigmas[whole], torch.zeros(1)])
-        assert schedule.sampling_sigmas(4, scheduler).equal(expected)  # type: ignore[arg-type]
+        assert schedule.sampling_sigmas(4, scheduler).equal(expected)
     assert schedule.sampling_sigmas(1).equal(schedule.sampling_sigmas(1, "simple"))
 
 

@@ -61,9 +61,8 @@ def test_key_frames_move_and_the_centre_one_is_kept() -> None:
     z_c[:, :, 4:12, 4:12] = torch.tensor([1.5, -1.0, 0.5, 1.0, -0.5, 1.0, 0.0, -1.0])[:, None, None]
 
     def sample(strength: float) -> Tensor:
-        return model.sample(z_c, context, context, frames=9, steps=8, guidance_scale=1.0, strength=strength)[
-            0
-        ]
+        clip = model.sample(z_c, context, context, frames=9, steps=8, guidance_scale=1.0, strength=strength)
+        return clip[0]
 
     made, without = sample(1.0), sample(0.0)
     assert made.diff(dim=0).abs().mean() > 0.01

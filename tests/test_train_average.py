@@ -14,8 +14,8 @@ from microcinema_core.train.average import AVERAGED, average, main
 CONFIG = UNetConfig(model_channels=32, context_dim=16, num_head_channels=16)
 
 
-def write(path: Path, value: float, *, lambda_: float = 0.03, rows: int = 2) -> Path:
-    parts = {"unet": {"weight": torch.full((rows, 3), value), "count": torch.tensor([7])}}
+def write(path: Path, value: float, *, lambda_: float = 0.03, rows: int = 2, count: int = 7) -> Path:
+    parts = {"unet": {"weight": torch.full((rows, 3), value), "count": torch.tensor([count])}}
     return write_checkpoint(
         path, parts, role="unet", configs={"unet": CONFIG}, lambda_=lambda_, fps=2.0, frames=9
     )
@@ -36,6 +36,8 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
         average([first, write(tmp_path / "other.safetensors", 1.0, lambda_=0.0)], out)
     with pytest.raises(ValueError, match=r"wide\.safetensors differs from first\.safetensors in tensors:"):
         average([first, write(tmp_path / "wide.safetensors", 1.0, rows=4)], out)
+    with pytest.raises(ValueError, match="count differs between the files"):
+        average([first, write(tmp_path / "counted.safetensors", 1.0, count=8)], out)
     with pytest.raises(ValueError, match="two files or more, 1 was given"):
         average([first], out)
     with pytest.raises(ValueError, match="no such file"):

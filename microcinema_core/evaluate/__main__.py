@@ -79,7 +79,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subjects", type=int, default=48, help="centre frames asked for all six motions")
     parser.add_argument("--steps", type=int, default=BASE.steps, help="DDIM steps of the base model")
     parser.add_argument(
-        "--scheduler", choices=get_args(Scheduler), default=BASE.scheduler, help="how they are spaced"
+        "--scheduler",
+        choices=get_args(Scheduler),
+        default=BASE.scheduler,
+        help="spacing of the base model's steps",
     )
     parser.add_argument(
         "--guidance", type=float, default=BASE.guidance_scale, help="guidance scale of the base model"

@@ -25,7 +25,7 @@ def average(files: list[Path], target: Path) -> None:
 
     Raises:
         ValueError: fewer than two files, one that cannot be read, or one that is not of the first's kind: another role,
-            configuration, lambda, prediction ..., or tensors of other names, shapes or types.
+            configuration, lambda, prediction ..., tensors of other names, shapes or types, or another vocabulary.
     """
     if len(files) < 2:
         raise ValueError(f"a mean needs two files or more, {len(files)} was given")
@@ -33,7 +33,9 @@ def average(files: list[Path], target: Path) -> None:
     for file in files[1:]:
         _refuse_another_kind(files[0].name, kind, file.name, _kind(file))
     (first, metadata), *others = [read_tensors(file) for file in files]
-    mean = {key: _mean([tensor, *(tensors[key] for tensors, _ in others)]) for key, tensor in first.items()}
+    mean = {
+        key: _mean(key, [tensor, *(tensors[key] for tensors, _ in others)]) for key, tensor in first.items()
+    }
     write_tensors(target, mean, {**metadata, AVERAGED: str(len(files))})
 
 
@@ -57,8 +59,11 @@ def _refuse_another_kind(
         )
 
 
-def _mean(tensors: list[Tensor]) -> Tensor:
+def _mean(key: str, tensors: list[Tensor]) -> Tensor:
+    """Of weights; what counts or spells (a vocabulary) has to be the same."""
     if not tensors[0].is_floating_point():
+        if any(not tensor.equal(tensors[0]) for tensor in tensors):
+            raise ValueError(f"{key} differs between the files: a mean is taken of runs of one model")
         return tensors[0]
     return torch.stack([tensor.float() for tensor in tensors]).mean(0).to(tensors[0].dtype)
 

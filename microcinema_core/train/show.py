@@ -58,14 +58,16 @@ def compare(
     items = [stage.dataset[i * stride] for i in range(min(clips, len(stage.dataset)))]
     latents = torch.stack([item["mean"] for item in items])
     captions = torch.stack([item[stage.captions][0] for item in items])
-    asked: dict[str, Any] = {
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "scheduler": scheduler,
-        "gamma": gamma,
-    }
     parts = [
-        stage.sample(z, words, seed=seed + i, **asked)
+        stage.sample(
+            z,
+            words,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            scheduler=scheduler,
+            seed=seed + i,
+            gamma=gamma,
+        )
         for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
     ]
     real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))

@@ -92,4 +92,4 @@ def test_schedulers_are_the_hosts_of_the_same_names(
     t, host_t = (
         schedule.timestep(sigmas[:-1]) for sigmas in (schedule.sampling_sigmas(steps, scheduler), theirs)
     )
-    assert (t - host_t).abs().max() <= 1, "ours are whole timesteps"
+    assert (t - host_t).abs().max() < {"normal": 0.51, "simple": 1.01}[scheduler], "ours are whole timesteps"

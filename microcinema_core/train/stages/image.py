@@ -129,7 +129,12 @@ class ImageStage:
             self._denoiser(tokens),
             self._denoiser(self.empty.expand_as(tokens)),
         )
-        sample = ddim(guided(with_text, without, self.options.guidance), noise, steps=self.options.steps)
+        sample = ddim(
+            guided(with_text, without, self.options.guidance),
+            noise,
+            steps=self.options.steps,
+            scheduler="simple",
+        )
         return self.vae.decode(torch.cat([z_0, sample]))
 
     def _denoiser(self, tokens: Tensor) -> Denoiser:
