@@ -83,13 +83,8 @@ class NoiseSchedule:
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}; sampling needs at least 1.")
-        last = len(self.sigmas) - 1
-        t = (
-            torch.linspace(last, 0, steps)
-            if scheduler == "normal"
-            else torch.linspace(last, 0, steps + 1)[:-1]
-        )
-        t = t.round().long()
+        points = steps if scheduler == "normal" else steps + 1
+        t = torch.linspace(len(self.sigmas) - 1, 0, points)[:steps].round().long()
         return torch.cat([self.sigmas[t], self.sigmas.new_zeros(1)])
 
 

@@ -1,9 +1,9 @@
 """python -m microcinema_core.evaluate.ablations [NAME ...]: choices of the design, trained alike for a short budget.
 
 Every variant starts from the same image model with the same seeds, and differs from `shipped` in one thing. Runs
-that are finished are not repeated, so the command can be stopped and started again (runs of another image file have to
-be removed first). Needs the encoded sets `base`
-and `base-test`; prints a Markdown table of differences from `shipped`, paired by seed.
+that are finished are not repeated, so the command can be stopped and started again (runs of another image file have
+to be removed first). Needs the encoded sets `base` and `base-test`; prints a Markdown table of differences from
+`shipped`, paired by seed.
 """
 
 from __future__ import annotations
