@@ -23,11 +23,13 @@ TSR_1, TSR_2 = "TSR, 9 to 33 frames", "TSR, 33 to 129 frames"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the workflow asks of its two samplers of pictures and of TSR: steps, guidance, sampler, scheduler."""
+    """What the workflow asks: steps, guidance, sampler and scheduler of each; lambda and gamma of the noise prior."""
 
     image: tuple[int, float, str, str]
     base: tuple[int, float, str, str]
     tsr: tuple[int, float, str, str]
+    base_prior: dict[str, Any]
+    tsr_prior: dict[str, Any]
 
 
 def settings_of(steps: int = 0) -> Settings:
@@ -39,7 +41,11 @@ def settings_of(steps: int = 0) -> Settings:
         given = inputs[kind]
         return steps or given["steps"], given["cfg"], given["sampler_name"], given["scheduler"]
 
-    return Settings(of("KSampler"), of("MicroCinemaSampler"), of("MicroCinemaTSR"))
+    def prior(kind: str) -> dict[str, Any]:
+        return {"lambda_": inputs[kind]["lambda"], "gamma": inputs[kind]["gamma"]}
+
+    base, tsr = "MicroCinemaSampler", "MicroCinemaTSR"
+    return Settings(of("KSampler"), of(base), of(tsr), prior(base), prior(tsr))
 
 
 def run(settings: Settings, *, prompt: str = "a horse galloping") -> Callable[[], dict[str, float]]:
@@ -55,7 +61,6 @@ def run(settings: Settings, *, prompt: str = "a horse galloping") -> Callable[[]
         for name in ("image", "base", "tsr")
     )
     device = base.model.load_device.type
-    prior: dict[str, Any] = {"lambda_": -1.0, "gamma": 0.02}
 
     def once() -> dict[str, float]:
         took: dict[str, float] = {}
@@ -71,7 +76,7 @@ def run(settings: Settings, *, prompt: str = "a horse galloping") -> Callable[[]
 
         def more(frames: Any) -> Any:
             return adapter.interpolate_video(
-                tsr.model, tsr.appearnet, frames, sampler(settings.tsr), rounds=1, **prior
+                tsr.model, tsr.appearnet, frames, sampler(settings.tsr), rounds=1, **settings.tsr_prior
             )
 
         with torch.inference_mode():
@@ -88,7 +93,12 @@ def run(settings: Settings, *, prompt: str = "a horse galloping") -> Callable[[]
             video = stage(
                 "key frames",
                 lambda: adapter.sample_video(
-                    base.model, base.appearnet, centre, sampler(settings.base), frames=9, **prior
+                    base.model,
+                    base.appearnet,
+                    centre,
+                    sampler(settings.base),
+                    frames=9,
+                    **settings.base_prior,
                 )[0],
             )
             video = stage(TSR_1, lambda: more(video))

@@ -47,12 +47,18 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _selection(arguments: argparse.Namespace) -> list[str]:
-    tests = arguments.tests or ["tests"]
     if arguments.quick:
-        return ["-m", "not slow and not host and not browser", *tests]
-    if not _browser_stands():
-        return ["-m", "not browser", *tests]
-    return tests
+        chosen = ["-m", "not slow and not host and not browser"]
+    else:
+        chosen = [] if _browser_stands() else ["-m", "not browser"]
+    if arguments.tests:
+        return [*chosen, *arguments.tests]
+    return [*chosen, *_shared_out(), "tests"]
+
+
+def _shared_out() -> list[str]:
+    """Two workers take the files in turns, each with a ComfyUI of its own; on one core there is one."""
+    return ["-n", "2", "--dist", "loadfile"] if (os.cpu_count() or 1) > 1 else []
 
 
 @contextlib.contextmanager

@@ -77,11 +77,13 @@ class ComfyClient:
         on_event: Callable[[str, dict[str, Any]], None] | None = None,
         timeout: float = 1800,
     ) -> dict[str, Any]:
-        """Submit a prompt and wait; `on_event(type, data)` gets the websocket's messages, in a thread."""
+        """Submit a prompt and wait; `on_event(type, data)` gets a good run's text messages, in a thread."""
         if on_event is None:
             return self.wait(self.submit(prompt), timeout)
-        with listen(self.url, on_event) as client_id:
-            return self.wait(self.submit(prompt, client_id=client_id), timeout)
+        with listen(self.url, on_event) as (client_id, over):
+            outputs = self.wait(self.submit(prompt, client_id=client_id), timeout)
+            over.wait(30)
+        return outputs
 
     def run_expect_error(self, prompt: Prompt, timeout: float = 600) -> str:
         """Run a prompt that has to fail; what the host said. AssertionError when it succeeds."""

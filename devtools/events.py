@@ -14,26 +14,40 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 @contextlib.contextmanager
-def listen(url: str, on_event: OnEvent) -> Iterator[str]:
-    """Call `on_event(type, data)` for each message of the server at `url`; yields the client id to use."""
+def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]:
+    """Call `on_event(type, data)`, in a thread, for each text message of the server at `url`.
+
+    Yields the client id to submit a prompt with, and what is set when the prompt's last message was passed on, or when
+    no more come: /history knows of the end before that message comes.
+    """
     client_id = uuid.uuid4().hex
-    connected = threading.Event()
+    connected, over = threading.Event(), threading.Event()
+
+    def hear(kind: str, data: dict[str, Any]) -> None:
+        on_event(kind, data)
+        if kind == "executing" and data.get("node") is None:  # the host's word for: this client's run is over
+            over.set()
+
     loop = asyncio.new_event_loop()
-    reading = loop.create_task(_read(f"{url}/ws?clientId={client_id}", connected, on_event))
-    thread = threading.Thread(target=_run, args=(loop, reading), daemon=True)
+    reading = loop.create_task(_read(f"{url}/ws?clientId={client_id}", connected, hear))
+    thread = threading.Thread(target=_run, args=(loop, reading, over), daemon=True)
     thread.start()
     try:
         connected.wait(30)
-        yield client_id
+        yield client_id, over
     finally:
-        loop.call_soon_threadsafe(reading.cancel)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended the connection
+            loop.call_soon_threadsafe(reading.cancel)
         thread.join(5)
 
 
-def _run(loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None]) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        loop.run_until_complete(reading)
-    loop.close()
+def _run(loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None], over: threading.Event) -> None:
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(reading)
+        loop.close()
+    finally:
+        over.set()
 
 
 async def _read(url: str, connected: threading.Event, on_event: OnEvent) -> None:

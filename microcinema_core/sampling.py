@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .schedule import Denoiser, NoiseSchedule, Scheduler
+from .schedule import Denoiser, NoiseSchedule
 
 
 def guided(conditional: Denoiser, unconditional: Denoiser | None, guidance_scale: float) -> Denoiser:
@@ -58,14 +58,13 @@ def ddim(
     *,
     steps: int = 20,
     schedule: NoiseSchedule | None = None,
-    scheduler: Scheduler = "normal",
 ) -> Tensor:
     """Samples z_0 `(b f) c h w` from unit noise of that shape.
 
     The start is sqrt(1 + sigma_max^2) * noise, the scale at which the host starts too. Raises ValueError for
     steps < 1.
     """
-    sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps, scheduler).to(noise.device)
+    sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps).to(noise.device)
     x = noise * (1 + sigmas[0] ** 2).sqrt()
     *_, z_0 = ddim_steps(denoise, x, sigmas)
     return z_0

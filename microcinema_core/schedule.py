@@ -16,8 +16,6 @@ from torch import Tensor
 Prediction = Literal["eps", "v"]
 Terminal = Literal["sd", "zero"]
 """How much signal the noisiest step holds: SD's schedule leaves 0.068 z_0; "zero" leaves none (Lin et al. 2023)."""
-Scheduler = Literal["normal", "simple"]
-"""How sampling spaces its steps, by the host's names: evenly in t down to the least noise, or to a stride above it."""
 ALMOST_ZERO = 4.8973451890853435e-08
 """alpha_bar of that step in the host (comfy/model_sampling.py), so that sigma stays finite."""
 
@@ -76,15 +74,14 @@ class NoiseSchedule:
         weight = (log_sigma - log_sigmas[low]) / (log_sigmas[high] - log_sigmas[low])
         return low + weight
 
-    def sampling_sigmas(self, steps: int, scheduler: Scheduler = "normal") -> Tensor:
-        """(steps + 1,) falling sigmas evenly spaced in t from the noisiest step, with a final 0.
+    def sampling_sigmas(self, steps: int) -> Tensor:
+        """(steps + 1,) falling sigmas, evenly spaced in t from the noisiest step to the cleanest, with a final 0.
 
-        At few steps "simple" wastes none on a frame that is almost clean; at many, "normal" leaves less to the last.
+        The host's scheduler `normal`.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}; sampling needs at least 1.")
-        points = steps if scheduler == "normal" else steps + 1
-        t = torch.linspace(len(self.sigmas) - 1, 0, points)[:steps].round().long()
+        t = torch.linspace(len(self.sigmas) - 1, 0, steps).round().long()
         return torch.cat([self.sigmas[t], self.sigmas.new_zeros(1)])
 
 

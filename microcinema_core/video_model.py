@@ -15,7 +15,7 @@ from .injection import Injection
 from .layers import per_frame
 from .noise import GAMMA, from_residual, starting_noise, with_prior
 from .sampling import Given, ddim, guided, keeping
-from .schedule import Denoiser, NoiseSchedule, Prediction, Scheduler, Terminal, denoiser
+from .schedule import Denoiser, NoiseSchedule, Prediction, Terminal, denoiser
 from .unet import UNet3D
 
 
@@ -109,7 +109,6 @@ class VideoModel:
         frames: int,
         steps: int,
         guidance_scale: float,
-        scheduler: Scheduler = "normal",
         seed: int = 0,
         gamma: float = GAMMA,
         strength: float = 1.0,
@@ -132,4 +131,4 @@ class VideoModel:
         noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
         if given is not None:
             denoise = keeping(denoise, given, noise)
-        return ddim(denoise, noise, steps=steps, schedule=self.schedule, scheduler=scheduler)
+        return ddim(denoise, noise, steps=steps, schedule=self.schedule)

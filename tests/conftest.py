@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from tests.prepare_world import World
+
+
+def pytest_runtest_setup() -> None:
+    """One thread from the first fixture on: sums are rounded alike whatever ran before; workers do not compete."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

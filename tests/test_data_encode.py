@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microcinema_core.checkpoint import write_checkpoint
+from microcinema_core.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.data import encode, encoder, paths
 from microcinema_core.data.render import render
 from microcinema_core.data.shards import ShardDataset, shard_path
@@ -48,7 +48,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> encode.Job:
         fps=0.0,
         frames=1,
     )
-    settings = encode.Settings("tsr", "train", encoder.vae_hash(vae), captions_per_clip=2, shard_size=4)
+    settings = encode.Settings("tsr", "train", encoder.encoder_hash(vae), captions_per_clip=2, shard_size=4)
     emoji, tokenizer = data_world.write_world(folder / "emoji"), write_tokenizer(folder / "tokenizer")
     return encode.Job(folder / "tsr", emoji, tokenizer, vae, settings, dtype="fp32", batch_frames=10)
 
@@ -135,9 +135,19 @@ def test_a_stopped_run_goes_on_and_a_set_can_grow(job: encode.Job, tmp_path: Pat
 
 def test_other_settings_are_refused(job: encode.Job, tmp_path: Path) -> None:
     encode.encode_set(fresh(job, tmp_path / "tsr"), 2)
-    other = dataclasses.replace(job.settings, vae_hash="other")
-    with pytest.raises(ValueError, match=r"vae_hash = .* delete it, or choose another name"):
+    other = dataclasses.replace(job.settings, encoder_hash="other")
+    with pytest.raises(ValueError, match=r"encoder_hash = .* delete it, or choose another name"):
         encode.encode_set(fresh(job, tmp_path / "tsr", settings=other), 2)
+
+
+def test_a_set_stays_good_under_another_decoder(job: encode.Job, tmp_path: Path) -> None:
+    file = read_checkpoint(job.vae)
+    hashes = {encoder.encoder_hash(job.vae)}
+    for part in ("decoder", "encoder"):
+        changed = {k: t + 1 if k.startswith(part) else t for k, t in file.part("vae").items()}
+        facts = {"role": "image", "configs": file.configs, "lambda_": 0.0, "fps": 0.0, "frames": 1}
+        hashes.add(encoder.encoder_hash(write_checkpoint(tmp_path / part, {"vae": changed}, **facts)))
+        assert len(hashes) == {"decoder": 1, "encoder": 2}[part]
 
 
 @pytest.mark.parametrize(("role", "frames"), [("image", 1), ("base", 9)])

@@ -135,6 +135,13 @@ def test_directions_are_equally_likely_and_placed_alike(world: Path) -> None:
         assert np.mean([clip.side for clip in clips]) == pytest.approx(0.775, abs=0.05)
 
 
+def test_how_many_are_moved_is_a_choice(world: Path) -> None:
+    still = ClipSampler(world, "train", "base", moved=0.0)
+    clips = [still[index].clip for index in range(300)]
+    assert all(clip.emoji.animated == (clip.motion is None) for clip in clips)
+    assert 0.04 < sum(clip.motion is not None for clip in clips) / 300 < 0.17
+
+
 def test_samples_depend_on_seed_and_index_alone(world: Path) -> None:
     one, two, other = (ClipSampler(world, "train", "tsr", seed=seed) for seed in (0, 0, 1))
     assert one[5].recipe() == two[5].recipe() != other[5].recipe()

@@ -7,7 +7,7 @@ import torch
 
 from microcinema_core.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.config import MINI
-from microcinema_core.schedule import NoiseSchedule, Scheduler, alphas_cumprod, zero_terminal
+from microcinema_core.schedule import NoiseSchedule, alphas_cumprod, zero_terminal
 
 
 def test_zero_terminal_keeps_the_first_step_and_ends_without_signal() -> None:
@@ -24,13 +24,11 @@ def test_timesteps_and_sigmas_still_invert_each_other() -> None:
     assert schedule.sampling_sigmas(20).isfinite().all()
 
 
-def test_normal_ends_at_the_least_noise_and_simple_a_stride_above() -> None:
+@pytest.mark.parametrize("timesteps", [[999], [999, 0], [999, 500, 0], [999, 666, 333, 0]])
+def test_steps_are_even_from_the_most_noise_to_the_least(timesteps: list[int]) -> None:
     schedule = NoiseSchedule()
-    timesteps: dict[Scheduler, list[int]] = {"normal": [999, 666, 333, 0], "simple": [999, 749, 500, 250]}
-    for scheduler, whole in timesteps.items():
-        expected = torch.cat([schedule.sigmas[whole], torch.zeros(1)])
-        assert schedule.sampling_sigmas(4, scheduler).equal(expected)
-    assert schedule.sampling_sigmas(1).equal(schedule.sampling_sigmas(1, "simple"))
+    expected = torch.cat([schedule.sigmas[timesteps], torch.zeros(1)])
+    assert schedule.sampling_sigmas(len(timesteps)).equal(expected)
 
 
 def test_a_file_says_how_its_schedule_ends(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -45,6 +45,11 @@ def test_a_file_says_what_it_is(
     load_strict(UNet3D(UNetConfig.from_dict(file.configs["unet"])), file.part("unet"), "the U-Net")
 
 
+@pytest.mark.parametrize("role", ["image", "base", "tsr"])
+def test_a_file_tells_no_place_of_the_machine_that_made_it(role: str) -> None:
+    assert not [text for text in read(role).metadata.values() if '"/' in text or text.startswith("/")]
+
+
 def test_all_together_stay_small() -> None:
     assert sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) < 60e6
 

@@ -11,14 +11,14 @@ from microcinema_core.checkpoint import load_strict, read_checkpoint
 from microcinema_core.config import UNetConfig
 from microcinema_core.text import EMBEDDING_KEY, TextConfig, TextEncoder
 from microcinema_core.train import loop
-from microcinema_core.train.config import parse
+from microcinema_core.train.config import load, parse
 from microcinema_core.train.draws import Draws
 from microcinema_core.train.latents import band_losses, load_vae, pick_captions
 from microcinema_core.train.psnr import reconstruction_psnr
 from microcinema_core.train.stage import build_stage
 from microcinema_core.train.stages.text import TextStage
-from microcinema_core.train.stages.vae import VAEStage, start_from_components
-from microcinema_core.train.trainer import Trainer
+from microcinema_core.train.stages.vae import VAEStage, start_from_components, uneven_noise
+from microcinema_core.train.trainer import Trainer, choose
 from microcinema_core.unet import UNet3D
 from microcinema_core.vae import FoldedVAE
 from microcinema_core.vae_config import VAEConfig
@@ -46,10 +46,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def vae_run(steps: int = 4) -> Trainer:
-    optim = {"lr": 1e-3, "max_steps": steps, "warmup_steps": 1}
+def vae_run(
+    steps: int = 4, *, name: str = "v", groups: dict[str, float] | None = None, **table: object
+) -> Trainer:
+    optim = {"lr": 1e-3, "max_steps": steps, "warmup_steps": 1, "groups": groups or {}}
     config = parse(
-        {"stage": "vae", "name": "v", "data": {"batch": 4}, "optim": optim, "log": QUIET, "model": TINY_VAE}
+        {"stage": "vae", "name": name, "data": {"batch": 4}, "optim": optim, "log": QUIET, "model": TINY_VAE}
+        | table
     )
     return loop.run(config, stage=VAEStage(config, Blobs(), Blobs()))
 
@@ -68,6 +71,36 @@ def test_vae_stage_starts_at_the_linear_code_and_exports_normal_latents(home: Pa
     colour = torch.einsum("chw,oc->ohw", z, rgb[:, :4]) + rgb[:, 4, None, None]
     wanted = torch.nn.functional.avg_pool2d(Blobs()[0], 8)
     assert (colour - wanted).square().mean() < 0.2 * wanted.var()
+
+
+def test_a_decoder_is_trained_on_under_an_encoder_that_stays(home: Path) -> None:
+    vae_run()
+    frozen = {"groups": {"encoder": 0.0, "decoder": 1.0}, "loss": {"latent_noise": 0.4}}
+    vae_run(name="d", init_from="runs/v/v.safetensors", **frozen)
+    before, after = (read_checkpoint(home / f"runs/{n}/{n}.safetensors").part("vae") for n in ("v", "d"))
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"decoder"}
+
+
+def test_noise_on_latents_needs_an_encoder_that_stays() -> None:
+    with pytest.raises(ValueError, match="an encoder that is trained, which could outgrow it"):
+        vae_run(loss={"latent_noise": 0.4})
+    with pytest.raises(ValueError, match=r"latent_noise"):
+        vae_run(groups={"encoder": 0.0, "decoder": 1.0}, loss={"latent_noise": -1.0})
+
+
+def test_the_shipped_config_trains_the_decoder_alone() -> None:
+    config = load(Path(__file__).parents[1] / "configs" / "mini_vae_decoder.toml")
+    trained, groups = choose(VAEStage(config, Blobs(), Blobs()), config.optim)
+    assert {name.split(".")[1] for name in trained} == set(groups.values()) == {"decoder"}
+
+
+def test_noise_on_latents_is_uneven_and_bounded() -> None:
+    noise = uneven_noise(torch.zeros(400, 2, 16, 16), 0.4, Draws(torch.Generator().manual_seed(0)))
+    by_picture = noise.std(dim=(1, 2, 3))
+    assert by_picture.min() < 0.02 and 0.2 < by_picture.max() < 0.4
+    corner, opposite = (noise[:, :, rows, rows].std(dim=(1, 2, 3)) for rows in (slice(4), slice(-4, None)))
+    assert ((corner / opposite).log().abs() > 0.7).float().mean() > 0.1
 
 
 def test_linear_start_is_the_best_linear_code() -> None:

@@ -57,13 +57,20 @@ class Sample:
 class ClipSampler:
     """Random access to an endless set of samples of one role.
 
-    Motion keys are equally likely. Of base and TSR clips, 35% have a motion added to the animation, and 10%
-    are stills with an added motion. Base clips wrap, so they need loops that close; TSR windows need only 5
+    Motion keys are equally likely. Of base and TSR clips, the share `moved` has a motion added to the animation,
+    and 10% are stills with an added motion. Base clips wrap, so they need loops that close; TSR windows need only 5
     to 17 frames of one, and half of them are at either stride.
     """
 
     def __init__(
-        self, folder: str | Path, split: str, role: Role, *, seed: int = 0, captions: int = 4
+        self,
+        folder: str | Path,
+        split: str,
+        role: Role,
+        *,
+        seed: int = 0,
+        captions: int = 4,
+        moved: float = MOVED_SHARE,
     ) -> None:
         if role not in ROLES:
             raise ValueError(f"role {role!r} is unknown; expected one of {', '.join(ROLES)}")
@@ -74,6 +81,7 @@ class ClipSampler:
             seed,
             captions,
         )
+        self._moved = moved
         entries = read_catalogue(self.folder, split)
         self.motion_keys: list[str] = sorted({entry.motion_key for entry in entries})
         moving = [
@@ -91,7 +99,7 @@ class ClipSampler:
         times, fps = (BASE_TIMES, 2.0) if self.role == "base" else _window(rng, TSR_STRIDES[index % 2])
         kind = rng.random()
         entry = (self._stills if kind < STILL_SHARE else self._moving)(rng)
-        moved = kind < STILL_SHARE + MOVED_SHARE
+        moved = kind < STILL_SHARE + self._moved
         motion = MOTIONS[rng.integers(len(MOTIONS))] if moved else None
         clip = self._clip(entry, rng, phase=random_phase(entry, rng, times), motion=motion)
         return self._with_captions(clip, rng, times, fps)

@@ -21,8 +21,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from .clips import FPS, FRAMES, ROLES, ClipSampler, Role, Sample
-from .encoder import EncodeMoments, load_encoder, vae_hash
+from .clips import FPS, FRAMES, MOVED_SHARE, ROLES, STILL_SHARE, ClipSampler, Role, Sample
+from .encoder import EncodeMoments, encoder_hash, load_encoder
 from .paths import emoji_folder, home_folder, tokenizer_folder
 from .render import render
 from .shards import INDEX, shard_length, shard_path, write_json, write_shard
@@ -41,10 +41,11 @@ class Settings:
 
     role: Role
     split: str
-    vae_hash: str
+    encoder_hash: str
     seed: int = 0
     captions_per_clip: int = 4
     shard_size: int = 512
+    moved: float = MOVED_SHARE
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,12 @@ def _work(task: tuple[int, int]) -> tuple[int, int]:
 def _sampler(job: Job) -> ClipSampler:
     settings = job.settings
     return ClipSampler(
-        job.emoji, settings.split, settings.role, seed=settings.seed, captions=settings.captions_per_clip
+        job.emoji,
+        settings.split,
+        settings.role,
+        seed=settings.seed,
+        captions=settings.captions_per_clip,
+        moved=settings.moved,
     )
 
 
@@ -222,6 +228,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vae", type=Path, required=True, help="a MicroCinema file that holds a VAE")
     parser.add_argument("--count", type=int, help=f"clips; default: {DEFAULT_COUNTS}, test {TEST_COUNT}")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--moved", type=float, default=MOVED_SHARE,
+        help="share of base and tsr clips whose animation has a motion added, beside the "
+        f"{STILL_SHARE:.0%} of stills that have one; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--captions", type=int, default=4, help="captions a clip")
     parser.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
     parser.add_argument("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: the host's")
@@ -231,8 +242,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     home = home_folder(options.home)
     role, split = parse_name(options.name)
+    if not 0 <= options.moved <= 1 - STILL_SHARE:
+        parser.error(f"--moved is {options.moved:g}; a share from 0 to {1 - STILL_SHARE:g} was expected")
+    if role == "image" and options.moved != MOVED_SHARE:
+        parser.error("--moved is of clips: single pictures, of a set `image`, do not move")
     settings = Settings(
-        role, split, vae_hash(options.vae), seed=options.seed, captions_per_clip=options.captions
+        role,
+        split,
+        encoder_hash(options.vae),
+        seed=options.seed,
+        captions_per_clip=options.captions,
+        moved=options.moved,
     )
     tokenizer = options.tokenizer or tokenizer_folder(home)
     folder = home / "data" / options.name

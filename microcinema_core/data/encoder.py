@@ -34,10 +34,11 @@ def load_encoder(path: Path, *, dtype: str) -> EncodeMoments:
     return encode
 
 
-def vae_hash(path: Path) -> str:
-    """A hash of the VAE's tensors as float16, the same in every file that carries this VAE."""
+def encoder_hash(path: Path) -> str:
+    """A hash of the encoder's tensors as float16: with another decoder, what was encoded is as good as before."""
     digest = hashlib.sha256()
-    for key, tensor in sorted(read_checkpoint(path).part("vae").items()):
+    encoder = {k: t for k, t in read_checkpoint(path).part("vae").items() if k.startswith("encoder.")}
+    for key, tensor in sorted(encoder.items()):
         digest.update(key.encode())
         digest.update(tensor.half().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import torch
 
 from ..data.paths import home_folder
 from ..data.shards import write_json
-from ..schedule import Scheduler
 from .interpolation import measure_tsr
 from .keyframes import measure_base
 from .lab import BASE, TSR, Lab
@@ -49,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         a_key=options.a_key,
         subjects=options.subjects,
         base_settings=replace(
-            BASE, steps=options.steps, scheduler=options.scheduler, guidance_scale=options.guidance
+            BASE, steps=options.steps, guidance_scale=options.guidance, gamma=options.gamma
         ),
         tsr_settings=replace(TSR, steps=options.tsr_steps),
         dtype=torch.float32 if options.float32 else torch.bfloat16,
@@ -79,13 +77,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subjects", type=int, default=48, help="centre frames asked for all six motions")
     parser.add_argument("--steps", type=int, default=BASE.steps, help="DDIM steps of the base model")
     parser.add_argument(
-        "--scheduler",
-        choices=get_args(Scheduler),
-        default=BASE.scheduler,
-        help="spacing of the base model's steps",
+        "--guidance", type=float, default=BASE.guidance_scale, help="guidance scale of the base model"
     )
     parser.add_argument(
-        "--guidance", type=float, default=BASE.guidance_scale, help="guidance scale of the base model"
+        "--gamma",
+        type=float,
+        default=BASE.gamma,
+        help="how much of the centre frame is in the base model's starting noise",
     )
     parser.add_argument("--tsr-steps", type=int, default=TSR.steps, help="DDIM steps of TSR")
     parser.add_argument("--float32", action="store_true", help="sample at float32 (default: bfloat16)")
@@ -99,7 +97,7 @@ def _note(lab: Lab, section: str, seconds: float) -> str:
         return f"vae: {minutes}"
     asked = lab.tsr_settings if section == "tsr" else lab.base_settings
     of = f"{lab.subjects} centre frames" if section == "text" else f"{lab.a_key} clips a motion key"
-    sampler = f"DDIM, {asked.scheduler}, {asked.steps} steps, guidance {asked.guidance_scale:g}"
+    sampler = f"DDIM, normal, {asked.steps} steps, guidance {asked.guidance_scale:g}, gamma {asked.gamma:g}"
     return f"{section}: {of}, {sampler}; {minutes}"
 
 

@@ -16,7 +16,6 @@ from ..data.paths import home_folder, tokenizer_folder
 from ..data.tokens import CaptionTokenizer
 from ..noise import GAMMA
 from ..sampling import Given
-from ..schedule import Scheduler
 from ..text import TextEncoder
 from ..train.latents import load_text, load_vae
 from ..tsr import FACTOR, WINDOW
@@ -29,11 +28,10 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the sampler, which is DDIM."""
+    """Of the sampler: DDIM in steps of even spacing, the host's `ddim` and `normal`."""
 
     steps: int = 20
     guidance_scale: float = 2.0
-    scheduler: Scheduler = "normal"
     seed: int = 0
     gamma: float = GAMMA
 

@@ -20,8 +20,8 @@ from .i3d import I3D
 from .i3d_weights import get_i3d
 
 RESAMPLES = 1000
-BASE = Settings(steps=20, guidance_scale=2.0)  # the shipped workflows' own, as TSR's
-TSR = Settings(steps=2, guidance_scale=1.0, scheduler="simple")
+BASE = Settings(steps=20, guidance_scale=2.0, gamma=0.065)  # the shipped workflows' own, as TSR's
+TSR = Settings(steps=3, guidance_scale=1.0)
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Lab:
     """Files of the three roles, and how the models are asked.
 
     a_key: clips of each motion key. subjects: centre frames that are asked for all six motions.
-    base_settings, tsr_settings: DDIM's steps, their spacing and guidance for each.
+    base_settings, tsr_settings: DDIM's steps and guidance, and gamma, for each.
     dtype: of the video models and of I3D's trunk.
     """
 

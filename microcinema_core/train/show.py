@@ -12,7 +12,6 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import torch
 from einops import rearrange
@@ -20,7 +19,6 @@ from torch import Tensor
 
 from ..data.paths import home_folder
 from ..noise import GAMMA
-from ..schedule import Scheduler
 from .config import load
 from .measures import motion, psnr
 from .sets import open_set
@@ -50,7 +48,6 @@ def compare(
     steps: int,
     guidance_scale: float,
     seed: int,
-    scheduler: Scheduler = "normal",
     gamma: float = GAMMA,
 ) -> tuple[dict[str, float], Tensor]:
     """Figures of so many clips of the stage's data set, and the sheet's pictures."""
@@ -64,7 +61,6 @@ def compare(
             words,
             steps=steps,
             guidance_scale=guidance_scale,
-            scheduler=scheduler,
             seed=seed + i,
             gamma=gamma,
         )
@@ -98,11 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--shown", type=int, default=8, help="clips on the sheet")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument(
-        "--scheduler", choices=get_args(Scheduler), default="normal", help="simple: for very few steps"
-    )
     parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--gamma", type=float, default=GAMMA)
+    parser.add_argument("--gamma", type=float, default=GAMMA, help="docs/mini.md names the mini model's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args(arguments)
@@ -121,7 +114,6 @@ def main(arguments: list[str] | None = None) -> None:
         stage,
         options.clips,
         steps=options.steps,
-        scheduler=options.scheduler,
         guidance_scale=options.guidance,
         seed=options.seed,
         gamma=options.gamma,

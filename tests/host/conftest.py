@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from devtools.host import Host, find_host
 from devtools.server import ComfyServer
@@ -60,5 +59,4 @@ def comfy_in_process(comfyui: Host) -> Path:
 @pytest.fixture(scope="session")
 def family(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
     """The tiny family, loaded in this process."""
-    torch.set_num_threads(1)
     return load_family(tmp_path_factory.mktemp("family"))

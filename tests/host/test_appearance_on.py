@@ -24,7 +24,6 @@ FRAMES, STEPS = 3, 2
 def world(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
     from microcinema_core import adapter
 
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("family")
     tiny.write_family(folder, dtype=torch.float32)
     base = adapter.load_checkpoint(folder / "tiny_base.safetensors")

@@ -23,7 +23,6 @@ WAITS = {"equal", "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select
 
 @pytest.fixture(scope="module")
 def family(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
-    torch.set_num_threads(1)
     return load_family(tmp_path_factory.mktemp("family"))
 
 

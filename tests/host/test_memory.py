@@ -27,7 +27,6 @@ KEYS = 6
 
 @pytest.fixture(scope="module")
 def family(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("family")
     tiny.write_family(folder, dtype=torch.float32)
     family = load(folder)

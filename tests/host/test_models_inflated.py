@@ -43,8 +43,6 @@ def pair(
     comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[types.SimpleNamespace]:
     """The same random weights as the host's own model and as ours, inflated from a file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -73,7 +71,6 @@ def pair(
     generator = torch.Generator().manual_seed(3)
     context = torch.randn(2, 77, config.context_dim, generator=generator)
     yield types.SimpleNamespace(ours=ours, theirs=theirs, context=context, weights=weights, adapter=adapter)
-    torch.set_num_threads(threads)
 
 
 def sample(pair: Any, model: Any, **changes: Any) -> Tensor:

@@ -27,8 +27,6 @@ def write_checkpoint(path: Path, kind: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
 def test_they_are_the_hosts(comfy_in_process: Path, tmp_path: Path, kind: str) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     import comfy.latent_formats
     import comfy.sd
 
@@ -54,7 +52,6 @@ def test_they_are_the_hosts(comfy_in_process: Path, tmp_path: Path, kind: str) -
         close(std, their_std(vae, frames) * 0.18215, 1e-4)
         shown = decoded(load_decoder(path), mean).movedim(1, -1) / 2 + 0.5
         close(shown.clamp(0, 1), vae.decode(raw).float(), 1e-4)
-    torch.set_num_threads(threads)
 
 
 def their_std(vae: Any, frames: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ...checkpoint import Checkpoint, write_checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
 from ...noise import GAMMA, training_noise
-from ...schedule import Prediction, Scheduler, diffuse, training_target
+from ...schedule import Prediction, diffuse, training_target
 from ...unet import is_temporal
 from ...vae import FoldedVAE
 from ..config import TrainConfig
@@ -190,14 +190,13 @@ class ClipStage:
         *,
         steps: int,
         guidance_scale: float,
-        scheduler: Scheduler = "normal",
         seed: int = 0,
         gamma: float = GAMMA,
     ) -> Tensor:
         """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
         return self.networks.video.sample(
             self.role.appearance(z_0), self.encode_text(tokens), self.empty, frames=z_0.shape[1],
-            steps=steps, guidance_scale=guidance_scale, scheduler=scheduler, seed=seed, gamma=gamma,
+            steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
         )  # fmt: skip
 
     def sheet(self) -> Sheet:
@@ -245,8 +244,16 @@ class ClipStage:
             prediction=self.networks.video.prediction,
             terminal=self.networks.video.terminal,
             residual=self.networks.video.residual,
-            extra_metadata={"microcinema.training": json.dumps(asdict(self.model) | asdict(self.objective))},
+            extra_metadata={"microcinema.training": json.dumps(self.settings())},
         )
+
+    def settings(self) -> dict[str, Any]:
+        """The [model] and [loss] tables as the file tells them: of other files the name alone, not where they lie."""
+        return {
+            **asdict(self.model),
+            "image_file": Path(self.model.image_file).name,
+            **asdict(self.objective),
+        }
 
 
 def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tensor | float:

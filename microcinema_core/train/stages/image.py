@@ -133,7 +133,6 @@ class ImageStage:
             guided(with_text, without, self.options.guidance),
             noise,
             steps=self.options.steps,
-            scheduler="simple",
         )
         return self.vae.decode(torch.cat([z_0, sample]))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +23,30 @@ from ..latents import read_export
 from ..measures import decibels
 from ..sheets import grid
 from ..stage import Batch, Items, Parts, Sheet
-from ..tables import from_table
+from ..tables import Range, from_table
 
 START_STD = 0.02
+NOISE_SPOTS = 4
+"""Places along a side of a picture between which the strength of `latent_noise` changes."""
 
 
 @dataclass(frozen=True)
 class VAELoss:
-    """Weights of the terms: absolute and squared error of pixels, error of pixel gradients, KL per latent element."""
+    """Weights of the terms: absolute and squared error of pixels, error of pixel gradients, KL per latent element.
+
+    latent_noise: the largest standard deviation of noise that is added to latents before they are decoded, for an
+        encoder of rate 0, whose latents' own deviation is 1. A model's latents are never exact: a decoder that knows
+        such errors does not draw them. How strong the noise is differs within a picture, as errors do, which are
+        large where things move.
+    """
+
+    RANGES: ClassVar[dict[str, Range]] = {"latent_noise": (0, math.inf)}
 
     l1: float = 1.0
     mse: float = 10.0
     gradient: float = 0.5
     kl: float = 1e-6
+    latent_noise: float = 0.0
 
     def __call__(
         self, picture: Tensor, x: Tensor, mean: Tensor, std: Tensor
@@ -91,6 +104,16 @@ def turned(pictures: Tensor, draws: Draws) -> Tensor:
     return torch.stack(turns)
 
 
+def uneven_noise(like: Tensor, strongest: float, draws: Draws) -> Tensor:
+    """Noise for latents `n c h w`; its deviation changes smoothly within each, from 0 to at most `strongest`."""
+    count, side = len(like), NOISE_SPOTS
+    spots = draws.uniform(count * side**2).view(count, 1, side, side) * draws.uniform(count).view(-1, 1, 1, 1)
+    strength = torch.nn.functional.interpolate(
+        spots, size=like.shape[-2:], mode="bilinear", align_corners=True
+    )
+    return strongest * strength * draws.normal(tuple(like.shape))
+
+
 def take(items: Items, count: int) -> Tensor:
     """The first pictures of a set as a batch."""
     return torch.stack([torch.as_tensor(items[k]) for k in range(min(count, len(items)))])
@@ -106,7 +129,13 @@ class VAEStage:
         self.dataset, self.test = dataset, test
         self.statistics_pictures = 256
         self.config = config
+        # An encoder of rate 0 stays to the bit, and with it everything encoded by it.
         self.keeps_latents = config.optim.groups.get("encoder") == 0
+        if self.objective.latent_noise and not self.keeps_latents:
+            raise ValueError(
+                f"loss.latent_noise is {self.objective.latent_noise:g} with an encoder that is trained, which could "
+                "outgrow it; set optim.groups = { encoder = 0.0, decoder = 1.0 }, or latent_noise = 0"
+            )
 
     def prepare(self) -> None:
         """The best linear code; or the VAE of an exported file."""
@@ -119,10 +148,9 @@ class VAEStage:
     def _first(self) -> Checkpoint:
         return read_export(home_folder() / self.config.init_from)
 
-    def group_of(self, name: str) -> str | None:
-        """`encoder` or `decoder`. An encoder of rate 0 stays to the bit, and with it everything encoded by it."""
-        part = name.split(".")[1]
-        return None if part == "encoder" and self.keeps_latents else part
+    def group_of(self, name: str) -> str:
+        """`encoder` or `decoder`."""
+        return name.split(".")[1]
 
     def to(self, device: torch.device) -> None:
         """Everything here is trained."""
@@ -130,8 +158,10 @@ class VAEStage:
     def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         x = turned(batch["pixels"], draws)
         mean, std = self.vae.encode_moments(x.to(self.vae.encoder.conv_in.weight.dtype))
-        noise = draws.normal(tuple(mean.shape)).to(mean.dtype)
-        return self.objective(self.vae.decode(mean + std * noise), x, mean, std)
+        latents = mean + std * draws.normal(tuple(mean.shape)).to(mean.dtype)
+        if self.objective.latent_noise:
+            latents = latents + uneven_noise(latents, self.objective.latent_noise, draws).to(latents.dtype)
+        return self.objective(self.vae.decode(latents), x, mean, std)
 
     def sheet(self) -> Sheet:
         x = take(self.test, 24)
