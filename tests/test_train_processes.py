@@ -95,6 +95,35 @@ def test_a_checkpoint_of_shares_is_one_of_whole_weights(tmp_path: Path) -> None:
     assert_same(first, second, "fp32")
 
 
+BUSY = """
+import sys, torch
+from torch import distributed
+from microcinema_core.train.processes import leave
+meeting, rank = sys.argv[1:]
+distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
+for _ in range(3000):
+    distributed.all_reduce(torch.zeros(100), async_op=True)
+print("written", end="")
+leave(3)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_as_it_says_whatever_gloo_still_does(tmp_path: Path) -> None:
+    """By sys.exit it aborts: gloo's threads let go of tensors while the interpreter ends."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    several = [
+        subprocess.Popen(
+            [sys.executable, tmp_path / "busy.py", tmp_path / "meeting", rank],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        for rank in "01"
+    ]
+    assert [process.communicate(timeout=120)[0] for process in several] == [b"written"] * 2
+    assert [process.returncode for process in several] == [3, 3]
+
+
 @pytest.mark.parametrize(
     "changes", [{"precision": "fp16-mixed"}, {"optim": {"lr": 1.0, "max_steps": 1, "optimizer": "muon"}}]
 )

@@ -13,6 +13,7 @@ from ..extras import to_install
 from .config import load
 from .loop import run
 from .plan import describe
+from .processes import leave
 from .step import DataLost, Diverged
 from .trial import measure
 
@@ -65,4 +66,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -35,6 +35,7 @@ def measure(config: TrainConfig, steps: int) -> str:
         seconds, worked = time.monotonic() - started, time.process_time() - worked
         took = f"{seconds:.1f} s, {worked:.1f} s of processor time"
         lines.append(f"step {step + 1}: {took}, loss {loss:.4f}, peak so far {peak() / GIB:.2f} GiB")
+    processes.wait()
     where = (
         processes.device.type if processes.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
     )
