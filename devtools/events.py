@@ -18,7 +18,8 @@ def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]
     """Call `on_event(type, data)`, in a thread, for each text message of the server at `url`.
 
     Yields the client id to submit a prompt with, and what is set when the prompt's last message was passed on, or when
-    no more come: /history knows of the end before that message comes.
+    no more come: /history knows of the end before that message comes. What `on_event` raises ends the listening and
+    is raised at the end. A server that is not there, or leaves, is no error here: who waits for the run is told.
     """
     client_id = uuid.uuid4().hex
     connected, over = threading.Event(), threading.Event()
@@ -28,9 +29,14 @@ def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]
         if kind == "executing" and data.get("node") is None:  # the host's word for: this client's run is over
             over.set()
 
+    def end(_: object) -> None:
+        connected.set()
+        over.set()
+
     loop = asyncio.new_event_loop()
     reading = loop.create_task(_read(f"{url}/ws?clientId={client_id}", connected, hear))
-    thread = threading.Thread(target=_run, args=(loop, reading, over), daemon=True)
+    reading.add_done_callback(end)
+    thread = threading.Thread(target=_run, args=(loop, reading), daemon=True)
     thread.start()
     try:
         connected.wait(30)
@@ -39,23 +45,24 @@ def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended the connection
             loop.call_soon_threadsafe(reading.cancel)
         thread.join(5)
+    if reading.done() and not reading.cancelled():
+        reading.result()
 
 
-def _run(loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None], over: threading.Event) -> None:
+def _run(loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None]) -> None:
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(reading)
-        loop.close()
+        loop.run_until_complete(asyncio.wait([reading]))
     finally:
-        over.set()
+        loop.close()
 
 
 async def _read(url: str, connected: threading.Event, on_event: OnEvent) -> None:
     import aiohttp  # in the environment only: it comes with ComfyUI
 
-    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
-        connected.set()
-        async for message in socket:
-            if message.type == aiohttp.WSMsgType.TEXT:
-                content = json.loads(message.data)
-                on_event(content["type"], content.get("data") or {})
+    with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+        async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
+            connected.set()
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    content = json.loads(message.data)
+                    on_event(content["type"], content.get("data") or {})

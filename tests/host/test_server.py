@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from devtools.client import HostError, Interrupted
+from devtools.events import listen
 from devtools.server import ComfyServer
 
 
@@ -52,6 +53,20 @@ def test_all_of_a_runs_events_are_heard(host: ComfyServer, monkeypatch: pytest.M
         on_event=lambda kind, data: nodes.append(data["node"]) if kind == "executing" else None,
     )
     assert nodes == ["1", "2", "3", None]
+
+
+def test_what_a_listener_raises_is_told_after_the_run(host: ComfyServer) -> None:
+    def fail(kind: str, data: dict[str, Any]) -> None:
+        raise RuntimeError(f"no wish to hear of {kind}")
+
+    with pytest.raises(RuntimeError, match="no wish to hear of"):
+        host.run(blurring_prompt(64, 1, "unheard"), on_event=fail)
+    assert list(host.output_dir.glob("unheard*"))
+
+
+def test_a_server_that_is_not_there_is_not_waited_for() -> None:
+    with listen("http://127.0.0.1:9", lambda kind, data: None) as (_, over):
+        assert over.is_set()
 
 
 def test_errors_are_sentences(host: ComfyServer) -> None:
