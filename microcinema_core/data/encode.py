@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--moved", type=float, default=MOVED_SHARE,
         help="share of base and tsr clips whose animation has a motion added, beside the "
-        f"{STILL_SHARE:.0%} of stills that have one; default: %(default)s",
+        f"{STILL_SHARE:.0%}% of stills that have one; default: %(default)s",
     )  # fmt: skip
     parser.add_argument("--captions", type=int, default=4, help="captions a clip")
     parser.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
