@@ -30,8 +30,8 @@ def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]
             over.set()
 
     def end(_: object) -> None:
-        connected.set()
         over.set()
+        connected.set()
 
     loop = asyncio.new_event_loop()
     reading = loop.create_task(_read(f"{url}/ws?clientId={client_id}", connected, hear))

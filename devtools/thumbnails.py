@@ -1,7 +1,7 @@
 """Make each shipped workflow's thumbnail from its own real output: `python3 dev.py python -m devtools.thumbnails`.
 
-Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face; one whose files are not
-here gets a drawing of its graph.
+Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face; one that scales up, the
+demo's upscaler; one whose other files are not here gets a drawing of its graph.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from .home import ROOT, Problem, say
 from .host import find_host
 from .pictures.files import write
 from .server import ComfyServer
+from .upscaler import FILE_NAME as UPSCALER
+from .upscaler import fetch_upscaler
 from .workflow import Prompt, read_prompt
 
 FOLDER = ROOT / "workflows"
@@ -65,7 +67,12 @@ def thumbnail(server: ComfyServer, name: str) -> Any:
 
 
 def _prompt(server: ComfyServer, name: str) -> Prompt:
-    return read_prompt(FOLDER / f"{name}.json", server.object_info())
+    prompt = read_prompt(FOLDER / f"{name}.json", server.object_info())
+    for node in prompt.values():
+        if node["class_type"] == "UpscaleModelLoader":
+            fetch_upscaler()
+            node["inputs"]["model_name"] = UPSCALER
+    return prompt
 
 
 def _has_its_files(server: ComfyServer, name: str) -> bool:

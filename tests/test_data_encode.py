@@ -169,6 +169,21 @@ def test_two_processes_give_the_same(
     torch.testing.assert_close(backwards[6]["mean"], forwards[6]["mean"], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["base", "--moved", "0.95"], "--moved is 0.95; a share from 0 to 0.9 was expected"),
+        (["image", "--moved", "0.1"], "--moved is of clips: single pictures"),
+    ],
+)
+def test_a_share_of_motions_that_cannot_be_is_refused(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        encode.main([*arguments, "--vae", "absent.safetensors", "--home", str(tmp_path)])
+    assert told in capsys.readouterr().err
+
+
 def test_names_say_role_and_split() -> None:
     assert encode.parse_name("base") == ("base", "train")
     assert encode.parse_name("tsr-small-test") == ("tsr", "test")

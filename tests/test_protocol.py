@@ -36,19 +36,48 @@ def test_cases_are_of_unseen_motions_and_always_the_same(world: Path) -> None:
     assert all(c.ceiling.phase != c.clip.phase and c.ceiling.centre == c.clip.centre for c in chosen)
 
 
-WORKFLOWS = sorted((Path(__file__).parents[1] / "workflows" / "api").glob("*_mini.json"))
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = [
+    file
+    for file in sorted((ROOT / "workflows" / "api").glob("*.json"))
+    if '"mini_tsr.' in file.read_text(encoding="utf-8")
+]
+"""Those that ask the mini models; not those of one's own Stable Diffusion."""
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_the_shipped_workflows_ask_as_the_table_does(file: Path) -> None:
     settings: dict[str, Settings] = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
     nodes = [node for node in json.loads(file.read_text()).values() if node["class_type"] in settings]
-    assert {node["class_type"] for node in nodes} == set(settings)
+    assert "MicroCinemaTSR" in {node["class_type"] for node in nodes}
     for node in nodes:
         given, asked = node["inputs"], settings[node["class_type"]]
         assert (given["sampler_name"], given["scheduler"]) == ("ddim", "normal"), "what the core samples with"
         assert (given["steps"], given["cfg"]) == (asked.steps, asked.guidance_scale)
         assert given["gamma"] == asked.gamma
+
+
+def test_the_shipped_subgraphs_ask_as_the_table_does() -> None:
+    asked = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
+    seen = set()
+    for file in sorted((ROOT / "subgraphs").glob("*.json")):
+        (definition,) = json.loads(file.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+        for node in definition["nodes"]:
+            if settings := asked.get(node["type"]):
+                values = node["widgets_values"]
+                first = values.index("ddim") - 2
+                wanted = [settings.steps, settings.guidance_scale, "ddim", "normal", -1.0, settings.gamma]
+                assert values[first : first + 6] == wanted
+                seen.add(node["type"])
+    assert seen == set(asked)
+
+
+@pytest.mark.parametrize("node", ["MicroCinemaNoisePrior", "MicroCinemaSampler"])
+def test_help_names_the_tables_gamma(node: str) -> None:
+    told = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+    assert (
+        f"the mini base model's {BASE.gamma:g}." in told or f"{BASE.gamma:g} the mini base model's." in told
+    )
 
 
 def test_all_directions_are_asked_of_one_centre_frame(world: Path) -> None:

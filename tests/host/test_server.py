@@ -65,8 +65,10 @@ def test_what_a_listener_raises_is_told_after_the_run(host: ComfyServer) -> None
 
 
 def test_a_server_that_is_not_there_is_not_waited_for() -> None:
+    started = time.monotonic()
     with listen("http://127.0.0.1:9", lambda kind, data: None) as (_, over):
         assert over.is_set()
+    assert time.monotonic() - started < 20  # a connection that is being made is given 30
 
 
 def test_errors_are_sentences(host: ComfyServer) -> None:
