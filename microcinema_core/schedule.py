@@ -46,12 +46,6 @@ def training_target(z_0: Tensor, eps: Tensor, alpha_bar: Tensor, prediction: Pre
     return alpha_bar.sqrt() * eps - (1.0 - alpha_bar).sqrt() * z_0
 
 
-def denoised(output: Tensor, z_t: Tensor, alpha_bar: Tensor, prediction: Prediction) -> Tensor:
-    """The estimate of z_0 that the network's answer at eq. 4's z_t implies; of v, also where no signal is left."""
-    signal, noise = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
-    return (z_t - noise * output) / signal if prediction == "eps" else signal * z_t - noise * output
-
-
 def denoised_from_output(output: Tensor, x: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:
     """The estimate of z_0 that the network's answer at x = z_0 + sigma * eps implies."""
     if prediction == "eps":

@@ -20,7 +20,7 @@ from ...checkpoint import Checkpoint, write_checkpoint
 from ...config import AppearNetConfig, UNetConfig
 from ...data.paths import home_folder
 from ...noise import GAMMA, training_noise
-from ...schedule import Prediction, denoised, diffuse, training_target
+from ...schedule import Prediction, diffuse, training_target
 from ...unet import is_temporal
 from ...vae import FoldedVAE
 from ..config import TrainConfig
@@ -50,12 +50,11 @@ class ClipLoss:
     final_share: how often a clip's timestep is drawn from the last twentieth of the schedule alone; 0 is the paper's
         uniform draw. Nine small frames show where a subject goes through nearly any noise, so that a text's direction
         is only asked for at the very end; a uniform draw is seldom there.
-    motion_weight: what the error weighs more where the clip moves away from its appearance; 0 is the paper's plain mean.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("drop_text", "drop_appearance", "noise_offset", "final_share"), (0, 1)),
-        **dict.fromkeys(("min_snr", "motion_weight"), (0, math.inf)),
+        "min_snr": (0, math.inf),
     }
 
     drop_text: float = 0.1
@@ -63,7 +62,6 @@ class ClipLoss:
     min_snr: float = 0.0
     noise_offset: float = 0.0
     final_share: float = 0.0
-    motion_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,6 @@ class ClipStage:
         appearance = self.role.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
         video = self.networks.video
-        still = video.diffused(z_c, z_c)
         z_0 = video.diffused(z_0, z_c)
         eps_n = self.noise(z_0, draws)
         eps = training_noise(eps_n, z_c, self.model.lambda_ * kept[:, None, None, None, None])
@@ -165,9 +162,6 @@ class ClipStage:
         injection = video.injection(appearance, t.float(), context, kept)
         predicted = video.predict(z_t, t.float(), context, injection)
         error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.prediction)).square()
-        if self.objective.motion_weight:
-            made = denoised(predicted.detach().float(), z_t, alpha_bar, video.prediction)
-            error = error * (1 + self.objective.motion_weight * moving(made, still))
         by_clip = reduce(error, "b f c h w -> b", "mean")
         weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.prediction)
         return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
@@ -260,14 +254,6 @@ class ClipStage:
             "image_file": Path(self.model.image_file).name,
             **asdict(self.objective),
         }
-
-
-def moving(made: Tensor, still: Tensor) -> Tensor:
-    """(b, f, 1, h, w): 0 where a clip that the network made stands still, 1 from one deviation of latents on.
-
-    A weight that depends on what the network sees alone leaves its best answer, the mean of z_0, what it is.
-    """
-    return (made - still).square().mean(dim=2, keepdim=True).clamp(max=1)
 
 
 def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tensor | float:
