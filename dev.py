@@ -52,9 +52,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         module.add_arguments(commands.add_parser(name, parents=[common], help=text, description=text))
     commands.add_parser("python", help="run the environment's Python", add_help=False)
     own, rest = argv, []
-    if "python" in argv and argv.index("python") in (0, 2, 4):
-        cut = argv.index("python") + 1
-        own, rest = argv[:cut], argv[cut:]
+    cut = 0
+    while argv[cut : cut + 1] in (["--venv"], ["--comfyui"]):
+        cut += 2
+    if argv[cut : cut + 1] == ["python"]:
+        own, rest = argv[: cut + 1], argv[cut + 1 :]
     arguments = parser.parse_args(own, argparse.Namespace(venv=None, comfyui=None))
     arguments.rest = rest
     return arguments

@@ -22,7 +22,9 @@ FOLDER = "microcinema"
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m devtools.archive",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", nargs="?", type=Path, metavar="OUT.zip", help="where to write it")
     parser.add_argument("--check-version", metavar="TAG", help="fail unless this is the version of the tree")

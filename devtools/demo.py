@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -23,18 +24,28 @@ from .workflow import Prompt, read_prompt
 
 TEXT_WORKFLOW = ROOT / "workflows" / "text_to_video_mini.json"
 IMAGE_WORKFLOW = ROOT / "workflows" / "image_to_video_mini.json"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of `dev.py demo`."""
     parser.add_argument("--prompt", metavar="TEXT", help="what to show (default: the workflow's own)")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="your own centre frame, of any size")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="your own centre frame, of any size; its middle square is taken",
+    )
     parser.add_argument("--seed", type=int, help="the same seed gives the same video")
     parser.add_argument("--steps", type=int, help="sampling steps of every stage")
     parser.add_argument("--rounds", type=int, choices=(0, 1, 2), help="interpolation: 9, 33 or 129 frames")
     parser.add_argument("--upscale", action="store_true", help="four times the size, by Real-ESRGAN")
     parser.add_argument(
-        "--out", type=Path, default=Path("output"), metavar="DIR", help="where the video goes"
+        "--out",
+        type=Path,
+        default=Path("output"),
+        metavar="DIR",
+        help="where the video goes (default: %(default)s)",
     )
     parser.add_argument("--keep", action="store_true", help="leave the server up and print its address")
 
@@ -45,6 +56,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise Problem("--prompt is empty: say what the video shall show.")
     if arguments.image and not arguments.image.is_file():
         raise Problem(f"--image names {arguments.image}, but there is no such file.")
+    if arguments.image and arguments.image.suffix.lower() not in PICTURES:
+        raise Problem(f"--image names {arguments.image}: a picture was expected ({', '.join(PICTURES)}).")
     if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
         raise Problem(f"--seed is {arguments.seed}: it has to be between 0 and 2**64 - 1.")
     if arguments.steps is not None and not 1 <= arguments.steps <= 1000:
@@ -75,7 +88,10 @@ def main(arguments: argparse.Namespace) -> None:
         raise
     if arguments.keep:
         assert server.process is not None
-        say(f"ComfyUI stays up at {server.url} (process {server.process.pid}: end that to stop it).")
+        say(
+            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end that to stop it; then {base} "
+            "is of no more use)."
+        )
     else:
         server.stop()
     stages = {"Start ComfyUI": round(started, 2), **result.pop("stages")}
@@ -92,7 +108,7 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     progress.close()
     saved = server.output_dir / saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
-    video = _copy(saved, arguments.out / f"{_slug(text)}-{seed}{saved.suffix}")
+    video = _copy(saved, _free(arguments.out / f"{_slug(text)}-{seed}{saved.suffix}"))
     return {"video": str(video), **measure(video), "stages": progress.seconds}
 
 
@@ -139,12 +155,18 @@ def saved_video(outputs: dict[str, Any]) -> Path:
     raise HostError("The run ended well, but the host saved no video.")
 
 
+def _free(path: Path) -> Path:
+    """The path, or where it is taken (another `--image`, `--steps` ...) the first of path-2, path-3 that is not."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], names) if not name.exists())
+
+
 def _copy(source: Path, target: Path) -> Path:
     part = target.with_name(target.name + ".tmp")
     shutil.copyfile(source, part)
     os.replace(part, target)
-    return target.absolute()
+    return target.resolve()
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "video"
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:60] or "video"

@@ -5,6 +5,7 @@ Counted on networks without storage, of the shapes of Stable Diffusion 2.1 and o
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ def count(call: Callable[[], Any]) -> int:
 
 def main() -> None:
     """Print one JSON object."""
+    argparse.ArgumentParser(prog="python -m devtools.encoding_cost", description=__doc__).parse_args()
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 

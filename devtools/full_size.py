@@ -67,7 +67,9 @@ def write(folder: Path, *, injection: float, optimizer: str) -> Path:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m devtools.full_size", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument(
         "--injection", type=float, default=1.0, help="0 leaves AppearNet frozen: temporal layers alone"

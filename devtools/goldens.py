@@ -6,6 +6,7 @@ computes is a reason to. tests/test_goldens.py holds the core to them, tests/hos
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def main() -> int:
     """Write the goldens of every injection."""
     import tempfile
 
+    argparse.ArgumentParser(prog="python -m devtools.goldens", description=__doc__).parse_args()
     torch.set_num_threads(1)
     made = {}
     for injection in INJECTIONS:

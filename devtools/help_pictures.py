@@ -44,7 +44,9 @@ ALONE = """([kind, width, at, chosen]) => {
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m devtools.help_pictures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--out", type=Path, default=FOLDER, metavar="DIR", help="where to write (default: web/docs)"

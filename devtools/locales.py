@@ -31,7 +31,9 @@ Schemas = Mapping[str, Any]
 def main() -> int:
     """Run the command line."""
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m devtools.locales",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     try:
         with ComfyServer(sys.executable, find_host()) as server:

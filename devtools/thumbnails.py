@@ -37,7 +37,9 @@ Pictures = Sequence[Any]
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m devtools.thumbnails",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = sorted(file.stem for file in FOLDER.glob("*.json"))
     parser.add_argument(

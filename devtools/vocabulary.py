@@ -69,4 +69,4 @@ def _words_notice(prompt: str, vocabulary: frozenset[str]) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower().replace("'s ", " "))
+    return re.findall(r"[^\W_]+", text.lower().replace("'s ", " "))

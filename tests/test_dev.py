@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import dev as dev_py
-from devtools import env, host
+from devtools import demo, env, host
 from devtools.env import Environment, find_environment, wanted
 from devtools.home import ROOT, Problem, home
 from devtools.host import Host, find_host
@@ -42,6 +43,8 @@ def dev(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--prompt", " "], "--prompt is empty"),
         (["--image", "absent.png"], "no such file"),
+        (["--image", __file__], "a picture was expected (.png, .jpg"),
+        (["--prompt", "python", "--image", "absent.png"], "no such file"),
         (["--seed", "-1"], "--seed is -1"),
         (["--steps", "0"], "--steps is 0"),
         (["--comfyui", "/nonexistent"], "there is no ComfyUI there"),
@@ -154,6 +157,30 @@ def test_home_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(Problem, match="set MICROCINEMA_HOME"):
         home()
+
+
+def test_no_earlier_video_is_overwritten(tmp_path: Path) -> None:
+    for name in ("clip-3.mp4", "clip-3-2.mp4", "clip-3-3.mp4"):
+        free = demo._free(tmp_path / "clip-3.mp4")
+        assert free == tmp_path / name
+        free.touch()
+
+
+def test_words_are_words_in_any_script() -> None:
+    assert split_words("ünïcode cat's 猫", frozenset({"cat"})) == (["cat"], ["ünïcode", "猫"])
+    assert demo._slug("Ünïcode, a 猫!") == "ünïcode-a-猫"
+
+
+def test_shipped_workflows_ask_for_what_the_mini_models_know() -> None:
+    words = read_vocabulary()
+    asked = [
+        node["inputs"]["text"]
+        for file in (ROOT / "workflows" / "api").glob("*.json")
+        if '"mini_image.' in (text := file.read_text(encoding="utf-8")) and "sdxl" not in file.name
+        for node in json.loads(text).values()
+        if node["class_type"] == "CLIPTextEncode"
+    ]
+    assert any(asked) and not [text for text in asked if split_words(text, words)[1]]
 
 
 def test_vocabulary() -> None:

@@ -72,7 +72,7 @@ def test_a_missing_key_is_named() -> None:
     [
         ("", "stage", "bass", "stage is 'bass'; it is one of vae, text, image, base, tsr"),
         ("", "init_from", "", "init_from is empty; it names the file that training starts from"),
-        ("", "init_from", "absent.safetensors", "absent.safetensors: no such file"),
+        ("", "init_from", "absent.safetensors", "absent.safetensors is missing; train the stage"),
         ("data", "folder", "", "data.folder is empty; it names a set of encoded clips"),
         ("data", "folder", "bsae", "bsae/index.json is missing: a set was expected, as data.prepare writes"),
         ("model", "prediction", "x0", "model.prediction is 'x0'; it is one of auto, eps, v"),
@@ -91,7 +91,9 @@ def test_the_command_says_it_and_ends(
     assert words in said and said.count("\n") == 1 and not (home / "runs").exists()
 
 
-@pytest.mark.parametrize(("text", "words"), [("a = [", "is not valid TOML"), (None, "No such file")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("a = [", "is not valid TOML"), (None, "is missing; a TOML file")]
+)
 def test_a_config_that_cannot_be_read(
     tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "compatibility.md"
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the command line; what stands after `--` goes to ComfyUI."""
-    parser = argparse.ArgumentParser(prog="devtools.conformance", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m devtools.conformance", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="single nodes for one step and one family only")
     parser.add_argument("--compile", action="store_true", help="TorchCompileModel with its own backend too")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows with this in their name")

@@ -28,7 +28,9 @@ FOLDER, SUBGRAPHS = ROOT / "workflows", ROOT / "subgraphs"
 def main() -> int:
     """Run the command line."""
     argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m devtools.gallery",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     try:
         with ComfyServer(sys.executable, find_host()) as server:

@@ -27,7 +27,7 @@ def sdxl_to_video(graph: Graph, mini: Mini) -> None:
     pixels = graph.add("VAEDecode", "Picture", samples=drawn[0], vae=sdxl[2])
     graph.column("2. Centre frame")
     image = load_mini(graph, "image", "Load text encoder and VAE")
-    words = prompts(graph, image[1], "a bird flapping its wings")
+    words = prompts(graph, image[1], "a bird waving its wings")
     centre = graph.add("MicroCinemaCentreFrame", "Centre frame", image=pixels[0], vae=image[2])
     graph.add("PreviewImage", images=centre[1])
     keys = base_model(graph, mini, words, centre[0])

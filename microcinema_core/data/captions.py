@@ -136,7 +136,10 @@ def vocabulary(entries: Iterable[Emoji]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Write the words of the train split's captions, one a line.")
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.data.captions",
+        description="Write the words of the train split's captions, one a line.",
+    )
     parser.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("vocabulary.txt"))
     options = parser.parse_args(arguments)

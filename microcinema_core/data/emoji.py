@@ -206,7 +206,10 @@ def summary(folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Fetch and prepare the animated Fluent Emoji.")
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.data.emoji",
+        description="Fetch and prepare the animated Fluent Emoji.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="fetch, decode, catalogue")
     command.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")

@@ -223,7 +223,10 @@ def _index(job: Job, lengths: list[int]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Render clips of the mini world and encode them with a VAE.")
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.data.encode",
+        description="Render clips of the mini world and encode them with a VAE.",
+    )
     parser.add_argument("name", help="image, base or tsr; with -test for the test split")
     parser.add_argument("--vae", type=Path, required=True, help="a MicroCinema file that holds a VAE")
     parser.add_argument("--count", type=int, help=f"clips; default: {DEFAULT_COUNTS}, test {TEST_COUNT}")

@@ -76,7 +76,10 @@ _SAID_OTHERWISE = frozenset(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Write the train split's subjects, one a line.")
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.data.vocabulary",
+        description="Write the train split's subjects, one a line.",
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
     options = parser.parse_args(arguments)

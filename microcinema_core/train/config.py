@@ -179,3 +179,5 @@ def load(path: str | Path) -> TrainConfig:
             return parse(tomllib.load(file))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; a TOML file was expected, as those in configs/") from None

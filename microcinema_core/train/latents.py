@@ -80,6 +80,11 @@ def load_text(file: Checkpoint) -> TextEncoder:
 
 def read_export(path: Path) -> Checkpoint:
     """An exported file that a config names; ValueError says what to train first."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; train the stage that exports it first")
+    must_be_exported(path)
     return read_checkpoint(path)
+
+
+def must_be_exported(path: Path) -> None:
+    """ValueError where a file that a config names is not there (yet)."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; train the stage that exports it first, or name another file")

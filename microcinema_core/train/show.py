@@ -83,7 +83,7 @@ def compare(
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="microcinema_core.train.show", description=(__doc__ or "").split("\n\n")[0]
+        prog="python -m microcinema_core.train.show", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("config")
     parser.add_argument("--image", help="file of text encoder and VAE (default: the config's image_file)")

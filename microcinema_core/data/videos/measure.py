@@ -44,7 +44,9 @@ def measure(job: ScoreJob, units: Sequence[Unit], workers: Workers) -> dict[str,
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.data.videos.measure", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("clips", type=Path)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--ray", nargs="?", const="", metavar="ADDRESS")
