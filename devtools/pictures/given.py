@@ -1,4 +1,4 @@
-"""What the models are asked: texts and pictures that follow from a rule; `BEST` alone was chosen by eye."""
+"""What the models are asked: texts and pictures that follow from a rule; `SHOWN` alone was chosen by eye."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from ..thumbnails import drawn_face, evenly
 TYPICAL = 12
 OUTSIDE = ("an armadillo", "a windmill", "a harp", "a lighthouse")
 """Nothing of these is in the vocabulary."""
-BEST = (2, 6, 9, 3)
-"""Of the typical prompts, by number: the four whose pictures were the best by eye. The last is the demo's own."""
+SHOWN = (
+    ("a flag of botswana going away on a red background", 3),
+    ("a red heart coming closer on a white background", 1),
+    ("a smiling face going away on a blue background", 1),
+    ("a flag of france coming closer on a white background", 1),
+)
+"""Texts and their seeds, the best by eye of the thirty that docs/mini.md tells of. The first is the demo's own."""
 
 
 def typical_prompts(emoji: Path) -> list[str]:
@@ -32,7 +37,9 @@ def typical_prompts(emoji: Path) -> list[str]:
 def own_pictures() -> list[tuple[str, Image.Image]]:
     """Pictures that a person might bring, none of which was trained on, and what is said of each."""
     return [
+        ("a logo coming closer", drawn_logo()),
         ("a logo moving to the right", drawn_logo()),
+        ("a happy face coming closer", drawn_face(0.5)),
         ("a laughing face", drawn_face(0.5)),
         ("a cup of hot coffee steaming", photograph()),
     ]

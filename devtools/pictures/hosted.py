@@ -13,7 +13,7 @@ from microcinema_core.evaluate.protocol import cases, frames
 from microcinema_core.train.sheets import as_image
 
 from ..thumbnails import FOLDER, evenly
-from .given import BEST, OUTSIDE, own_pictures, typical_prompts
+from .given import OUTSIDE, SHOWN, own_pictures, typical_prompts
 from .layout import as_tensor, beside, labelled, moving, still
 from .studio import Studio
 
@@ -55,18 +55,14 @@ def cascade(studio: Studio) -> list[list[Image.Image]]:
 
 
 def readme(studio: Studio) -> list[list[Image.Image]]:
-    """Above from texts alone; below from pictures: an unseen subject (the middle one), then those of `own`.
-
-    Each text's seed is its number, as in `text_to_image`.
-    """
+    """Above from texts alone; below from pictures: the middle unseen subject, and every other one of `own`."""
     emoji = studio.lab.emoji
-    typical = typical_prompts(emoji)
     case = evenly(cases(emoji, a_key=1), 3)[1]
     unseen = as_image((frames(emoji, [case.clip], [CENTRE])[0, 0] + 1) / 2)
     videos = [
-        *(studio.video(prompt=typical[number], seed=number) for number in BEST),
+        *(studio.video(prompt=text, seed=seed) for text, seed in SHOWN),
         studio.video(prompt=case.caption, picture=unseen),
-        *_own_clips(studio),
+        *_own_clips(studio)[::2],
     ]
     return [moving(torch.stack([as_tensor(video) for video in videos]), columns=4)]
 
