@@ -85,6 +85,6 @@ def read_export(path: Path) -> Checkpoint:
 
 
 def must_be_exported(path: Path) -> None:
-    """ValueError where a file that a config names is not there (yet)."""
-    if not path.is_file():
+    """ValueError where a file, or a folder of a model in parts, that a config names is not there (yet)."""
+    if not path.exists():
         raise ValueError(f"{path} is missing; train the stage that exports it first, or name another file")
