@@ -53,8 +53,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     commands.add_parser("python", help="run the environment's Python", add_help=False)
     own, rest = argv, []
     cut = 0
-    while argv[cut : cut + 1] in (["--venv"], ["--comfyui"]):
-        cut += 2
+    while cut < len(argv) and argv[cut].split("=")[0] in ("--venv", "--comfyui"):
+        cut += 1 if "=" in argv[cut] else 2
     if argv[cut : cut + 1] == ["python"]:
         own, rest = argv[: cut + 1], argv[cut + 1 :]
     arguments = parser.parse_args(own, argparse.Namespace(venv=None, comfyui=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -24,7 +25,6 @@ from .workflow import Prompt, read_prompt
 
 TEXT_WORKFLOW = ROOT / "workflows" / "text_to_video_mini.json"
 IMAGE_WORKFLOW = ROOT / "workflows" / "image_to_video_mini.json"
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +56,6 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise Problem("--prompt is empty: say what the video shall show.")
     if arguments.image and not arguments.image.is_file():
         raise Problem(f"--image names {arguments.image}, but there is no such file.")
-    if arguments.image and arguments.image.suffix.lower() not in PICTURES:
-        raise Problem(f"--image names {arguments.image}: a picture was expected ({', '.join(PICTURES)}).")
     if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
         raise Problem(f"--seed is {arguments.seed}: it has to be between 0 and 2**64 - 1.")
     if arguments.steps is not None and not 1 <= arguments.steps <= 1000:
@@ -70,9 +68,22 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise Problem(f"--out: the folder {arguments.out} is not writable.")
 
 
+def check_picture(path: Path) -> None:
+    """Raise Problem for what is no picture; it needs the environment."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Problem(f"--image names {path}, which cannot be read as a picture ({error}).") from error
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Start the host, run the shipped graph, stop the host; print the result as one JSON object."""
     start = time.monotonic()
+    if arguments.image:
+        check_picture(arguments.image)
     host = find_host(arguments.comfyui)
     if arguments.upscale:
         fetch_upscaler()
@@ -89,8 +100,8 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.keep:
         assert server.process is not None
         say(
-            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end that to stop it; then {base} "
-            "is of no more use)."
+            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end that to stop it, and delete "
+            f"{base} afterwards)."
         )
     else:
         server.stop()
@@ -104,7 +115,12 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     text = edit.get_text(prompt)
     say(f'Prompt: "{text}". {notice(text, read_vocabulary(), read_subjects())}')
     progress = Progress(prompt)
-    outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
+
+    def show(kind: str, data: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a terminal that is gone is no reason to lose the video
+            progress(kind, data)
+
+    outputs = server.run(prompt, on_event=show, timeout=24 * 3600)
     progress.close()
     saved = server.output_dir / saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
@@ -169,4 +185,5 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:60] or "video"
+    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
+    return words.encode()[:120].decode(errors="ignore") or "video"  # file systems count bytes

@@ -18,25 +18,25 @@ def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]
     """Call `on_event(type, data)`, in a thread, for each text message of the server at `url`.
 
     Yields the client id to submit a prompt with, and what is set when the prompt's last message was passed on, or when
-    no more come: /history knows of the end before that message comes. What `on_event` raises ends the listening and
-    is raised at the end. A server that is not there, or leaves, is no error here: who waits for the run is told.
+    no more come: /history knows of the end before that message comes. What `on_event` raises is raised at the end, and
+    it is not called again. A server that is not there, or leaves, is no error here: who waits for the run is told.
     """
     client_id = uuid.uuid4().hex
     connected, over = threading.Event(), threading.Event()
+    failed: list[Exception] = []
 
     def hear(kind: str, data: dict[str, Any]) -> None:
-        on_event(kind, data)
+        try:
+            if not failed:
+                on_event(kind, data)
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
         if kind == "executing" and data.get("node") is None:  # the host's word for: this client's run is over
             over.set()
 
-    def end(_: object) -> None:
-        over.set()
-        connected.set()
-
     loop = asyncio.new_event_loop()
     reading = loop.create_task(_read(f"{url}/ws?clientId={client_id}", connected, hear))
-    reading.add_done_callback(end)
-    thread = threading.Thread(target=_run, args=(loop, reading), daemon=True)
+    thread = threading.Thread(target=_run, args=(loop, reading, over, connected), daemon=True)
     thread.start()
     try:
         connected.wait(30)
@@ -45,15 +45,18 @@ def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended the connection
             loop.call_soon_threadsafe(reading.cancel)
         thread.join(5)
-    if reading.done() and not reading.cancelled():
-        reading.result()
+    if failed:
+        raise failed[0]
 
 
-def _run(loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None]) -> None:
+def _run(loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None], *at_the_end: threading.Event) -> None:
     try:
-        loop.run_until_complete(asyncio.wait([reading]))
-    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(reading)
         loop.close()
+    finally:
+        for event in at_the_end:
+            event.set()
 
 
 async def _read(url: str, connected: threading.Event, on_event: OnEvent) -> None:

@@ -47,6 +47,7 @@ def main() -> int:
     )
     wanted = parser.parse_args().names or names
     try:
+        fetch_upscaler()  # first: a host looks for folders of models when it starts
         with ComfyServer(sys.executable, find_host()) as server:
             for name in wanted:
                 say(f"{name} ...")
@@ -72,7 +73,6 @@ def _prompt(server: ComfyServer, name: str) -> Prompt:
     prompt = read_prompt(FOLDER / f"{name}.json", server.object_info())
     for node in prompt.values():
         if node["class_type"] == "UpscaleModelLoader":
-            fetch_upscaler()
             node["inputs"]["model_name"] = UPSCALER
     return prompt
 

@@ -13,8 +13,10 @@ COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for package in ("microcinema_core", "devtools", "benchmarks")
     for path in (ROOT / package).rglob("*.py")
-    if "argparse" in (text := path.read_text(encoding="utf-8")) and '__name__ == "__main__"' in text
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+    and path.stem not in ("launch", "fresh_host")
 )
+"""Without what other commands start for themselves."""
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dev as dev_py
 from devtools import demo, env, host
@@ -43,7 +44,6 @@ def dev(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--prompt", " "], "--prompt is empty"),
         (["--image", "absent.png"], "no such file"),
-        (["--image", __file__], "a picture was expected (.png, .jpg"),
         (["--prompt", "python", "--image", "absent.png"], "no such file"),
         (["--seed", "-1"], "--seed is -1"),
         (["--steps", "0"], "--steps is 0"),
@@ -121,8 +121,12 @@ def test_no_process_is_become_twice(
 def test_commands_of_the_environment_know_the_host(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     code = "import os; print(os.environ['COMFYUI_PATH'])"
-    result = dev("--venv", sys.executable, "--comfyui", str(comfyui), "python", "-c", code)
-    assert result.stdout.strip() == str(comfyui), result.stderr
+    for options in (
+        ["--venv", sys.executable, f"--comfyui={comfyui}"],
+        [f"--venv={sys.executable}", "--comfyui", str(comfyui)],
+    ):
+        result = dev(*options, "python", "-c", code)
+        assert result.stdout.strip() == str(comfyui), result.stderr
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("odd")])
@@ -166,9 +170,17 @@ def test_no_earlier_video_is_overwritten(tmp_path: Path) -> None:
         free.touch()
 
 
-def test_words_are_words_in_any_script() -> None:
+def test_what_is_no_picture_is_told_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match=r"test_dev\.py, which cannot be read as a picture"):
+        demo.check_picture(Path(__file__))
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    demo.check_picture(tmp_path / "one.png")
+
+
+def test_words_need_not_be_ascii() -> None:
     assert split_words("ünïcode cat's 猫", frozenset({"cat"})) == (["cat"], ["ünïcode", "猫"])
     assert demo._slug("Ünïcode, a 猫!") == "ünïcode-a-猫"
+    assert demo._slug("猫" * 100) == "猫" * 40
 
 
 def test_shipped_workflows_ask_for_what_the_mini_models_know() -> None:

@@ -8,7 +8,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import torch
 from torch import Tensor
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None) -> Trainer:
     """Train one stage from its config to its exported file. Returns the trainer, finished or interrupted."""
-    # Build, and start or go on.
     if config.threads:
         torch.set_num_threads(config.threads)
     if not resume:
@@ -41,9 +40,15 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
         load_checkpoint(trainer)
     elif processes.main:
         _announce(trainer)
-    report = Report(config, trainer.step, shown=processes.main)
+    with closing(Report(config, trainer.step, shown=processes.main)) as report:
+        _train(trainer, report)
+    processes.wait()
+    return trainer
 
-    # Train until the budget is used or someone says stop.
+
+def _train(trainer: Trainer, report: Report) -> None:
+    """Steps until the budget is used or someone says stop; then everything as a person would want to find it."""
+    config, processes = trainer.config, trainer.processes
     last = dict.fromkeys(("checkpoint", "sheet", "export"), trainer.elapsed)
     stop = False
     with _stop_on_signals() as caught:
@@ -63,14 +68,11 @@ def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None
             if _due(trainer, last, "export", config.log.export_minutes):
                 export(trainer)
 
-        # Leave everything as a person would want to find it. A launcher may say stop a second time: this comes first.
+        # A launcher may say stop a second time: this comes first.
         save_checkpoint(trainer)
     if not stop:
         look(trainer, report)
     export(trainer)
-    report.close()
-    processes.wait()
-    return trainer
 
 
 def _step_or_save(trainer: Trainer) -> dict[str, Tensor]:
