@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
@@ -115,12 +114,7 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     text = edit.get_text(prompt)
     say(f'Prompt: "{text}". {notice(text, read_vocabulary(), read_subjects())}')
     progress = Progress(prompt)
-
-    def show(kind: str, data: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a terminal that is gone is no reason to lose the video
-            progress(kind, data)
-
-    outputs = server.run(prompt, on_event=show, timeout=24 * 3600)
+    outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
     progress.close()
     saved = server.output_dir / saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)

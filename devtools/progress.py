@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
-
-from .home import say
 
 
 class Progress:
@@ -44,7 +43,7 @@ class Progress:
             self._done += 1
             if now - self._since >= 0.5:
                 self._clear()
-                say(f"  {now - self._since:6.1f} s  {title}")
+                self._write(f"  {now - self._since:6.1f} s  {title}\n")
         self._node, self._since = node, now
         if node is not None:
             self._show({"value": 0, "max": 1})
@@ -60,9 +59,13 @@ class Progress:
             f"{self.titles.get(self._node, self._node)}{count}  {time.monotonic() - self._start:.0f} s"
         )
         width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r{text[:width]:<{width}}")
-        sys.stderr.flush()
+        self._write(f"\r{text[:width]:<{width}}")
 
     def _clear(self) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            self._write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a terminal that is gone is no reason to lose the video
+            sys.stderr.write(text)
+            sys.stderr.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from . import edit
@@ -61,26 +61,26 @@ def main() -> int:
 
 def thumbnail(server: ComfyServer, name: str) -> Any:
     """A shipped workflow's: of its video, or of its graph where its checkpoint is not here."""
-    if not _has_its_files(server, name):
+    schemas = server.object_info()
+    prompt = _prompt(name, schemas)
+    if not _has_its_files(prompt, schemas):
         return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
-    prompt = _prompt(server, name)
     if any(node["class_type"] == "LoadImage" for node in prompt.values()):
         prompt = _pictured(server, prompt, [drawn_face(0.44), drawn_face(0.56)])
     return sheet(run(server, prompt))
 
 
-def _prompt(server: ComfyServer, name: str) -> Prompt:
-    prompt = read_prompt(FOLDER / f"{name}.json", server.object_info())
+def _prompt(name: str, schemas: Mapping[str, Any]) -> Prompt:
+    prompt = read_prompt(FOLDER / f"{name}.json", schemas)
     for node in prompt.values():
         if node["class_type"] == "UpscaleModelLoader":
             node["inputs"]["model_name"] = UPSCALER
     return prompt
 
 
-def _has_its_files(server: ComfyServer, name: str) -> bool:
+def _has_its_files(prompt: Prompt, schemas: Mapping[str, Any]) -> bool:
     """Whether the host offers every file of weights that the workflow names."""
-    schemas = server.object_info()
-    for node in _prompt(server, name).values():
+    for node in prompt.values():
         for field in FILES:
             spec = schemas[node["class_type"]]["input"].get("required", {}).get(field)
             if spec and node["inputs"][field] not in (

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devtools.home import ROOT
 from microcinema_core.data.keys import is_test
 from microcinema_core.data.render import BASE_TIMES, CENTRE, MOTIONS
 from microcinema_core.evaluate import keyframes
@@ -36,7 +37,7 @@ def test_cases_are_of_unseen_motions_and_always_the_same(world: Path) -> None:
     assert all(c.ceiling.phase != c.clip.phase and c.ceiling.centre == c.clip.centre for c in chosen)
 
 
-ROOT = Path(__file__).parents[1]
+ASKED: dict[str, Settings] = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
 WORKFLOWS = [
     file
     for file in sorted((ROOT / "workflows" / "api").glob("*.json"))
@@ -47,30 +48,28 @@ WORKFLOWS = [
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_the_shipped_workflows_ask_as_the_table_does(file: Path) -> None:
-    settings: dict[str, Settings] = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
-    nodes = [node for node in json.loads(file.read_text()).values() if node["class_type"] in settings]
+    nodes = [node for node in json.loads(file.read_text()).values() if node["class_type"] in ASKED]
     given = {"MicroCinemaSampler"} if file.stem == "interpolate_any_frames" else set()
-    assert {node["class_type"] for node in nodes} == set(settings) - given
+    assert {node["class_type"] for node in nodes} == set(ASKED) - given
     for node in nodes:
-        given, asked = node["inputs"], settings[node["class_type"]]
+        given, asked = node["inputs"], ASKED[node["class_type"]]
         assert (given["sampler_name"], given["scheduler"]) == ("ddim", "normal"), "what the core samples with"
         assert (given["steps"], given["cfg"]) == (asked.steps, asked.guidance_scale)
         assert given["gamma"] == asked.gamma
 
 
 def test_the_shipped_subgraphs_ask_as_the_table_does() -> None:
-    asked = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
     seen = set()
     for file in sorted((ROOT / "subgraphs").glob("*.json")):
         (definition,) = json.loads(file.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
         for node in definition["nodes"]:
-            if settings := asked.get(node["type"]):
+            if settings := ASKED.get(node["type"]):
                 values = node["widgets_values"]
                 first = values.index("ddim") - 2
                 wanted = [settings.steps, settings.guidance_scale, "ddim", "normal", -1.0, settings.gamma]
                 assert values[first : first + 6] == wanted
                 seen.add(node["type"])
-    assert seen == set(asked)
+    assert seen == set(ASKED)
 
 
 @pytest.mark.parametrize("node", ["MicroCinemaNoisePrior", "MicroCinemaSampler"])

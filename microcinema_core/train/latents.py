@@ -80,11 +80,11 @@ def load_text(file: Checkpoint) -> TextEncoder:
 
 def read_export(path: Path) -> Checkpoint:
     """An exported file that a config names; ValueError says what to train first."""
-    must_be_exported(path)
+    if not path.is_file():
+        raise not_exported(path)
     return read_checkpoint(path)
 
 
-def must_be_exported(path: Path) -> None:
-    """ValueError where a file, or a folder of a model in parts, that a config names is not there (yet)."""
-    if not path.exists():
-        raise ValueError(f"{path} is missing; train the stage that exports it first, or name another file")
+def not_exported(path: Path) -> ValueError:
+    """What a config names that is not there (yet)."""
+    return ValueError(f"{path} is missing; train the stage that exports it first, or name another file")

@@ -22,7 +22,7 @@ from ...text import TextEncoder
 from ...unet import UNet3D
 from ...vae import FoldedVAE
 from ...video_model import VideoModel
-from ..latents import load_text, load_vae, must_be_exported
+from ..latents import load_text, load_vae, not_exported
 from ..preview import LinearPreview, VAEPreview, preview_of
 from ..recompute import recompute_blocks
 from ..tables import Range
@@ -132,7 +132,8 @@ def is_foreign(path: Path) -> bool:
 
 def read_first(path: Path, roles: tuple[str, ...]) -> Checkpoint:
     """The file that training starts from: MicroCinema's, or where an image model will do, Stable Diffusion's."""
-    must_be_exported(path)
+    if not path.exists():  # a model in parts is a folder
+        raise not_exported(path)
     if "image" not in roles or not is_foreign(path):
         return read_checkpoint(path, expect_roles=roles)
     spatial, said = read_unet(path)
