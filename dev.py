@@ -23,10 +23,11 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
-from devtools import check, demo, serve
-from devtools.env import BECAME, find_environment
-from devtools.home import Problem, replace_process, say
-from devtools.host import find_host
+from devtools.check import suite as check
+from devtools.run import demo, serve
+from devtools.run.env import BECAME, find_environment
+from devtools.run.home import Problem, replace_process, say
+from devtools.run.host import find_host
 
 COMMANDS = {
     "demo": (demo, "make a video with the shipped models, by the real ComfyUI"),

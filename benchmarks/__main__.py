@@ -13,10 +13,21 @@ from dataclasses import replace
 
 import torch
 
-from devtools.home import say
-from devtools.host import find_host
+from devtools.run.home import say
+from devtools.run.host import find_host
 
-from . import cascade, interpolation, layers, loading, memory, operations, profile, report, timing, training
+from . import (
+    cascade,
+    interpolation,
+    layers,
+    loading,
+    memory,
+    operations,
+    profile,
+    report,
+    timing,
+    training,
+)
 from .contenders import ALL, FLOOR, OURS, TSR_FRAMES, MissingError, Shape, boot_host, shape_of
 from .timing import Timed
 

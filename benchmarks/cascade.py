@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from devtools.home import ROOT
+from devtools.run.home import ROOT
 
 from .timing import seconds
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devtools.host import Host
-from microcinema_core.appearnet import AppearNet
+from devtools.run.host import Host
 from microcinema_core.config import AppearNetConfig, Injection, UNetConfig
-from microcinema_core.layers import Maker
-from microcinema_core.noise import shift
+from microcinema_core.diffusion.noise import shift
+from microcinema_core.networks.appearnet import AppearNet
+from microcinema_core.networks.layers import Maker
 
 BRANCHES = 2
 TSR_FRAMES = 5
@@ -139,7 +139,12 @@ def _networks(shape: Shape, injection: Injection | None) -> tuple[Any, AppearNet
 
 
 def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:
-    from microcinema_core.adapter.feature_cache import APPEARANCE, AppearanceCall, FeatureCache, named
+    from microcinema_core.adapter.feature_cache import (
+        APPEARANCE,
+        AppearanceCall,
+        FeatureCache,
+        named,
+    )
     from microcinema_core.adapter.model import Z_C
 
     x = shape.latents()
@@ -259,7 +264,7 @@ def versions() -> dict[str, str]:
 
 def boot_host(host: Host, device: str = "cpu") -> str:
     """Make the host's modules importable, with its fast attention, on a device; returns its version."""
-    from devtools.conformance.boot import host_version, open_host
+    from devtools.check.conformance.boot import host_version, open_host
 
     open_host(host.path, cpu=device == "cpu")
     return host_version()

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from devtools.conformance.boot import boot
-from devtools.home import ROOT
-from devtools.host import find_host
-from devtools.server import PACK, link_folder
+from devtools.check.conformance.boot import boot
+from devtools.run.home import ROOT
+from devtools.run.host import find_host
+from devtools.run.server import PACK, link_folder
 from microcinema_core.train.memory import anonymous
 
 GIB = 2**30

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from devtools.home import ROOT
-from microcinema_core.tsr import frames_after
+from devtools.run.home import ROOT
+from microcinema_core.diffusion.tsr import frames_after
 
 from .timing import working
 

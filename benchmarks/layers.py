@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from microcinema_core.spatial import Modulation, normalise, silu
-from microcinema_core.temporal import conv_over_frames
+from microcinema_core.networks.spatial import Modulation, normalise, silu
+from microcinema_core.networks.temporal import conv_over_frames
 
 from .contenders import BRANCHES, Shape
 from .timing import seconds

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from devtools.home import ROOT
-from microcinema_core.appearnet import AppearNet
-from microcinema_core.checkpoint import write_checkpoint
+from devtools.run.home import ROOT
 from microcinema_core.config import AppearNetConfig, UNetConfig
-from microcinema_core.safefile import write_tensors
-from microcinema_core.unet import UNet3D
+from microcinema_core.files.checkpoint import write_checkpoint
+from microcinema_core.files.safetensors_io import write_tensors
+from microcinema_core.networks.appearnet import AppearNet
+from microcinema_core.networks.unet import UNet3D
 
 GIB = 2**30
 SECONDS, GROWTH, IMPORT = 0.5, 0.5, 0.3

@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 
-from devtools.encoding_cost import count
+from devtools.check.encoding_cost import count
 
 from .contenders import ALL, FLOOR, MissingError, Shape, shape_of
 

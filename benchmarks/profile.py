@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from devtools.encoding_cost import count
+from devtools.check.encoding_cost import count
 
 from .contenders import ALL, BARE, FLOOR, OURS, Contender, Shape, Step
 from .timing import seconds

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from devtools.home import ROOT
-from devtools.page import write_section
-from microcinema_core.atomic import atomic_write
+from devtools.release.page import write_section
+from devtools.run.home import ROOT
+from microcinema_core.files.atomic import atomic_write
 
 from .contenders import BARE, FIRST, FLOOR, OURS, PEERS, TSR_CACHED, TSR_FIRST, Shape, versions
 from .timing import Timed

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from microcinema_core.data.paths import home_folder
 from microcinema_core.data.shards import INDEX
+from microcinema_core.files.paths import home_folder
 from microcinema_core.train.plan import GIB
 
 from .timing import seconds, working

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from devtools.home import ROOT
+from devtools.run.home import ROOT
 from microcinema_core.config import UNetConfig
 from microcinema_core.data.shards import INDEX, write_json, write_shard
-from microcinema_core.layers import Maker
+from microcinema_core.networks.layers import Maker
+from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.config import DataTable, TrainConfig, load
-from microcinema_core.train.stage import build_stage
+from microcinema_core.train.stages import build_stage
 from microcinema_core.train.step import train_step
 from microcinema_core.train.trainer import Trainer, build
-from microcinema_core.unet import UNet3D
 
 from .contenders import Step
 from .timing import seconds
@@ -39,7 +39,7 @@ def write_random_set(folder: Path, clips: int) -> Path:
 
 
 def trainer_of(folder: Path, *, batch: int, dtype: torch.dtype, recompute: bool) -> Trainer:
-    """The base stage as configs/mini_base.toml has it, from the shipped weights."""
+    """The base stage as mini/configs/mini_base.toml has it, from the shipped weights."""
     config: TrainConfig = load(ROOT / "configs" / "mini_base.toml")
     weights = ROOT / "weights"
     changed = replace(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
-from ..microcinema_core.noise import GAMMA
+from ..microcinema_core.diffusion.noise import GAMMA
 from .schema import AppearNetSocket, advanced, node_schema
 
 LAMBDA_TIP = (

@@ -10,9 +10,10 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor
 
-from ..microcinema_core import centre_frame, video
 from ..microcinema_core.adapter.host import InputImpl, Types, folder_paths, io, ui
-from ..microcinema_core.atomic import atomic_write
+from ..microcinema_core.files.atomic import atomic_write
+from ..microcinema_core.frames import centre_frame
+from ..microcinema_core.frames import combine as video
 from .schema import node_schema
 
 MAX_SIZE = 8192

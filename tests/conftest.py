@@ -9,7 +9,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from tests.prepare_world import World
+    from tests.data.prepare_world import World
 
 
 def pytest_runtest_setup() -> None:
@@ -20,7 +20,7 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """What `data.prepare` is tested on. Needs the libraries of the training extra, so it is imported here."""
-    from tests.prepare_world import make_world
+    from tests.data.prepare_world import make_world
 
     return make_world(tmp_path_factory.mktemp("videos"))
 

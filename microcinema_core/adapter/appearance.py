@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import AppearNetConfig
-from ..noise import GAMMA, starting_noise
+from ..diffusion.noise import GAMMA, starting_noise
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 

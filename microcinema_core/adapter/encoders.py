@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import Checkpoint, load_strict
-from ..text import TextConfig
+from ..files.checkpoint import Checkpoint, load_strict
+from ..networks.text import TextConfig
 from ..vae_config import VAEConfig
 from .host import comfy, folder_paths
 from .memory import HostVAE

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..appearnet import AppearNet
-from ..injection import Injection
+from ..networks.appearnet import AppearNet
+from ..networks.injection import Injection
 from .host import comfy
 
 APPEARANCE = "microcinema_appearance"

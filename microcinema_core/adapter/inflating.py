@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from ..checkpoint import Checkpoint
 from ..config import Injection
-from ..inflate import guess_prediction, inflate
-from ..schedule import Prediction
-from ..sd_unet import read_unet
+from ..diffusion.schedule import Prediction
+from ..files.checkpoint import Checkpoint
+from ..files.inflate import guess_prediction, inflate
+from ..files.stable_diffusion import read_unet
 from .loading import Loaded, build_appearnet, build_model
 
 TEMPORAL_LAYOUTS: dict[str, dict[str, Any]] = {

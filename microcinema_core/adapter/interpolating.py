@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tsr
+from ..diffusion import tsr
 from .appearance import AppearNetHandle, apply_appearance, checked_latent
 from .frame_noise import FrameNoise
 from .host import comfy, latent_preview

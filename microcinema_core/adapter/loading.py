@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..appearnet import AppearNet
-from ..checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..config import AppearNetConfig, UNetConfig
-from ..layers import Maker
-from ..metadata import metadata_of
+from ..files.checkpoint import Checkpoint, load_strict, read_checkpoint
+from ..files.metadata import metadata_of
+from ..networks.appearnet import AppearNet
+from ..networks.layers import Maker
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..vae import FoldedVAE
+from ..networks.vae import FoldedVAE
 from .host import comfy
 
 

@@ -11,10 +11,17 @@ import torch
 from torch import Tensor
 
 from ..config import UNetConfig
-from ..layers import of_size
-from ..noise import from_residual, with_prior
-from ..safefile import SAVED_METADATA, metadata_tensor
-from .feature_cache import APPEARANCE, AppearanceCall, AppearanceCond, FeatureCache, name_of, named
+from ..diffusion.noise import from_residual, with_prior
+from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
+from ..networks.layers import of_size
+from .feature_cache import (
+    APPEARANCE,
+    AppearanceCall,
+    AppearanceCond,
+    FeatureCache,
+    name_of,
+    named,
+)
 from .host import comfy
 from .network import HostUNet
 

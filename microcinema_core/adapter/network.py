@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..config import UNetConfig
-from ..layers import Maker
-from ..unet import UNet3D
+from ..networks.layers import Maker
+from ..networks.unet import UNet3D
 from .feature_cache import APPEARANCE, FRAMES
 from .host import comfy
 

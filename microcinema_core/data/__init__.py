@@ -1,1 +1,1 @@
-"""The mini world: animated Fluent Emoji, fetched, prepared, rendered and encoded as training data."""
+"""Training data made of users' own videos: found, scored, cut and encoded into shards."""

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from .paths import home_folder, tokenizer_folder
+from ..files.paths import home_folder, tokenizer_folder
 from .videos.plan import Geometry, parse_sizes
 from .videos.run import Workers
 from .videos.score import Named, Scoring, folder_digest

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files.paths import home_folder, tokenizer_folder
 from .options import Options, options_of, parser
-from .paths import home_folder, tokenizer_folder
 from .videos.encode_job import EncodeJob
 from .videos.encoders import Encoders
 from .videos.jobs import ScoreJob

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..atomic import atomic_write
+from ..files.atomic import atomic_write
 
 INDEX = "index.json"
 EMPTY = "empty.safetensors"
@@ -70,7 +70,7 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
             raise ValueError(
                 f"{self.folder / INDEX} is missing: a set was expected, as data.prepare writes them of your videos "
                 "(OUT/base, OUT/tsr and, if a video was kept for testing, OUT/base-test, OUT/tsr-test), "
-                f"or `python -m microcinema_core.data.encode {self.folder.name}` for the mini world"
+                f"or `python -m mini.world.encode {self.folder.name}` for the mini world"
             )
         self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         lengths = self.index["shards"]

@@ -9,18 +9,21 @@ import sys
 
 import torch
 
-from ..extras import to_install
+from ..optional_deps import to_install
 from .config import load
 from .loop import run
 from .plan import describe
 from .processes import leave
+from .stages import STAGES, Stages
 from .step import DataLost, Diverged
 from .trial import measure
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None, *, stages: Stages = STAGES, command: str = "microcinema_core.train"
+) -> int:
     """Train; exit code 0 done, 1 a problem that one sentence tells, 130 interrupted after saving."""
-    parser = argparse.ArgumentParser(prog="python -m microcinema_core.train", description="Train one stage.")
+    parser = argparse.ArgumentParser(prog=f"python -m {command}", description="Train one stage.")
     parser.add_argument("config", help="a TOML file, see configs/")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this run")
     parser.add_argument("--dry-run", action="store_true", help="say what the run will be, and end")
@@ -35,14 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load(options.config)
         if options.dry_run:
-            sys.stdout.write(describe(config, int(os.environ.get("WORLD_SIZE", "1"))) + "\n")
+            sys.stdout.write(describe(config, int(os.environ.get("WORLD_SIZE", "1")), stages) + "\n")
             return 0
         torch.manual_seed(config.seed)
         if options.measure:
-            told = measure(config, options.measure)
+            told = measure(config, options.measure, stages)
             sys.stdout.write(f"{told}\n" if os.environ.get("RANK", "0") == "0" else "")
             return 0
-        trainer = run(config, resume=options.resume)
+        trainer = run(config, resume=options.resume, stages=stages)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; what the last checkpoint holds is there, nothing else was written\n")
         return 130

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..metadata import read_fields
-from ..safefile import read_header, read_tensors, write_tensors
+from ..files.metadata import read_fields
+from ..files.safetensors_io import read_header, read_tensors, write_tensors
 
 AVERAGED = "microcinema.averaged"
 """The metadata's entry that says of how many files the weights are the mean."""

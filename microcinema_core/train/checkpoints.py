@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import state
 from .config import TrainConfig
-from .shares import own, share_of, whole
+from .fsdp import own, share_of, whole
 from .stage import Parts
 from .trainer import Trainer, untrained
 

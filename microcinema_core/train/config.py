@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
-from ..data.paths import home_folder
+from ..files.paths import home_folder
 from .tables import Range, checked, from_table
 
 MANY = math.inf

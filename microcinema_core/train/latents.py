@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..config import MINI, UNetConfig
 from ..data.shards import ShardDataset
-from ..text import TextConfig, TextEncoder
-from ..vae import FoldedVAE
+from ..files.checkpoint import Checkpoint, load_strict, read_checkpoint
+from ..networks.text import TextConfig, TextEncoder
+from ..networks.vae import FoldedVAE
 from ..vae_config import VAEConfig
-from .draws import Draws
+from .shared_random import Draws
 from .stage import Batch
 
 BANDS = 4

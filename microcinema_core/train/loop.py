@@ -18,21 +18,24 @@ from .config import TrainConfig
 from .processes import Processes
 from .report import Report
 from .sheets import save_animation, save_picture
-from .stage import Stage, build_stage
+from .stage import Stage
+from .stages import STAGES, Stages, build_stage
 from .step import DataLost, progress, train_step
 from .trainer import Trainer, build
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: TrainConfig, *, resume: bool = False, stage: Stage | None = None) -> Trainer:
+def run(
+    config: TrainConfig, *, resume: bool = False, stage: Stage | None = None, stages: Stages = STAGES
+) -> Trainer:
     """Train one stage from its config to its exported file. Returns the trainer, finished or interrupted."""
     if config.threads:
         torch.set_num_threads(config.threads)
     if not resume:
         refuse_to_overwrite(config)
     processes = Processes(config)
-    stage = build_stage(config) if stage is None else stage
+    stage = build_stage(config, stages) if stage is None else stage
     if not resume:
         stage.prepare()
     trainer = build(config, stage, processes)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..safefile import write_tensors
-from ..unet import is_temporal
+from ..files.safetensors_io import write_tensors
+from ..networks.unet import is_temporal
 
 UP, DOWN = ".lora_up.weight", ".lora_down.weight"
 

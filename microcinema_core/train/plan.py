@@ -17,26 +17,27 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..layers import CrossAttention, attention
-from ..spatial import ResBlock, SpatialTransformer
+from ..networks.layers import CrossAttention, attention
+from ..networks.spatial import ResBlock, SpatialTransformer
+from .base import BASE
 from .config import TrainConfig
+from .networks import ClipModel
 from .sets import alike
-from .stage import Stage, build_stage
-from .stages.base import BASE
-from .stages.clips import ClipStage, build_clips
-from .stages.networks import ClipModel
-from .stages.tsr import TSR
+from .stage import Stage
+from .stages import STAGES, Stages, build_stage
 from .tables import from_table
 from .trainer import choose
+from .tsr import TSR
+from .video import ClipStage, build_clips
 
 GIB = 2**30
 STATE = {"adamw": 8.0, "adamw8bit": 2.03, "muon": 4.0}
 """Bytes an optimizer keeps for each trained parameter; Muon's few other parameters take AdamW's 8."""
 
 
-def describe(config: TrainConfig, world: int = 1) -> str:
+def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> str:
     """The plan as text, for so many processes."""
-    stage = _without_storage(config)
+    stage = _without_storage(config, stages)
     trained, group_of = choose(stage, config.optim)
     counts = Counter[str]()
     for name, parameter in trained.items():
@@ -89,10 +90,10 @@ def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[
     return parts
 
 
-def _without_storage(config: TrainConfig) -> Stage:
+def _without_storage(config: TrainConfig, stages: Stages) -> Stage:
     """The stage with its networks on `meta`; the small ones of vae and image as they are."""
     if config.stage not in ("base", "tsr"):
-        return build_stage(config)
+        return build_stage(config, stages)
     from_table(ClipModel, config.model, "[model]")  # said before a key of it is replaced: what is wrong in it
     plain = replace(config, model={**config.model, "recompute": False})
     return cast(Stage, build_clips(BASE if config.stage == "base" else TSR, plain, "meta"))

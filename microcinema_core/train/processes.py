@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from .config import TrainConfig
-from .draws import Draws
-from .shares import share_out, whole
+from .fsdp import share_out, whole
+from .shared_random import Draws
 from .stage import Batch, Stage
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}

@@ -7,7 +7,7 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..spatial import ResBlock, SpatialTransformer
+from ..networks.spatial import ResBlock, SpatialTransformer
 
 
 def recompute_blocks(*networks: nn.Module) -> None:

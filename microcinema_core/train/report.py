@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..atomic import atomic_write
+from ..files.atomic import atomic_write
 from .config import TrainConfig
 from .memory import peak
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..atomic import atomic_write
+from ..files.atomic import atomic_write
 
 
 def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:

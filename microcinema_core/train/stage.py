@@ -1,12 +1,11 @@
-"""What a stage (vae, text, image, base, tsr) gives to the one training loop.
+"""What a training stage gives to the one training loop.
 
-A stage lives in stages/<name>.py, which has `build(config: TrainConfig) -> Stage`. The loop owns precision, optimizer,
+The loop owns precision, optimizer,
 averages, checkpoints and schedules; a stage owns networks, data, the loss and what a person wants to see.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .config import TrainConfig
-from .draws import Draws
+from .shared_random import Draws
 
 Batch = dict[str, Tensor]
 Parts = dict[str, dict[str, Tensor]]
-
-STAGES = ("vae", "text", "image", "base", "tsr")
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,11 @@ class Stage(Protocol):
     """Networks that are trained, by the part names of the exported file ("unet", "appearnet", "text", "vae"), built in
     float32. The loop casts them to the config's precision; frozen networks are kept elsewhere, by the stage alone.
     """
-    dataset: Items
+
+    @property
+    def dataset(self) -> Items:
+        """What a batch is made of."""
+        ...
 
     def prepare(self) -> None:
         """Initial weights beyond the constructors' (init_from, statistics of the data). Not called on resume."""
@@ -73,10 +73,3 @@ class Stage(Protocol):
     def export(self, path: Path, parts: Parts) -> None:
         """Write the file that others load, from float32 averaged state dicts of `modules`."""
         ...
-
-
-def build_stage(config: TrainConfig) -> Stage:
-    """The stage that a config names."""
-    if config.stage not in STAGES:
-        raise ValueError(f"stage is {config.stage!r}; it is one of {', '.join(STAGES)}")
-    return importlib.import_module(f".stages.{config.stage}", __package__).build(config)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .batches import BucketFeed, Feed, feed_of
 from .config import OptimTable, TrainConfig
-from .feed import BucketFeed, Feed, feed_of
-from .masters import AverageWeights, MasterWeights
+from .fsdp import own
+from .master_weights import AverageWeights, MasterWeights
 from .optimizer import MuonAdamW, adamw_8bit, is_matrix
 from .processes import Processes
-from .shares import own
-from .stage import Stage, build_stage
+from .stage import Stage
+from .stages import build_stage
 from .tables import nearest
 
 

@@ -10,19 +10,19 @@ from .config import TrainConfig
 from .memory import forget_peak, peak
 from .plan import GIB
 from .processes import Processes
-from .stage import build_stage
+from .stages import STAGES, Stages, build_stage
 from .step import train_step
 from .trainer import build
 
 
-def measure(config: TrainConfig, steps: int) -> str:
+def measure(config: TrainConfig, steps: int, stages: Stages = STAGES) -> str:
     """Seconds of each step and peak memory, as text. The first step is slower: it makes the optimizer's state.
 
     Processor time is all threads' together: what counts on a CPU that others use as well.
     """
     started = time.monotonic()
     processes = Processes(config)
-    stage = build_stage(config)
+    stage = build_stage(config, stages)
     stage.prepare()
     trainer = build(config, stage, processes)
     trainer.frozen.clear()  # exact values of frozen weights, which a step does not touch and only files need

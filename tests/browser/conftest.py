@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from devtools.browser import chromium, find_chromium
-from devtools.home import ROOT
-from devtools.host import find_host
-from devtools.server import ComfyServer
+from devtools.run.browser import chromium, find_chromium
+from devtools.run.home import ROOT
+from devtools.run.host import find_host
+from devtools.run.server import ComfyServer
 from tests.host.conftest import comfy_in_process as comfy_in_process
 from tests.host.conftest import comfyui as comfyui
 from tests.host.gallery_files import write_gallery_files, write_svd

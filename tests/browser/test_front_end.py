@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from devtools.edit import nodes_of, set_everywhere
-from devtools.home import ROOT
-from devtools.server import ComfyServer
-from devtools.workflow import Prompt
+from devtools.run.edit import nodes_of, set_everywhere
+from devtools.run.home import ROOT
+from devtools.run.server import ComfyServer
+from devtools.run.workflow import Prompt
 from tests.browser.canvas import (
     AS_PROMPT,
     CHANGE,

@@ -3,7 +3,7 @@
 `host.run(prompt)` takes an API-format prompt and gives the outputs by node id,
 `host.run_expect_error(prompt)` what the host said; `host.submit`, `host.wait` and `host.interrupt()` are
 the parts. `host.input_dir`, `host.output_dir`, `host.models_dir` are folders, `host.object_info()` the
-schemas, `host.url` the address. `devtools.workflow.read_prompt(path, host.object_info())` reads a workflow.
+schemas, `host.url` the address. `devtools.run.workflow.read_prompt(path, host.object_info())` reads a workflow.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools.host import Host, find_host
-from devtools.server import ComfyServer
+from devtools.run.host import Host, find_host
+from devtools.run.server import ComfyServer
 from tests.host.tiny_family import load_family
 
 HERE = Path(__file__).parent

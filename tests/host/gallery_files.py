@@ -9,8 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from devtools import tiny
-from devtools.stable_diffusion import SD15_UNET, autoencoder_shapes, clip_shapes, open_clip_shapes
+from devtools.check import tiny
+from devtools.check.stable_diffusion import (
+    SD15_UNET,
+    autoencoder_shapes,
+    clip_shapes,
+    open_clip_shapes,
+)
 from microcinema_core.config import UNetConfig
 from tests.host.weight_files import Shapes, write_stand_in
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from devtools.edit import set_everywhere
-from devtools.home import ROOT
-from devtools.workflow import Prompt, read_prompt
+from devtools.run.edit import set_everywhere
+from devtools.run.home import ROOT
+from devtools.run.workflow import Prompt, read_prompt
 
 WORKFLOWS = ROOT / "workflows"
 CLIPS = {

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from devtools import tiny
-from devtools.conformance.world import call
-from microcinema_core.unet import is_temporal
+from devtools.check import tiny
+from devtools.check.conformance.world import call
+from microcinema_core.networks.unet import is_temporal
 
 FRAMES, STEPS = 3, 2
 

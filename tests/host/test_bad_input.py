@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from devtools import tiny
-from devtools.server import ComfyServer
+from devtools.check import tiny
+from devtools.run.server import ComfyServer
 
 ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 Prompt = dict[str, dict[str, Any]]

@@ -14,10 +14,10 @@ from benchmarks.__main__ import MAKERS, parse
 from benchmarks.contenders import Contender, Shape
 from benchmarks.timing import working
 from benchmarks.training_parts import write_random_set
-from devtools import tiny
+from devtools.check import tiny
 from microcinema_core.config import UNetConfig
-from microcinema_core.layers import Maker
-from microcinema_core.unet import UNet3D
+from microcinema_core.networks.layers import Maker
+from microcinema_core.networks.unet import UNet3D
 
 SMALL = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0))
 

@@ -16,14 +16,21 @@ from typing import Any
 
 import pytest
 
-from devtools.conformance.__main__ import PAGE
-from devtools.conformance.compare import BUG, EQUAL, NOT_APPLICABLE, Row, compare, difference
-from devtools.conformance.families import ALL_BLOCKS, FAMILIES
-from devtools.conformance.inputs import make_inputs, socket
-from devtools.conformance.table import mark, outcomes, section, unexplained
-from devtools.home import ROOT
-from devtools.host import VERSION, Host
-from devtools.page import write_section
+from devtools.check.conformance.__main__ import PAGE
+from devtools.check.conformance.compare import (
+    BUG,
+    EQUAL,
+    NOT_APPLICABLE,
+    Row,
+    compare,
+    difference,
+)
+from devtools.check.conformance.families import ALL_BLOCKS, FAMILIES
+from devtools.check.conformance.inputs import make_inputs, socket
+from devtools.check.conformance.table import mark, outcomes, section, unexplained
+from devtools.release.page import write_section
+from devtools.run.home import ROOT
+from devtools.run.host import VERSION, Host
 
 MUST_BE_EQUAL = (
     "KSampler, sampler euler",
@@ -68,14 +75,14 @@ MUST_BE_EQUAL = (
 )
 """What people use by name: none of it may drop out of the list, or become not applicable."""
 
-WRITE = "the page is stale: python3 dev.py python -m devtools.conformance --write"
+WRITE = "the page is stale: python3 dev.py python -m devtools.check.conformance --write"
 
 
 @pytest.mark.slow
 def test_no_row_is_unexplained(comfyui: Host, tmp_path: Path) -> None:
     rows_file = tmp_path / "rows.json"
     environ = {**os.environ, "COMFYUI_PATH": str(comfyui.path)}
-    command = [sys.executable, "-m", "devtools.conformance", "--quick", "--json", str(rows_file)]
+    command = [sys.executable, "-m", "devtools.check.conformance", "--quick", "--json", str(rows_file)]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert rows_file.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
     rows = [Row(**row) for row in json.loads(rows_file.read_text())]

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
-from devtools.home import ROOT, Problem
-from devtools.host import Host
-from devtools.server import ComfyServer
-from devtools.upscaler import FILE_NAME, fetch_upscaler
+from devtools.run.home import ROOT, Problem
+from devtools.run.host import Host
+from devtools.run.server import ComfyServer
+from devtools.run.upscaler import FILE_NAME, fetch_upscaler
 
 pytestmark = pytest.mark.slow
 

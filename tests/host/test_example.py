@@ -14,10 +14,10 @@ import av
 import pytest
 import torch
 
-from devtools.example import WHEEL
-from devtools.home import ROOT, home
-from devtools.host import Host
-from microcinema_core.checkpoint import read_checkpoint
+from devtools.check.example import WHEEL
+from devtools.run.home import ROOT, home
+from devtools.run.host import Host
+from microcinema_core.files.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 FOLDER = "output/example"

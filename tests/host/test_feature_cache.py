@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devtools import tiny
+from devtools.check import tiny
 from tests.host.tiny_family import applied, ksampler, load_family
 
 STEPS = 2
@@ -215,7 +215,7 @@ def test_another_frame_in_the_next_run(family: Any) -> None:
 def test_latents_beyond_the_room_leave_the_others_theirs(comfy_in_process: Path) -> None:
     """Each step asks for all of them in turn: were the oldest to go, none would ever be found."""
     from microcinema_core.adapter.feature_cache import FeatureCache
-    from microcinema_core.injection import NOTHING
+    from microcinema_core.networks.injection import NOTHING
 
     cache = FeatureCache(limit=2)
     latents = [torch.full((1, 4, 2, 2), float(k)) for k in range(3)]

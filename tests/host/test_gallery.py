@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from devtools.demo import measure
-from devtools.gallery.__main__ import all_files
-from devtools.gallery.recipes import RECIPES
-from devtools.home import ROOT
-from devtools.host import VERSION
-from devtools.server import ComfyServer
-from devtools.workflow import Prompt
+from devtools.release.gallery.__main__ import all_files
+from devtools.release.gallery.recipes import RECIPES
+from devtools.run.demo import measure
+from devtools.run.home import ROOT
+from devtools.run.host import VERSION
+from devtools.run.server import ComfyServer
+from devtools.run.workflow import Prompt
 from tests.host.gallery_files import write_gallery_files, write_svd
 from tests.host.quick import CLIPS, quickened, script
 from tests.host.weight_files import write_what_workflows_name
@@ -48,7 +48,7 @@ def test_the_script_runs(gallery_host: ComfyServer, name: str) -> None:
 
 
 def test_what_ships_is_what_is_described(host: ComfyServer) -> None:
-    """Workflows, scripts and blueprints; `python3 dev.py python -m devtools.gallery` writes them."""
+    """Workflows, scripts and blueprints; `python3 dev.py python -m devtools.release.gallery` writes them."""
     if host.host.version != VERSION:
         pytest.skip("the files are written with the schemas of the host that CI runs on")
     described = all_files(host.object_info())

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from devtools import goldens, tiny
-from microcinema_core.schedule import NoiseSchedule
+from devtools.check import goldens, tiny
+from microcinema_core.diffusion.schedule import NoiseSchedule
 
 
 def difference(value: Tensor, golden: Tensor) -> float:

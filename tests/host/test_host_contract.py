@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from devtools.home import ROOT
+from devtools.run.home import ROOT
 
 FILES = sorted([*(ROOT / "microcinema_core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
 ROOTS = ("comfy", "folder_paths", "latent_preview")

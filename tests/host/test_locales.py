@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from devtools import locales
-from devtools.home import Problem
-from devtools.server import ComfyServer
+from devtools.release import locales
+from devtools.run.home import Problem
+from devtools.run.server import ComfyServer
 
 
 def test_the_files_are_what_the_nodes_and_the_translations_make(host: ComfyServer) -> None:

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from devtools import tiny
-from devtools.host import Host
-from devtools.server import ComfyServer
+from devtools.check import tiny
+from devtools.run.host import Host
+from devtools.run.server import ComfyServer
 from tests.host.test_bad_input import slow_motion
 
 KEYS = 6

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from devtools import tiny
+from devtools.check import tiny
 from tests.host.tiny_family import FRAMES, STEPS, applied, empty, ksampler, settings
 
 

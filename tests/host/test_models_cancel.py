@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from devtools import tiny
-from devtools.client import Interrupted
-from devtools.server import ComfyServer
+from devtools.check import tiny
+from devtools.run.client import Interrupted
+from devtools.run.server import ComfyServer
 
 Prompt = dict[str, dict[str, Any]]
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from devtools import tiny
+from devtools.check import tiny
 from microcinema_core.config import UNetConfig
 
 SIZES = {

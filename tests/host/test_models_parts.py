@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from devtools import tiny
-from microcinema_core.checkpoint import write_checkpoint
-from microcinema_core.schedule import NoiseSchedule
+from devtools.check import tiny
+from microcinema_core.diffusion.schedule import NoiseSchedule
+from microcinema_core.files.checkpoint import write_checkpoint
 from tests.host.tiny_family import ksampler
 
 
 def test_the_text_encoder_is_the_one_that_was_trained(family: Any) -> None:
     import nodes
-    from microcinema_core.text import TextEncoder
+    from microcinema_core.networks.text import TextEncoder
 
     with torch.inference_mode():
         ((context, _),) = nodes.CLIPTextEncode().encode(family.image.clip, "a galloping horse")[0]
@@ -30,7 +30,7 @@ def test_the_text_encoder_is_the_one_that_was_trained(family: Any) -> None:
 
 def test_the_vae_in_stock_nodes(family: Any) -> None:
     import nodes
-    from microcinema_core.vae import FoldedVAE
+    from microcinema_core.networks.vae import FoldedVAE
 
     picture = torch.rand(2, 72, 64, 3)
     ours = FoldedVAE(tiny.VAE)
@@ -101,7 +101,7 @@ def test_weights_stay_in_the_mapped_file(
     import comfy.utils
 
     from microcinema_core.adapter.loading import build_model
-    from microcinema_core.checkpoint import read_checkpoint
+    from microcinema_core.files.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(v_model(tmp_path))
     own = next(

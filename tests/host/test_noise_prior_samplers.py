@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from microcinema_core.noise import shift, with_prior
-from microcinema_core.schedule import NoiseSchedule
+from microcinema_core.diffusion.noise import shift, with_prior
+from microcinema_core.diffusion.schedule import NoiseSchedule
 
 MEAN, DEVIATION, LAMBDA = 0.5, 0.3, 0.1
 STEPS = 250

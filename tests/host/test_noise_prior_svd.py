@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from devtools import tiny
+from devtools.check import tiny
 
 FRAMES, CONTEXT = 3, 64
 

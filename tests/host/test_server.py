@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from devtools.client import HostError, Interrupted
-from devtools.events import listen
-from devtools.server import ComfyServer
+from devtools.run.client import HostError, Interrupted
+from devtools.run.events import listen
+from devtools.run.server import ComfyServer
 
 
 def picture_prompt(name: str) -> dict:

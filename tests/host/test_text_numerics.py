@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from microcinema_core.text import TextConfig, TextEncoder
-from microcinema_core.vae import FoldedVAE
+from microcinema_core.networks.text import TextConfig, TextEncoder
+from microcinema_core.networks.vae import FoldedVAE
 from microcinema_core.vae_config import VAEConfig
 
 

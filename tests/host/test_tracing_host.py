@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from devtools import tiny
+from devtools.check import tiny
 
 FRAMES = 3
 CONFIG = replace(tiny.UNET, channel_mult=(1,), transformer_depth=(1,))
@@ -45,9 +45,9 @@ def appearance_call() -> Any:
 
     from microcinema_core.adapter.feature_cache import AppearanceCall, FeatureCache
     from microcinema_core.adapter.network import host_attention
-    from microcinema_core.appearnet import AppearNet
     from microcinema_core.config import AppearNetConfig
-    from microcinema_core.layers import Maker
+    from microcinema_core.networks.appearnet import AppearNet
+    from microcinema_core.networks.layers import Maker
 
     make = Maker(comfy.ops.disable_weight_init, host_attention, None, torch.float32, "cpu")
     net = AppearNet(AppearNetConfig(CONFIG, hidden=16), make)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from devtools import archive
-from devtools.home import ROOT
-from devtools.host import Host
-from devtools.server import ComfyServer
+from devtools.release import archive
+from devtools.run.home import ROOT
+from devtools.run.host import Host
+from devtools.run.server import ComfyServer
 
 NAME = "Mikro Kino – 映画 (1)"
 

@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from devtools.host import Host
-from devtools.server import ComfyServer
+from devtools.run.host import Host
+from devtools.run.server import ComfyServer
 
 PICTURE_PACK = Path(__file__).parent / "picture_pack"
 

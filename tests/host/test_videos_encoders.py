@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from devtools import tiny
-from devtools.stable_diffusion import SD15_UNET, SD21_UNET, write_stable_diffusion
+from devtools.check import tiny
+from devtools.check.stable_diffusion import SD15_UNET, SD21_UNET, write_stable_diffusion
 from microcinema_core.data.videos.encoders import Encoders
 from microcinema_core.data.videos.stable_diffusion import decoded, load_decoder, load_networks
 

@@ -10,13 +10,13 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from devtools.demo import measure
-from devtools.edit import set_everywhere, set_text
-from devtools.gallery.models import metadata
-from devtools.gallery.recipes import RECIPES
-from devtools.home import ROOT
-from devtools.server import ComfyServer
-from devtools.workflow import Prompt, to_prompt
+from devtools.release.gallery.models import metadata
+from devtools.release.gallery.recipes import RECIPES
+from devtools.run.demo import measure
+from devtools.run.edit import set_everywhere, set_text
+from devtools.run.home import ROOT
+from devtools.run.server import ComfyServer
+from devtools.run.workflow import Prompt, to_prompt
 from tests.host.quick import CLIPS, graph_prompt, quickened
 from tests.host.weight_files import write_what_workflows_name
 

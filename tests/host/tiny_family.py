@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from devtools import tiny
+from devtools.check import tiny
 
 FRAMES, STEPS = 3, 2
 

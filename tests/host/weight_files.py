@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from devtools import tiny
-from devtools.home import ROOT
-from devtools.stable_diffusion import SD21_UNET, autoencoder_shapes, open_clip_shapes
-from microcinema_core.checkpoint import write_checkpoint
+from devtools.check import tiny
+from devtools.check.stable_diffusion import SD21_UNET, autoencoder_shapes, open_clip_shapes
+from devtools.run.home import ROOT
 from microcinema_core.config import AppearNetConfig
+from microcinema_core.files.checkpoint import write_checkpoint
 
 Shapes = dict[str, tuple[int, ...]]
 VAE_PATH = re.compile(

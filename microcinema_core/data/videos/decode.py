@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ...centre_frame import centre_crop, to_rgb
+from ...frames.centre_frame import centre_crop, to_rgb
 from .report import Unusable
 from .sources import Video
 

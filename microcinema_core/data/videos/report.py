@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...atomic import atomic_write
+from ...files.atomic import atomic_write
 
 REPORT = "report.jsonl"
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...extras import need
+from ...optional_deps import need
 from ..tokens import END, LENGTH, START
 
 FLOW_SIDE = 64

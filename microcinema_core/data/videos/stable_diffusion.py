@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ...checkpoint import load_strict
-from ...extras import need
-from ...safefile import describe, header_shapes, read_header
+from ...files.checkpoint import load_strict
+from ...files.safetensors_io import describe, header_shapes, read_header
+from ...optional_deps import need
 from ..tokens import END, START
 
 SCALE = 0.18215

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...atomic import atomic_write
+from ...files.atomic import atomic_write
 
 
 def _arrow() -> Any:

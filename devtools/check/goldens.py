@@ -1,0 +1,72 @@
+"""Small numeric goldens of a whole sampling run, made by the core in plain PyTorch with no host at all.
+
+`python3 dev.py python -m devtools.check.goldens` writes tests/goldens.safetensors anew; only a change of what the
+method computes is a reason to. tests/test_goldens.py holds the core to them, tests/host/test_goldens_host.py the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from devtools.check import tiny
+from devtools.run.home import ROOT, say
+from microcinema_core.diffusion.video_model import VideoModel
+from microcinema_core.files.checkpoint import read_checkpoint
+from microcinema_core.files.safetensors_io import write_tensors
+
+FILE = ROOT / "tests" / "goldens.safetensors"
+FRAMES, STEPS, CFG, GAMMA, SEED = 3, 4, 4.0, 0.05, 7
+INJECTIONS = ("spade", "add_dec")
+
+
+def inputs() -> dict[str, Tensor]:
+    """What both sides are given: the centre frame's latent, both texts, and the starting noise's plain part."""
+    generator = torch.Generator().manual_seed(SEED)
+    return {
+        "centre": torch.randn(1, 8, 8, 8, generator=generator),
+        "positive": torch.randn(1, 16, tiny.CONTEXT, generator=generator),
+        "negative": torch.randn(1, 16, tiny.CONTEXT, generator=generator),
+    }
+
+
+def make(folder: Path, injection: str) -> Tensor:
+    """Write the tiny family's files into a folder and sample key frames `f c h w` from its base file."""
+    tiny.write_family(folder, injection=injection, dtype=torch.float32)
+    model = VideoModel.from_checkpoint(read_checkpoint(folder / "tiny_base.safetensors"))
+    given = inputs()
+    clip = model.sample(
+        given["centre"],
+        given["positive"],
+        given["negative"],
+        frames=FRAMES,
+        steps=STEPS,
+        guidance_scale=CFG,
+        seed=SEED,
+        gamma=GAMMA,
+    )
+    return rearrange(clip, "1 f c h w -> f c h w")
+
+
+def main() -> int:
+    """Write the goldens of every injection."""
+    import tempfile
+
+    argparse.ArgumentParser(prog="python -m devtools.check.goldens", description=__doc__).parse_args()
+    torch.set_num_threads(1)
+    made = {}
+    for injection in INJECTIONS:
+        with tempfile.TemporaryDirectory() as folder:
+            made[injection] = make(Path(folder), injection).contiguous()
+    write_tensors(FILE, made, {"made by": "python -m devtools.check.goldens"})
+    say(f"{FILE.relative_to(ROOT)}: {', '.join(made)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""The workflows of the gallery that are built here, each a function that fills a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import notes
+from .graph import Graph, Node, Out
+from .parts import (
+    Mini,
+    base_model,
+    clip,
+    interpolated,
+    load_mini,
+    picture,
+    prompts,
+    stable_diffusion,
+)
+
+Recipe = Callable[[Graph, Mini], None]
+KARRAS = {"steps": 25, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+
+
+def sdxl_to_video(graph: Graph, mini: Mini) -> None:
+    """A stock SDXL graph makes the centre frame."""
+    graph.column("1. Any SDXL graph")
+    sdxl = graph.add("CheckpointLoaderSimple", "Load SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
+    text = "a cartoon bird with spread wings, emoji style, plain background"
+    positive = graph.add("CLIPTextEncode", "Prompt", text=text, clip=sdxl[1])
+    negative = graph.add("CLIPTextEncode", "Negative prompt", text="photo, text", clip=sdxl[1])
+    empty = graph.add("EmptyLatentImage", width=1024, height=1024, batch_size=1)
+    drawn = graph.add("KSampler", "Picture", model=sdxl[0], positive=positive[0], negative=negative[0],
+                      latent_image=empty[0], seed=1, **KARRAS, cfg=6.0)  # fmt: skip
+    pixels = graph.add("VAEDecode", "Picture", samples=drawn[0], vae=sdxl[2])
+    graph.column("2. Centre frame")
+    image = load_mini(graph, "image", "Load text encoder and VAE")
+    words = prompts(graph, image[1], "a bird waving its wings")
+    centre = graph.add("MicroCinemaCentreFrame", "Centre frame", image=pixels[0], vae=image[2])
+    graph.add("PreviewImage", images=centre[1])
+    keys = base_model(graph, mini, words, centre[0])
+    frames, fps = interpolated(graph, mini, words, keys[0], keys[1], image[2])
+    clip(graph, frames, fps, colour_anchor=centre[1])
+
+
+def sd15_inflated_image_to_video(graph: Graph, mini: Mini) -> None:
+    """Stable Diffusion 1.5 as a video model, before training."""
+    loaded, words = stable_diffusion(graph, SD15, "a red fox running through snow")
+    graph.column("2. Centre frame")
+    centre = picture(graph, loaded[2], width=320, height=320)
+    graph.column("3. Key frames")
+    inflated = graph.add("MicroCinemaInflate", "Inflate", file=SD15)
+    keys = graph.add("MicroCinemaSampler", "Key frames", model=inflated[0], appearnet=inflated[1], positive=words[0],
+                     negative=words[1], centre_frame=centre[0], **KARRAS, cfg=7.5)  # fmt: skip
+    graph.column("4. Clip")
+    pixels = graph.add("VAEDecode", "Frames", samples=keys[0], vae=loaded[2])
+    clip(graph, pixels[0], keys[1], column=False)
+
+
+def img2img_centre_frame_mini(graph: Graph, mini: Mini) -> None:
+    """A picture is painted over before it becomes the centre frame."""
+    graph.column("1. Words")
+    image = load_mini(graph, "image", "Load the image model")
+    words = prompts(graph, image[1], "a happy face laughing")
+    graph.column("2. Image to image")
+    given = graph.add("LoadImage", "Your picture", image="example.png")
+    fitted = graph.add("MicroCinemaCentreFrame", "As the model takes it", image=given[0], vae=image[2])
+    painted = graph.add("KSampler", "Paint over", model=image[0], positive=words[0], negative=words[1],
+                        latent_image=fitted[0], denoise=0.5, **mini.image)  # fmt: skip
+    pixels = graph.add("VAEDecode", "Centre frame as a picture", samples=painted[0], vae=image[2])
+    graph.add("PreviewImage", images=pixels[0])
+    keys = base_model(graph, mini, words, painted[0])
+    frames, fps = interpolated(graph, mini, words, keys[0], keys[1], image[2])
+    clip(graph, frames, fps, colour_anchor=pixels[0])
+
+
+def _stock_sampler(
+    graph: Graph, model: Out, appearnet: Out, words: tuple[Out, Out], centre: Out, vae: Out, size: int
+) -> Node:
+    """Apply AppearNet, an empty latent of nine frames, KSampler; the frames' pictures."""
+    applied = graph.add("MicroCinemaApplyAppearNet", model=model, appearnet=appearnet, centre_frame=centre)
+    empty = graph.add("EmptyLatentImage", "Nine frames", width=size, height=size, batch_size=9)
+    keys = graph.add("KSampler", "Key frames", model=applied[0], positive=words[0], negative=words[1],
+                     latent_image=empty[0], seed=0, **KARRAS, cfg=7.5)  # fmt: skip
+    return graph.add("VAEDecode", "Frames", samples=keys[0], vae=vae)
+
+
+def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
+    """A ControlNet reads one hint per frame, so a video's edges say what moves where."""
+    loaded, words = stable_diffusion(graph, SD15, "a red fox running through snow")
+    graph.column("2. Motion")
+    film = graph.add("LoadVideo", "A video that moves as yours is to", file="motion.mp4")
+    parts = graph.add("GetVideoComponents", video=film[0])
+    nine = graph.add("ImageFromBatch", "Nine frames of it", image=parts[0], batch_index=0, length=9)
+    sized = graph.add(
+        "ImageScale", image=nine[0], upscale_method="area", width=512, height=512, crop="center"
+    )
+    edges = graph.add(
+        "Canny", "Edges, one picture per frame", image=sized[0], low_threshold=0.2, high_threshold=0.5
+    )
+    net = graph.add("ControlNetLoader", control_net_name="control_v11p_sd15_canny_fp16.safetensors")
+    guided = graph.add("ControlNetApplyAdvanced", positive=words[0], negative=words[1], control_net=net[0],
+                       image=edges[0], strength=0.9, start_percent=0.0, end_percent=0.8)  # fmt: skip
+    graph.column("3. Centre frame")
+    centre = picture(graph, loaded[2], width=512, height=512)
+    graph.column("4. Key frames")
+    inflated = graph.add("MicroCinemaInflate", "Inflate", file=SD15)
+    both = (guided[0], guided[1])
+    pixels = _stock_sampler(graph, inflated[0], inflated[1], both, centre[0], loaded[2], 512)
+    clip(graph, pixels[0], parts[2])
+
+
+def sd15_lora(graph: Graph, mini: Mini) -> None:
+    """A LoRA of the image model on the video model."""
+    graph.column("1. Words and style")
+    loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=SD15)
+    inflated = graph.add("MicroCinemaInflate", "Inflate", file=SD15)
+    styled = graph.add("LoraLoader", "Style", model=inflated[0], clip=loaded[1], lora_name="MoXinV1.safetensors",
+                       strength_model=0.8, strength_clip=0.8)  # fmt: skip
+    words = prompts(graph, styled[1], "shuimobysim, a bird over mountains, ink painting")
+    graph.column("2. Centre frame")
+    centre = picture(graph, loaded[2], width=320, height=320)
+    graph.column("3. Key frames")
+    pixels = _stock_sampler(graph, styled[0], inflated[1], words, centre[0], loaded[2], 320)
+    clip(graph, pixels[0], None)
+
+
+def long_video_mini(graph: Graph, mini: Mini) -> None:
+    """Each further clip starts from the last frame of the one before; one interpolation runs over all."""
+    graph.column("1. Words")
+    image = load_mini(graph, "image", "Load text encoder and VAE")
+    words = prompts(graph, image[1], "a happy face laughing")
+    graph.column("2. Centre frame")
+    centre = picture(graph, image[2])
+    graph.column("3. First nine key frames")
+    base = load_mini(graph, "base", "Load the video model")
+    keys = graph.add("MicroCinemaSampler", "Key frames", **_base_inputs(base, words, centre[0], mini))
+    joined: Out = keys[0]
+    for number in (2, 3):
+        graph.column(f"{number + 2}. Four more")
+        last = graph.add("LatentFromBatch", "Its last frame", samples=keys[0], batch_index=8, length=1)
+        keys = graph.add(
+            "MicroCinemaSampler", "From there", **_base_inputs(base, words, last[0], mini, seed=number)
+        )
+        after = graph.add("LatentFromBatch", "What follows it", samples=keys[0], batch_index=5, length=4)
+        joined = graph.add("LatentBatch", "All so far", samples1=joined, samples2=after[0])[0]
+    frames, fps = interpolated(graph, mini, words, joined, keys[1], image[2], rounds=1)
+    clip(graph, frames, fps, colour_anchor=centre[1], colour_strength=0.5)
+
+
+def _base_inputs(
+    base: Node, words: tuple[Out, Out], centre: Out, mini: Mini, **changes: Any
+) -> Mapping[str, Any]:
+    sockets = {"model": base[0], "appearnet": base[3], "positive": words[0], "negative": words[1]}
+    return {**mini.base, **sockets, "centre_frame": centre, **changes}
+
+
+def upscaled_video_mini(graph: Graph, mini: Mini) -> None:
+    """The host's own upscaler before the frames become a clip."""
+    graph.column("1. Words")
+    image = load_mini(graph, "image", "Load text encoder and VAE")
+    words = prompts(graph, image[1], "a happy face laughing")
+    graph.column("2. Centre frame")
+    centre = picture(graph, image[2])
+    keys = base_model(graph, mini, words, centre[0])
+    frames, fps = interpolated(graph, mini, words, keys[0], keys[1], image[2], rounds=1)
+    graph.column("5. Four times the size")
+    upscaler = graph.add("UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors")
+    large = graph.add("ImageUpscaleWithModel", upscale_model=upscaler[0], image=frames)
+    clip(graph, large[0], fps)
+
+
+def svd_noise_prior(graph: Graph, mini: Mini) -> None:
+    """The starting noise of another video model."""
+    graph.column("1. Stable Video Diffusion")
+    loaded = graph.add("ImageOnlyCheckpointLoader", "Load SVD", ckpt_name="svd.safetensors")
+    graph.column("2. Your picture")
+    centre = picture(graph, loaded[2], width=1024, height=576)
+    graph.column("3. Frames")
+    both = graph.add("SVD_img2vid_Conditioning", clip_vision=loaded[1], init_image=centre[1], vae=loaded[2], width=1024,
+                     height=576, video_frames=14, motion_bucket_id=127, fps=6, augmentation_level=0.0)  # fmt: skip
+    prior = graph.add("MicroCinemaNoisePrior", model=loaded[0], gamma=0.02, centre_frame=centre[0])
+    guided = graph.add("VideoLinearCFGGuidance", model=prior[0], min_cfg=1.0)
+    keys = graph.add("KSampler", "Frames", model=guided[0], positive=both[0], negative=both[1], latent_image=both[2],
+                     seed=0, steps=20, cfg=2.5, sampler_name="euler", scheduler="karras")  # fmt: skip
+    pixels = graph.add("VAEDecode", samples=keys[0], vae=loaded[2])
+    clip(graph, pixels[0], None, fps_value=6.0)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.__name__: recipe
+    for recipe in (
+        sdxl_to_video,
+        sd15_inflated_image_to_video,
+        img2img_centre_frame_mini,
+        sd15_controlnet_motion,
+        sd15_lora,
+        long_video_mini,
+        upscaled_video_mini,
+        svd_noise_prior,
+    )
+}
+NOTES = notes.NOTES

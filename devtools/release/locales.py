@@ -1,0 +1,114 @@
+"""Write what the front end shows of the nodes in seven languages: `python3 dev.py python -m devtools.release.locales`.
+
+The English of names and tooltips stands in the nodes alone. `devtools/translations/LANGUAGE.json` maps each sentence
+of it to that language, so a changed sentence is one without a translation, and is named as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..run.home import ROOT, Problem, say
+from ..run.host import find_host
+from ..run.server import ComfyServer
+
+FOLDER = ROOT / "locales"
+TRANSLATIONS = Path(__file__).with_name("translations")
+LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
+"""Beside English."""
+KEPT = frozenset({"appearnet", "cfg", "fps", "gamma", "lambda", "vae"})
+"""Names that are the same in every language, as are those of sockets (MODEL, VAE ...)."""
+
+Translate = Callable[[str], str]
+Schemas = Mapping[str, Any]
+
+
+def main() -> int:
+    """Run the command line."""
+    argparse.ArgumentParser(
+        prog="python -m devtools.release.locales",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    try:
+        with ComfyServer(sys.executable, find_host()) as server:
+            files = all_files(server.object_info())
+        for name, content in files.items():
+            path = FOLDER / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8", newline="\n")
+            say(str(path.relative_to(ROOT)))
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+def all_files(object_info: Schemas) -> dict[str, str]:
+    """Return the text of every file under `locales/` by its path there; Problem names what lacks a translation."""
+    files = {}
+    for language in ("en", *LANGUAGES):
+        catalogue = None if language == "en" else read_catalogue(language)
+        files[f"{language}/nodeDefs.json"] = _text(node_definitions(object_info, catalogue, language))
+        files[f"{language}/main.json"] = _text(
+            {"nodeCategories": {"MicroCinema": "MicroCinema"}, "dataTypes": {"APPEARNET": "APPEARNET"}}
+        )
+    return files
+
+
+def read_catalogue(language: str) -> dict[str, str]:
+    """Return a language's translations by their English."""
+    return dict(json.loads((TRANSLATIONS / f"{language}.json").read_text(encoding="utf-8")))
+
+
+def node_definitions(
+    object_info: Schemas, catalogue: Mapping[str, str] | None, language: str = "en"
+) -> dict[str, Any]:
+    """Return `nodeDefs` of all of the pack's nodes; Problem if the catalogue does not fit them."""
+    used: set[str] = set()
+    lacking: list[str] = []
+
+    def translate(text: str) -> str:
+        if catalogue is None or text in KEPT or text.isupper():
+            return text
+        used.add(text)
+        if text not in catalogue:
+            lacking.append(text)
+        return catalogue.get(text, text)
+
+    nodes = {name: info for name, info in object_info.items() if name.startswith("MicroCinema")}
+    definitions = {name: _node(info, translate) for name, info in sorted(nodes.items())}
+    stale = sorted(set(catalogue or {}) - used)
+    if lacking or stale:
+        raise Problem(
+            f"devtools/translations/{language}.json lacks {sorted(set(lacking))} and has, of no node, {stale}."
+        )
+    return definitions
+
+
+def _node(info: Schemas, translate: Translate) -> dict[str, Any]:
+    inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    outputs = zip(info["output_name"], info["output_tooltips"], strict=True)
+    return {
+        "display_name": translate(info["display_name"]),
+        "description": translate(info["description"]),
+        "inputs": {name: _slot(name, spec[1].get("tooltip"), translate) for name, spec in inputs.items()},
+        "outputs": {str(place): _slot(name, tip, translate) for place, (name, tip) in enumerate(outputs)},
+    }
+
+
+def _slot(name: str, tooltip: str | None, translate: Translate) -> dict[str, str]:
+    return {"name": translate(name), **({"tooltip": translate(tooltip)} if tooltip else {})}
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The shipped models at work: in this process, and in the real ComfyUI, which starts when it is first asked."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import TracebackType
+
+from PIL import Image
+
+from mini.evaluate.evaluation_context import Lab
+
+from ...run import demo, edit
+from ...run.home import ROOT
+from ...run.host import find_host
+from ...run.server import ComfyServer
+from ...run.upscaler import fetch_upscaler
+from ...run.workflow import Prompt
+from .. import thumbnails
+
+WEIGHTS = ROOT / "weights"
+SHOW_VIDEO = ("MicroCinemaFrameCombine", "SaveVideo")
+
+
+@dataclass(eq=False)
+class Studio:
+    """Makes clips and pictures, as the shipped workflows and the table's settings say.
+
+    steps: of every sampler instead, for a draft.
+    """
+
+    steps: int | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    @cached_property
+    def lab(self) -> Lab:
+        """The models without a host, and the prepared emoji."""
+        image, base, tsr = (WEIGHTS / f"mini_{role}.safetensors" for role in ("image", "base", "tsr"))
+        lab = Lab(image, base, tsr)
+        if self.steps:
+            lab.base_settings = replace(lab.base_settings, steps=self.steps)
+            lab.tsr_settings = replace(lab.tsr_settings, steps=self.steps)
+        return lab
+
+    @cached_property
+    def server(self) -> ComfyServer:
+        """The real ComfyUI with this pack."""
+        fetch_upscaler()  # first: a host looks for folders of models when it starts
+        return self._open.enter_context(ComfyServer(sys.executable, find_host()))
+
+    def video(
+        self,
+        *,
+        prompt: str | None = None,
+        seed: int | None = None,
+        picture: Image.Image | None = None,
+        rounds: int = 1,
+        upscale: bool = False,
+    ) -> list[Image.Image]:
+        """The frames of what the demo makes; text and seed are the workflow's unless given."""
+        file = None
+        if picture:
+            file = self.server.base / "picture.png"
+            picture.save(file)
+        return thumbnails.run(
+            self.server, self._prompt(prompt, seed, image=file, rounds=rounds, upscale=upscale)
+        )
+
+    def centre_frame(self, prompt: str, seed: int) -> Image.Image:
+        """What the text workflow makes before anything moves: its preview."""
+        graph = self._prompt(prompt, seed, image=None, rounds=0, upscale=False)
+        graph = {key: node for key, node in graph.items() if node["class_type"] not in SHOW_VIDEO}
+        edit.prune(graph, self.server.object_info())
+        (output,) = self.server.run(graph).values()
+        (file,) = output["images"]
+        with Image.open(self.server.base / "temp" / file["subfolder"] / file["filename"]) as image:
+            return image.convert("RGB")
+
+    def thumbnail(self, name: str) -> Image.Image:
+        """That of a shipped workflow."""
+        picture: Image.Image = thumbnails.thumbnail(self.server, name)
+        return picture
+
+    def _prompt(self, prompt: str | None, seed: int | None, **options: object) -> Prompt:
+        return demo.build_prompt(
+            self.server, Namespace(prompt=prompt, seed=seed, steps=self.steps, **options)
+        )

@@ -1,0 +1,183 @@
+"""`dev.py demo`: one video from the shipped models, by the real ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import edit
+from .home import ROOT, Problem, home, say
+from .host import find_host
+from .progress import Progress
+from .prompt_words import notice, read_subjects, read_vocabulary
+from .server import ComfyServer, HostError
+from .upscaler import FILE_NAME, fetch_upscaler
+from .workflow import Prompt, read_prompt
+
+TEXT_WORKFLOW = ROOT / "workflows" / "text_to_video_mini.json"
+IMAGE_WORKFLOW = ROOT / "workflows" / "image_to_video_mini.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of `dev.py demo`."""
+    parser.add_argument("--prompt", metavar="TEXT", help="what to show (default: the workflow's own)")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="your own centre frame, of any size; its middle square is taken",
+    )
+    parser.add_argument("--seed", type=int, help="the same seed gives the same video")
+    parser.add_argument("--steps", type=int, help="sampling steps of every stage")
+    parser.add_argument("--rounds", type=int, choices=(0, 1, 2), help="interpolation: 9, 33 or 129 frames")
+    parser.add_argument("--upscale", action="store_true", help="four times the size, by Real-ESRGAN")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("output"),
+        metavar="DIR",
+        help="where the video goes (default: %(default)s)",
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the server up and print its address")
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise Problem for what can be seen to fail before anything is installed."""
+    if arguments.prompt is not None and not arguments.prompt.strip():
+        raise Problem("--prompt is empty: say what the video shall show.")
+    if arguments.image and not arguments.image.is_file():
+        raise Problem(f"--image names {arguments.image}, but there is no such file.")
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
+        raise Problem(f"--seed is {arguments.seed}: it has to be between 0 and 2**64 - 1.")
+    if arguments.steps is not None and not 1 <= arguments.steps <= 1000:
+        raise Problem(f"--steps is {arguments.steps}: it has to be between 1 and 1000.")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"--out: cannot make the folder {arguments.out} ({error.strerror}).") from error
+    if not os.access(arguments.out, os.W_OK):
+        raise Problem(f"--out: the folder {arguments.out} is not writable.")
+
+
+def check_picture(path: Path) -> None:
+    """Raise Problem for what is no picture; it needs the environment."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Problem(f"--image names {path}, which cannot be read as a picture ({error}).") from error
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Start the host, run the shipped graph, stop the host; print the result as one JSON object."""
+    start = time.monotonic()
+    if arguments.image:
+        check_picture(arguments.image)
+    host = find_host(arguments.comfyui)
+    if arguments.upscale:
+        fetch_upscaler()
+    base = home() / "runs" / f"kept-{os.getpid()}" if arguments.keep else None
+    server = ComfyServer(sys.executable, host, base=base, detached=arguments.keep)
+    say(f"Starting ComfyUI {host.version} ({host.source}) ...")
+    try:
+        server.start()
+        started = time.monotonic() - start
+        result = _make_video(server, arguments)
+    except BaseException:
+        server.stop()
+        raise
+    if arguments.keep:
+        assert server.process is not None
+        say(
+            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end that to stop it, and delete "
+            f"{base} afterwards)."
+        )
+    else:
+        server.stop()
+    stages = {"Start ComfyUI": round(started, 2), **result.pop("stages")}
+    seconds = round(time.monotonic() - start, 1)
+    print(json.dumps({**result, "seconds": seconds, "host": host.version, "stages": stages}))
+
+
+def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str, Any]:
+    prompt = build_prompt(server, arguments)
+    text = edit.get_text(prompt)
+    say(f'Prompt: "{text}". {notice(text, read_vocabulary(), read_subjects())}')
+    progress = Progress(prompt)
+    outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
+    progress.close()
+    saved = server.output_dir / saved_video(outputs)
+    seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
+    video = _copy(saved, _free(arguments.out / f"{_slug(text)}-{seed}{saved.suffix}"))
+    return {"video": str(video), **measure(video), "stages": progress.seconds}
+
+
+def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
+    """Return the shipped graph in the API format, changed as the command line says."""
+    info = server.object_info()
+    prompt = read_prompt(IMAGE_WORKFLOW if arguments.image else TEXT_WORKFLOW, info)
+    if arguments.image:
+        name = "centre_frame" + arguments.image.suffix.lower()
+        shutil.copyfile(arguments.image, server.input_dir / name)
+        edit.nodes_of(prompt, "LoadImage")[0]["inputs"]["image"] = name
+    if arguments.prompt is not None:
+        edit.set_text(prompt, arguments.prompt)
+    if arguments.seed is not None:
+        edit.set_everywhere(prompt, ("seed", "noise_seed"), arguments.seed)
+    if arguments.steps is not None:
+        edit.set_everywhere(prompt, ("steps",), arguments.steps)
+    if arguments.rounds is not None:
+        edit.set_rounds(prompt, arguments.rounds)
+    if arguments.upscale:
+        edit.add_upscaler(prompt, FILE_NAME)
+    edit.prune(prompt, info)
+    return prompt
+
+
+def measure(video: Path) -> dict[str, Any]:
+    """Return frames, fps, width and height of a video file, counted by decoding it."""
+    import av
+
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        frames = sum(1 for _ in container.decode(stream))
+        rate = float(stream.average_rate or 0)
+        return {"frames": frames, "fps": round(rate, 3), "width": stream.width, "height": stream.height}
+
+
+def saved_video(outputs: dict[str, Any]) -> Path:
+    """Where the first file that a run saved lies, within the output folder."""
+    for result in outputs.values():
+        for files in result.values():
+            for file in files if isinstance(files, list) else []:
+                if isinstance(file, dict) and file.get("type") == "output":
+                    return Path(file["subfolder"]) / file["filename"]
+    raise HostError("The run ended well, but the host saved no video.")
+
+
+def _free(path: Path) -> Path:
+    """The path, or where it is taken (another `--image`, `--steps` ...) the first of path-2, path-3 that is not."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], names) if not name.exists())
+
+
+def _copy(source: Path, target: Path) -> Path:
+    part = target.with_name(target.name + ".tmp")
+    shutil.copyfile(source, part)
+    os.replace(part, target)
+    return target.resolve()
+
+
+def _slug(text: str) -> str:
+    words = re.sub(r"[\W_]+", "-", text.lower()).strip("-")
+    return words.encode()[:120].decode(errors="ignore") or "video"  # file systems count bytes

@@ -1,0 +1,1 @@
+"""Weight files and what else is read from disk or downloaded."""

@@ -1,0 +1,1 @@
+"""Finished frames: the centre frame, clips joined from segments, and their colours."""

@@ -1,0 +1,1 @@
+"""Metrics for any model and any videos: I3D features, distances, bootstrap intervals, PSNR."""

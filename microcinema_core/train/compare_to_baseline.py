@@ -1,0 +1,130 @@
+"""python -m microcinema_core.train.compare_to_baseline CONFIG.toml --weights FILE: a base or TSR model beside its
+baselines.
+
+Writes a sheet (for each clip the real frames, then the sampled ones) and prints one JSON object. The baseline of a
+base model is its centre frame, repeated; that of TSR the given latents, blended. Real clips are what the VAE makes of
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..diffusion.noise import GAMMA
+from ..files.paths import home_folder
+from ..metrics.psnr import motion, psnr
+from .config import load
+from .sets import open_set
+from .sheets import grid, save_picture
+from .stages import build_stage
+from .video import ClipStage
+
+
+def decode(stage: ClipStage, latents: Tensor) -> Tensor:
+    """Latents `b f c h w` -> pictures in [-1, 1]."""
+    frames = latents.shape[1]
+    rows = [stage.networks.vae.decode(clip).clamp(-1, 1) for clip in latents]
+    return rearrange(torch.cat(rows), "(b f) c h w -> b f c h w", f=frames)
+
+
+def baseline(stage: ClipStage, real: Tensor) -> Tensor:
+    """What costs no model: the appearance latents themselves."""
+    appearance = rearrange(stage.role.appearance(real), "(b f) c h w -> b f c h w", b=real.shape[0])
+    return appearance.expand_as(real)
+
+
+@torch.no_grad()
+def compare(
+    stage: ClipStage,
+    clips: int,
+    *,
+    steps: int,
+    guidance_scale: float,
+    seed: int,
+    gamma: float = GAMMA,
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of so many clips of the stage's data set, and the sheet's pictures."""
+    stride = max(1, len(stage.dataset) // clips)
+    items = [stage.dataset[i * stride] for i in range(min(clips, len(stage.dataset)))]
+    latents = torch.stack([item["mean"] for item in items])
+    captions = torch.stack([item[stage.captions][0] for item in items])
+    parts = [
+        stage.sample(
+            z,
+            words,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed + i,
+            gamma=gamma,
+        )
+        for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
+    ]
+    real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
+    inner = slice(1, -1) if stage.role.name == "tsr" else slice(None)
+    centre = real.shape[1] // 2
+    figures = {
+        "clips": len(items),
+        "motion_over_real_median": round(float((motion(made) / motion(real)).median()), 3),
+        "motion_over_real_baseline": round(float((motion(cheap) / motion(real)).median()), 3),
+        "psnr_to_real_frames": round(float(psnr(made[:, inner], real[:, inner])), 2),
+        "psnr_to_real_frames_baseline": round(float(psnr(cheap[:, inner], real[:, inner])), 2),
+        "psnr_of_centre_frame": round(float(psnr(made[:, centre], real[:, centre])), 2),
+    }
+    return figures, torch.stack([real, made], dim=1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m microcinema_core.train.compare_to_baseline",
+        description=(__doc__ or "").split("\n\n")[0],
+    )
+    parser.add_argument("config")
+    parser.add_argument("--image", help="file of text encoder and VAE (default: the config's image_file)")
+    parser.add_argument("--weights", required=True, help="an exported file of the config's stage")
+    parser.add_argument(
+        "--data", help="folder under $MICROCINEMA_HOME/data (default: the config's test_folder)"
+    )
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--shown", type=int, default=8, help="clips on the sheet")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--gamma", type=float, default=GAMMA, help="docs/mini.md names the mini model's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path)
+    options = parser.parse_args(arguments)
+    config = load(options.config)
+    weights = Path(options.weights).resolve()
+    model = (
+        {**config.model, "image_file": str(Path(options.image).resolve())} if options.image else config.model
+    )
+    config = replace(config, init_from=str(weights), precision="fp32", model=model)
+    stage = build_stage(config)
+    stage.prepare()
+    if not isinstance(stage, ClipStage):
+        parser.error(f"{options.config} trains the stage {config.stage}; expected base or tsr")
+    stage.dataset = open_set(home_folder() / "data" / options.data) if options.data else stage.test
+    figures, pictures = compare(
+        stage,
+        options.clips,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        seed=options.seed,
+        gamma=options.gamma,
+    )
+    if options.sheet:
+        shown = rearrange(pictures[: options.shown], "b two f c h w -> (b two f) c h w")
+        save_picture(options.sheet, grid(shown, columns=pictures.shape[2]))
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""One module a stage, each with `build(config) -> Stage`."""

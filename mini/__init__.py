@@ -1,0 +1,1 @@
+"""The mini family: a toy world of animated emoji, its training stages and its evaluation. Not part of the node pack."""

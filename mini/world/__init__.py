@@ -1,0 +1,1 @@
+"""The toy world: animated Fluent Emoji, fetched, rendered, captioned and encoded as training data."""

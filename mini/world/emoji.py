@@ -1,0 +1,227 @@
+"""Prepare the mini world: `python -m mini.world.emoji prepare [--home DIR]`.
+
+Every animation becomes one memory-mappable array (frames, 112, 112, 4) of uint8, premultiplied RGBA, and
+`catalogue.jsonl` says what each one shows, whether its loop closes, and which split it belongs to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from microcinema_core.files import downloads as fetch
+from microcinema_core.files.atomic import atomic_write
+from microcinema_core.files.paths import emoji_folder, home_folder
+
+from . import motion_split as keys
+from . import names
+
+logger = logging.getLogger(__name__)
+
+SIZE = 112
+CLOSE_RATIO = 2.0
+DUPLICATE_RATIO = 0.25
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """One catalogue entry.
+
+    `loop_frames` is the length of the loop: `frames`, or one less where the last frame repeats the first.
+    `closes` says that the step from the last frame to the first is no larger than ordinary steps.
+    Differences are means over pixels and channels, in levels of 255.
+    """
+
+    id: str
+    motion_key: str
+    split: str
+    frames: int
+    loop_frames: int
+    closes: bool
+    median_difference: float
+    wrap_difference: float
+    name: str
+    keywords: tuple[str, ...]
+    skin: tuple[str, ...]
+    gender: tuple[str, ...]
+
+    @property
+    def animated(self) -> bool:
+        return self.frames > 1
+
+    @classmethod
+    def from_dict(cls, entry: dict) -> Emoji:
+        lists = {name: tuple(entry[name]) for name in ("keywords", "skin", "gender")}
+        return cls(**{**entry, **lists})
+
+
+def decode(data: bytes) -> np.ndarray:
+    """An animated or still WebP as premultiplied RGBA, uint8 (frames, 112, 112, 4), frames composed."""
+    with Image.open(io.BytesIO(data)) as image:
+        side = max(image.size)
+        corner = ((side - image.width) // 2, (side - image.height) // 2)
+        frames = []
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            frame = image.convert("RGBA")
+            if frame.width != frame.height:
+                square = Image.new("RGBA", (side, side))
+                square.paste(frame, corner)
+                frame = square
+            frames.append(np.asarray(frame.convert("RGBa").resize((SIZE, SIZE), Image.Resampling.HAMMING)))
+    return np.stack(frames)
+
+
+def measure_loop(frames: np.ndarray) -> dict[str, float | int | bool]:
+    """The catalogue's measured fields of an array (frames, height, width, 4)."""
+    count = len(frames)
+    still = {"frames": count, "loop_frames": count, "median_difference": 0.0, "wrap_difference": 0.0}
+    if count == 1:
+        return {**still, "closes": True}
+    steps = [_difference(frames[i], frames[i + 1]) for i in range(count - 1)]
+    median = float(np.median(steps))
+    wrap = _difference(frames[-1], frames[0])
+    repeats_first = wrap <= DUPLICATE_RATIO * median
+    if repeats_first:
+        wrap = steps[-1]
+    return {
+        "frames": count,
+        "loop_frames": count - 1 if repeats_first else count,
+        "median_difference": round(median, 4),
+        "wrap_difference": round(wrap, 4),
+        "closes": bool(repeats_first or wrap <= CLOSE_RATIO * median),
+    }
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(first.astype(np.int16) - second).mean())
+
+
+def _decode_and_measure(task: tuple[str, bytes, Path]) -> tuple[str, dict[str, float | int | bool]]:
+    identity, data, path = task
+    if path.exists():
+        return identity, measure_loop(np.load(path, mmap_mode="r"))
+    frames = decode(data)
+    with atomic_write(path, suffix=".npy") as part:
+        np.save(part, frames)
+    return identity, measure_loop(frames)
+
+
+def _tasks(tarball: Path, folder: Path) -> Iterator[tuple[str, bytes, Path]]:
+    with tarfile.open(tarball, "r:gz") as archive:
+        for member in archive:
+            if member.name.endswith(".webp") and (file := archive.extractfile(member)):
+                identity = Path(member.name).stem.lower()
+                yield identity, file.read(), folder / f"{identity}.npy"
+
+
+def prepare(home: Path, *, workers: int | None = None) -> Path:
+    """Fetch, decode and catalogue everything; what is there already is kept. Returns the emoji folder."""
+    downloads = home / "downloads"
+    words = names.read_words(fetch.fetch(fetch.KEYWORD_PACKAGE, downloads))
+    folder = emoji_folder(home)
+    (folder / "frames").mkdir(parents=True, exist_ok=True)
+    measured: dict[str, dict[str, float | int | bool]] = {}
+    with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as pool:
+        for package in fetch.EMOJI_PACKAGES:
+            tarball = fetch.fetch(package, downloads)
+            for identity, loop in pool.imap_unordered(
+                _decode_and_measure, _tasks(tarball, folder / "frames")
+            ):
+                measured[identity] = loop
+            logger.info("decoded %s: %d emoji so far", package.name, len(measured))
+    write_catalogue(folder, measured, words)
+    return folder
+
+
+def write_catalogue(
+    folder: Path, measured: dict[str, dict[str, float | int | bool]], words: dict[str, names.EmojiWords]
+) -> None:
+    """Write `catalogue.jsonl`, sorted by id, one entry a line."""
+    splits = keys.assign_splits(keys.motion_key(identity) for identity in measured)
+    lines = []
+    for identity in sorted(measured):
+        found = words.get(names.lookup_key(identity))
+        if found is None:
+            logger.warning("no name for %s; left out", identity)
+            continue
+        key = keys.motion_key(identity)
+        entry = {
+            "id": identity,
+            "motion_key": key,
+            "split": splits[key],
+            **measured[identity],
+            **asdict(found),
+            "skin": keys.skin_words(identity),
+            "gender": keys.gender_words(identity),
+        }
+        lines.append(json.dumps(entry))
+    with atomic_write(folder / "catalogue.jsonl") as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_catalogue(folder: Path, split: str | None = None) -> list[Emoji]:
+    """The entries of one split (`train`, `test`, `held`), or all of them.
+
+    Raises:
+        ValueError: the folder was not prepared, or the split is unknown or empty.
+    """
+    path = Path(folder) / "catalogue.jsonl"
+    if not path.exists():
+        raise ValueError(f"{path} is missing; run: python -m mini.world.emoji prepare")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    entries = [Emoji.from_dict(json.loads(line)) for line in lines]
+    chosen = [entry for entry in entries if split in (None, entry.split)]
+    if not chosen:
+        raise ValueError(f"split {split!r} of {path} is empty; expected one of train, test, held")
+    return chosen
+
+
+def open_frames(folder: Path, identity: str) -> np.ndarray:
+    """The frames of one emoji, memory-mapped: premultiplied RGBA uint8 (frames, 112, 112, 4)."""
+    return np.load(Path(folder) / "frames" / f"{identity}.npy", mmap_mode="r")
+
+
+def summary(folder: Path) -> str:
+    """Counts for people."""
+    entries = read_catalogue(folder)
+    lines = []
+    for split in ("train", "test", "held"):
+        part = [entry for entry in entries if entry.split == split]
+        moving = [entry for entry in part if entry.animated]
+        lines.append(
+            f"{split}: {len({e.motion_key for e in part})} motion keys, {len(moving)} animations "
+            f"({sum(e.closes for e in moving)} closed loops), {len(part) - len(moving)} stills"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.world.emoji",
+        description="Fetch and prepare the animated Fluent Emoji.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("prepare", help="fetch, decode, catalogue")
+    command.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
+    command.add_argument("--workers", type=int, help="decoding processes; default: one a core")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    folder = prepare(home_folder(options.home), workers=options.workers)
+    sys.stdout.write(f"{folder}\n{summary(folder)}\n")
+
+
+if __name__ == "__main__":
+    main()

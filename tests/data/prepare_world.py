@@ -1,0 +1,59 @@
+"""What `data.prepare` is tested on: small videos, good and bad, a checkpoint, a tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from devtools.check.stable_diffusion import write_stable_diffusion
+from microcinema_core.data import prepare as command
+from microcinema_core.data.shards import ShardDataset
+from microcinema_core.data.videos import sets
+from tests.data import video_world
+from tests.data.video_world import drawing, write_video
+from tests.mini.test_data_encode import write_tokenizer
+
+NAMES = ("a", "b", "c", "d")
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """Videos, a checkpoint, a tokenizer."""
+
+    clips: Path
+    checkpoint: Path
+    tokenizer: Path
+
+    def run(self, out: Path, *more: str, code: int = 0) -> None:
+        arguments = [str(self.clips), str(out), "--checkpoint", str(self.checkpoint), "--sizes", "64x64"]
+        arguments += ["--tokenizer", str(self.tokenizer), "--unit", "2", "--most", "1"]
+        arguments += ["--frames", "3", "--rounds", "0", *more]
+        assert command.main(arguments) == code
+
+
+def make_world(root: Path) -> World:
+    """Four good videos of different motion, and one of each bad kind."""
+    clips = root / "clips"
+    for number, name in enumerate(NAMES):
+        draw = lambda i, w, h, step=number: drawing(i, w, h, scene=step, step=step)  # noqa: E731
+        write_video(clips / f"{name}.mp4", frames=40, fps=32, draw=draw)
+        (clips / f"{name}.txt").write_text(f"caption {name}\nanother of {name}")
+    for name in ("bad", "zero", "tone", "tiny"):
+        (clips / f"{name}.txt").write_text("x")
+    (clips / "bad.mp4").write_bytes(b"no video")
+    (clips / "zero.mp4").touch()
+    video_world.write_audio(clips / "tone.mp4")
+    write_video(clips / "tiny.mp4", size=(16, 16), frames=40, fps=32)
+    write_video(clips / "silent.mp4")
+    checkpoint = write_stable_diffusion(root / "sd.safetensors", "sd2")
+    return World(clips, checkpoint, write_tokenizer(root / "tokenizer"))
+
+
+def all_sets(out: Path) -> dict[str, ShardDataset]:
+    return {name: ShardDataset(out / name) for name in sets.held_sets(out)}
+
+
+def copy_of(prepared: Path, tmp_path: Path) -> Path:
+    """Sets that a test may change."""
+    return Path(shutil.copytree(prepared, tmp_path / "out"))

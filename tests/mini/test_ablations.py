@@ -1,0 +1,41 @@
+"""The ablations' table: differences from what ships, paired by seed."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from microcinema_core.train.config import load
+from microcinema_core.train.networks import ClipModel
+from microcinema_core.train.tables import from_table
+from mini.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
+
+
+def test_every_variant_is_a_model_that_training_knows() -> None:
+    config = load(ROOT / "mini" / "configs" / "mini_base_start.toml")
+    for change in VARIANTS.values():
+        from_table(ClipModel, {**config.model, **change.get("model", {})}, "[model]")
+        changed = replace(config.optim, **change.get("optim", {}))
+        assert set(changed.groups) == set(config.optim.groups)
+        assert change.keys() <= {"model", "optim"}
+    assert VARIANTS[SHIPPED] == {}
+
+
+def test_every_variant_has_a_run_of_its_own() -> None:
+    budgets = [Namespace(image=Path("image.safetensors"), steps=steps, batch=2) for steps in (7, 8)]
+    configs = [variant(name, seed, budget) for budget in budgets for name in VARIANTS for seed in (1, 2)]
+    assert len({config.run_folder for config in configs}) == len(configs)
+    assert {config.optim.max_steps for config in configs} == {7, 8}
+    assert all(config.data.batch == 2 for config in configs)
+
+
+def test_differences_are_paired_by_seed() -> None:
+    """Seeds that differ much, a variant that is better by the same everywhere: its interval is narrow."""
+    runs = {
+        SHIPPED: [{"loss": 0.30}, {"loss": 0.50}, {"loss": 0.40}],
+        "other": [{"loss": 0.29}, {"loss": 0.49}, {"loss": 0.39}],
+    }
+    *_, shipped, other = table(runs).splitlines()
+    assert shipped == "| shipped | 3 | 0.400 ± 0.248 |"
+    assert other == "| other | 3 | -0.010 ± 0.000 |"

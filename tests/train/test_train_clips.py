@@ -1,0 +1,224 @@
+"""Stages base and tsr at tiny size: eq. 5 with eq. 3, the paper's two rates by name, and files that others can read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from microcinema_core.diffusion.schedule import Prediction, training_target
+from microcinema_core.files.checkpoint import read_checkpoint
+from microcinema_core.train import loop
+from microcinema_core.train import video as clips
+from microcinema_core.train.compare_to_baseline import compare
+from microcinema_core.train.config import parse
+from microcinema_core.train.latents import draw_latents
+from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.stages import build_stage
+from microcinema_core.train.trainer import build
+from microcinema_core.train.video import ClipStage
+from tests.train.clip_world import CLIPS, table, write_home
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    write_home(tmp_path)
+    return tmp_path
+
+
+def stage_of(name: str) -> ClipStage:
+    stage = build_stage(parse(table(name)))
+    stage.prepare()
+    assert isinstance(stage, ClipStage)
+    return stage
+
+
+def draws() -> Draws:
+    return Draws(torch.Generator().manual_seed(5))
+
+
+def test_two_learning_rates_by_name() -> None:
+    trainer = build(parse(table("base")), stage_of("base"))
+    group = {name: trainer.stage.group_of(name) for name in trainer.masters.names}
+    assert group["unet.input_blocks.1.0.in_layers.2.weight"] == "spatial"
+    assert group["unet.input_blocks.1.0.in_temporal.conv.weight"] == "temporal"
+    assert group["unet.middle_block.1.temporal.attn.to_q.weight"] == "temporal"
+    assert group["appearnet.encoder.input_blocks.1.0.in_layers.2.weight"] == "injection"
+    assert group["appearnet.spade.output_blocks_0_0_out.out.weight"] == "injection"
+    assert not any("temporal.attn.to_q" in name for name in group if name.startswith("appearnet."))
+    loop.train_step(trainer)
+    rates = {name: g["lr"] for name, g in zip(trainer.groups, trainer.optimizer.param_groups, strict=True)}
+    assert (
+        rates["spatial"] == pytest.approx(rates["temporal"] / 10) and rates["injection"] == rates["temporal"]
+    )
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize("name", ["base", "tsr"])
+def test_the_target_is_the_whole_noise_of_eq_3(
+    name: str, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exact answer, lambda z_c + eps_n, has no loss; one that forgets lambda z_c has just that."""
+    stage = stage_of(name)
+    video = stage.networks.video
+    video.prediction = prediction
+    seen: dict[str, Tensor] = {}
+
+    def cheat(z_t: Tensor, t: Tensor, context: Tensor, kept: Tensor) -> Tensor:
+        alpha_bar = stage.alpha_bar[t.long()][:, None, None, None, None]
+        eps = (z_t - alpha_bar.sqrt() * seen["z_0"]) / (1 - alpha_bar).sqrt()
+        prior = stage.model.lambda_ * kept[:, None, None, None, None] * seen["z_c"]
+        return training_target(seen["z_0"], eps - seen["forget"] * prior, alpha_bar, prediction)
+
+    batch = {"mean": torch.stack([stage.dataset[i]["mean"] for i in range(4)])}
+    batch["tokens"] = torch.stack([stage.dataset[i]["tokens"] for i in range(4)])
+    seen["z_0"] = batch["mean"]
+    seen["z_c"] = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
+    monkeypatch.setattr(video, "predict", cheat)
+    for forget in (0.0, 1.0):
+        seen["forget"] = torch.tensor(forget)
+        loss, _ = stage.loss(batch, Draws(torch.Generator().manual_seed(5)))
+        if prediction == "v" and forget:
+            assert loss > 1e-5  # its size depends on the timesteps drawn
+            continue
+        prior = (stage.model.lambda_ * seen["z_c"].expand_as(batch["mean"])).square().mean() * forget
+        assert loss == pytest.approx(float(prior), rel=0.35, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["base", "tsr"])
+def test_residuals_are_trained_on_and_the_file_says_so(
+    name: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = build_stage(parse(table(name, model=table(name)["model"] | {"residual": 0.5})))
+    assert isinstance(stage, ClipStage)
+    stage.prepare()
+    video = stage.networks.video
+    batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
+    z_c = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
+    residuals = (batch["mean"] - z_c) / 0.5
+
+    def cheat(z_t: Tensor, t: Tensor, context: Tensor, kept: Tensor) -> Tensor:
+        alpha_bar = stage.alpha_bar[t.long()][:, None, None, None, None]
+        eps = (z_t - alpha_bar.sqrt() * residuals) / (1 - alpha_bar).sqrt()
+        return training_target(residuals, eps, alpha_bar, video.prediction)
+
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
+    monkeypatch.setattr(video, "predict", cheat)
+    loss, _ = stage.loss(batch, draws())
+    assert residuals.abs().max() > 0.1 and loss < 1e-6
+    stage.export(
+        home / "residual.safetensors", {n: module.state_dict() for n, module in stage.modules.items()}
+    )
+    assert read_checkpoint(home / "residual.safetensors").residual == 0.5
+    for given, meant in (({}, 0.5), ({"residual": 0.0}, 0.0)):
+        config = table(name, init_from="residual.safetensors", model=table(name)["model"] | given)
+        gone_on = build_stage(parse(config))
+        assert isinstance(gone_on, ClipStage) and gone_on.networks.video.residual == meant
+    monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
+    video.prediction = "v"
+    made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(
+        z_c + 0.01, torch.tensor(1e-3)
+    )
+    torch.testing.assert_close(made, (z_c + 0.01).expand_as(made), rtol=1e-3, atol=1e-3)
+
+
+def test_dropped_appearance_is_the_unet_alone() -> None:
+    stage = stage_of("base")
+    video = stage.networks.video
+    with torch.no_grad():
+        for parameter in video.appearnet.parameters():
+            parameter.add_(0.05)
+    z = torch.randn(2, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    context = stage.empty.expand(2, -1, -1)
+    t = torch.tensor([10.0, 500.0])
+    with torch.no_grad():
+        injection = video.injection(z[:, 1], t, context, torch.tensor([0.0, 1.0]))
+        answer = video.predict(z, t, context, injection)
+        rows = z.flatten(0, 1)
+        alone = video.unet(rows, t.repeat_interleave(3), context.repeat_interleave(3, 0), frames=3).unflatten(
+            0, (2, 3)
+        )
+    torch.testing.assert_close(answer[0], alone[0], rtol=1e-4, atol=1e-5)
+    assert (answer[1] - alone[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dropped", [0.0, 1.0])
+def test_appearance_and_its_prior_are_dropped_together(
+    dropped: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_of("base")
+    stage.objective = replace(stage.objective, drop_appearance=dropped)
+    seen: list[Tensor] = []
+    video = stage.networks.video
+    monkeypatch.setattr(clips, "training_noise", lambda eps, z_c, lambda_: seen.append(lambda_) or eps)
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: seen.append(kept))
+    monkeypatch.setattr(video, "predict", lambda z_t, *_: z_t)
+    items = [stage.dataset[i] for i in range(4)]
+    stage.loss({name: torch.stack([item[name] for item in items]) for name in ("mean", "tokens")}, draws())
+    lambda_, kept = seen
+    assert kept.tolist() == [1 - dropped] * 4 and (lambda_ == stage.model.lambda_ * (1 - dropped)).all()
+
+
+def test_noise_offset_is_one_value_a_clip_and_channel() -> None:
+    stage, z_0 = stage_of("base"), torch.zeros(4, 3, 8, 8, 8)
+    plain = stage.noise(z_0, draws())
+    stage.objective = replace(stage.objective, noise_offset=0.5)
+    offset = stage.noise(z_0, draws()) - plain
+    assert offset.std() == pytest.approx(0.5, rel=0.5)
+    torch.testing.assert_close(offset, offset[:, :1, :, :1, :1].expand_as(offset), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_timesteps_comes_from_the_end(share: float) -> None:
+    stage = stage_of("base")
+    stage.objective = replace(stage.objective, final_share=share)
+    steps = len(stage.alpha_bar)
+    drawn = stage.timesteps(4000, draws())
+    assert drawn.min() >= 0 and drawn.max() < steps
+    at_the_end = (drawn >= steps - steps // 20).float().mean()
+    assert at_the_end == pytest.approx(share + (1 - share) / 20, abs=0.03)
+
+
+def test_latents_are_drawn_anew_where_their_deviation_is_known() -> None:
+    mean, std = torch.ones(2, 3, 4, 8, 8), torch.full((2, 3, 4, 8, 8), 0.1)
+    assert torch.equal(draw_latents({"mean": mean}, draws()), mean)
+    drawn = (draw_latents({"mean": mean, "std": std}, draws()) - mean) / std
+    assert drawn.std() == pytest.approx(1, abs=0.05) and abs(drawn.mean()) < 0.1
+
+
+def test_base_then_tsr_to_files(home: Path) -> None:
+    loop.run(parse(table("base")))
+    base = read_checkpoint(home / "runs/my_base/my_base.safetensors", expect_roles=("base",))
+    assert (base.lambda_, base.fps, base.frames, base.prediction) == (0.03, 2.0, 3, "eps")
+    assert base.parts["appearnet"]["empty_prompt"].any()
+    rows = [json.loads(line) for line in (home / "runs/my_base/stats.jsonl").read_text().splitlines()]
+    assert any(name.startswith("loss/band") for name in rows[0]), "loss by timestep band"
+    loop.run(parse(table("tsr", init_from="runs/my_base/my_base.safetensors")))
+    tsr = read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",))
+    assert (tsr.fps, tsr.frames) == (8.0, 5)
+    assert set(tsr.parts["unet"]) == set(base.parts["unet"])
+
+
+def test_sheets_show_real_and_sampled_clips() -> None:
+    stage = stage_of("base")
+    with torch.no_grad():
+        sheet = stage.sheet()
+    assert sheet.picture.shape == (3, 2 * CLIPS * (64 + 4), 3 * (64 + 4))
+    with torch.no_grad():
+        assert torch.equal(stage.sheet().picture, sheet.picture), "the same seed each time"
+    assert sheet.frames is not None and sheet.frames.shape == (3, 3, 2 * CLIPS // 4 * (64 + 4), 4 * (64 + 4))
+
+
+def test_figures_know_a_perfect_and_a_still_model(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of("base")
+    monkeypatch.setattr(stage, "sample", lambda z, *_, **__: z)
+    figures, pictures = compare(stage, 4, steps=1, guidance_scale=1.0, seed=0)
+    assert figures["motion_over_real_median"] == 1 and figures["motion_over_real_baseline"] == 0
+    assert figures["psnr_to_real_frames"] > 60 > figures["psnr_to_real_frames_baseline"]
+    assert pictures.shape == (4, 2, 3, 3, 64, 64)

@@ -1,0 +1,133 @@
+"""Config errors: one sentence with the key, its value, and what is allowed or what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microcinema_core.train.__main__ import main
+from microcinema_core.train.config import load, parse
+from microcinema_core.train.trainer import choose
+from tests.train.clip_world import table, to_toml, write_home
+from tests.train.train_world import Toy
+from tests.train.train_world import config as toy_config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [*(ROOT / "configs").glob("*.toml"), *(ROOT / "mini" / "configs").glob("*.toml")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    write_home(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MICROCINEMA_HOME", str(folder))
+        yield folder
+
+
+def changed(name: str, key: str, value: Any) -> dict[str, Any]:
+    """The clip world's config with another value: of a table's key, or of the whole (name "")."""
+    whole = table("base")
+    return {**whole, key: value} if not name else {**whole, name: {**whole.get(name, {}), key: value}}
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "words"),
+    [
+        ("optim", "max_step", 3, "[optim] has no key 'max_step'; did you mean 'max_steps'?"),
+        ("", "zeed", 3, "the config has no key 'zeed'; did you mean 'seed'?"),
+        ("optim", "decay", "x", "optim.decay is 'x'; it is one of cosine, linear, none"),
+        ("optim", "optimizer", "sgd", "optim.optimizer is 'sgd'; it is one of adamw, muon, adamw8bit"),
+        ("optim", "max_steps", 0, "a run needs one of them as its budget"),
+        ("optim", "max_steps", 2.5, "optim.max_steps is 2.5; a whole number was expected"),
+        ("optim", "lr", "x", "optim.lr is 'x'; a number was expected"),
+        ("optim", "lr", -1.0, "optim.lr is -1.0; it must be from 0 to 1"),
+        ("optim", "betas", [0.9], "optim.betas is (0.9,); a list of 2 was expected"),
+        ("optim", "betas", [0.9, "x"], "a list with a number in each place was expected"),
+        ("optim", "groups", 3, "optim.groups is 3; a table was expected"),
+        ("optim", "groups", {"temporal": "1"}, "optim.groups.temporal is '1'; a number was expected"),
+        ("data", "batch", 0, "data.batch is 0; it must be 1 or more"),
+        ("log", "keep", True, "log.keep is True; a whole number was expected"),
+        ("", "data", 3, "[data] is 3; a table was expected"),
+        ("", "precision", "fp8", "precision is 'fp8'; it is one of bf16, fp32, bf16-mixed, fp16-mixed"),
+        ("", "sharded", "yes", "sharded is 'yes'; true or false was expected"),
+        ("", "name", "../x", "name is '../x'; a plain name was expected"),
+    ],
+)
+def test_errors_name_key_value_and_what_is_allowed(name: str, key: str, value: Any, words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(changed(name, key, value))
+    assert words in str(error.value)
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ValueError, match="the config lacks name"):
+        parse({"stage": "base", "optim": {"lr": 1.0, "max_steps": 3}})
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "words"),
+    [
+        ("", "stage", "bass", "stage is 'bass'; it is one of base, tsr"),
+        ("", "init_from", "", "init_from is empty; it names the file that training starts from"),
+        ("", "init_from", "absent.safetensors", "absent.safetensors is missing; train the stage"),
+        ("data", "folder", "", "data.folder is empty; it names a set of encoded clips"),
+        ("data", "folder", "bsae", "bsae/index.json is missing: a set was expected, as data.prepare writes"),
+        ("model", "prediction", "x0", "model.prediction is 'x0'; it is one of auto, eps, v"),
+        ("model", "recompute", "no", "model.recompute is 'no'; true or false was expected"),
+        ("loss", "drop_text", 2.0, "loss.drop_text is 2.0; it must be from 0 to 1"),
+    ],
+)
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_the_command_says_it_and_ends(
+    home: Path, capsys: pytest.CaptureFixture[str],
+    name: str, key: str, value: Any, words: str, options: list[str],
+) -> None:  # fmt: skip
+    (home / "bad.toml").write_text(to_toml(changed(name, key, value)))
+    assert main([str(home / "bad.toml"), *options]) == 1
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a = [", "is not valid TOML"), (None, "is missing; a TOML file")]
+)
+def test_a_config_that_cannot_be_read(
+    tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (tmp_path / "x.toml").write_text(text)
+    assert main([str(tmp_path / "x.toml")]) == 1
+    said = capsys.readouterr().err
+    assert words in said and "x.toml" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"fast": 1.0}, r"slow.weight is in group 'slow'; optim.groups has fast"),
+        ({"fast": 1.0, "slwo": 1.0}, r"optim.groups names 'slwo', .* did you mean 'slow'"),
+        ({"fast": 1.0, "slow": 1.0, "lora": 1.0}, r"names 'lora', .*; model.lora_rank makes it"),
+        ({"fast": 0, "slow": 0}, r"nothing is trained; give one of its groups a rate above 0"),
+    ],
+)
+def test_groups_are_those_that_parameters_are_in(groups: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        choose(Toy(), toy_config(groups=groups).optim)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    assert load(path).name == path.stem
+
+
+@pytest.mark.parametrize("name", ["sd21_base", "sd21_tsr"])
+def test_the_shipped_rates_are_the_papers(name: str) -> None:
+    shipped = load(ROOT / "configs" / f"{name}.toml")
+    rates = {group: shipped.optim.lr * factor for group, factor in shipped.optim.groups.items()}
+    assert rates == pytest.approx({"temporal": 2e-5, "injection": 2e-5, "spatial": 2e-6})
+    assert shipped.model["lambda_"] == 0.03 and shipped.optim.ema == 0.9999
+    assert (shipped.loss["min_snr"], shipped.loss["noise_offset"]) == (0, 0), "off, as in the paper"
