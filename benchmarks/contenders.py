@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from devtools.run.host import Host
-from microcinema_core.config import AppearNetConfig, Injection, UNetConfig
+from microcinema_core.config import AppearNetConfig, InjectionKind, UNetConfig
 from microcinema_core.diffusion.noise import shift
 from microcinema_core.networks.appearnet import AppearNet
-from microcinema_core.networks.layers import Maker
 
 BRANCHES = 2
 TSR_FRAMES = 5
@@ -115,7 +114,7 @@ def _stock_unet(shape: Shape, **changes: Any) -> Any:
     return filled(UNetModel(**(settings | changes), **_operations(shape)))
 
 
-def ours(shape: Shape, *, injection: Injection | None = "spade", fresh: bool = False) -> Contender:
+def ours(shape: Shape, *, injection: InjectionKind | None = "spade", fresh: bool = False) -> Contender:
     """Ours around one centre frame. fresh: AppearNet is asked again at each step."""
     net, appearnet = _networks(shape, injection)
     return _ours(shape, net, appearnet, shape.latents(clips=1)[:1], fresh=fresh)
@@ -127,15 +126,21 @@ def ours_tsr(shape: Shape, *, fresh: bool = False) -> Contender:
     return _ours(shape, net, appearnet, shape.latents(clips=1), fresh=fresh)
 
 
-def _networks(shape: Shape, injection: Injection | None) -> tuple[Any, AppearNet | None]:
+def _networks(shape: Shape, injection: InjectionKind | None) -> tuple[Any, AppearNet | None]:
     from microcinema_core.adapter.network import HostUNet, host_attention
 
     settings = _operations(shape)
     net = filled(HostUNet(microcinema=SD21, **settings))
     if injection is None:
         return net, None
-    make = Maker(settings["operations"], host_attention, None, shape.dtype, shape.device)
-    return net, filled(AppearNet(AppearNetConfig(SD21, injection=injection), make))  # type: ignore[return-value]
+    appearnet = AppearNet(
+        AppearNetConfig(SD21, injection=injection),
+        operations=settings["operations"],
+        dtype=shape.dtype,
+        device=shape.device,
+        attend=host_attention,
+    )
+    return net, filled(appearnet)  # type: ignore[return-value]
 
 
 def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:

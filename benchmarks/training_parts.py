@@ -13,7 +13,6 @@ from torch import nn
 from devtools.run.home import ROOT
 from microcinema_core.config import UNetConfig
 from microcinema_core.data.shards import INDEX, write_json, write_shard
-from microcinema_core.networks.layers import Maker
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.config import DataTable, TrainConfig, load
 from microcinema_core.train.stages import build_stage
@@ -73,7 +72,7 @@ def floor_of(trainer: Trainer) -> Step:
     config: UNetConfig = video.unet.config.as_2d()
     attend = next(m.attend for m in video.unet.modules() if hasattr(m, "attend"))
     device, mixed = trainer.processes.device, trainer.config.precision.endswith("-mixed")
-    net: nn.Module = UNet3D(config, Maker(attend=attend, dtype=video.dtype, device=device))
+    net: nn.Module = UNet3D(config, attend=attend, dtype=video.dtype, device=device)
     rows = trainer.config.data.batch * FRAMES
     x = torch.randn(rows, config.in_channels, SIDE, SIDE, dtype=video.dtype, device=device)
     times = torch.full((rows,), 500.0, device=device)

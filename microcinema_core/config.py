@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 InjectedNorm = Literal["frame", "clip"]
-TemporalConv = Literal["per_conv", "per_resblock", "none"]
-TemporalAttention = Literal["self", "transformer", "none"]
-Injection = Literal["spade", "concat", "add_dec", "add_encdec"]
-INJECTIONS: tuple[Injection, ...] = ("spade", "add_encdec", "add_dec", "concat")
+TemporalConvLayout = Literal["per_conv", "per_resblock", "none"]
+TemporalAttentionLayout = Literal["self", "transformer", "none"]
+InjectionKind = Literal["spade", "concat", "add_dec", "add_encdec"]
+INJECTIONS: tuple[InjectionKind, ...] = ("spade", "add_encdec", "add_dec", "concat")
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class UNetConfig:
     num_head_channels: int = 64
     use_linear_in_transformer: bool = True
     injected_norm: InjectedNorm = "frame"
-    temporal_conv: TemporalConv = "per_conv"
-    temporal_attention: TemporalAttention = "self"
+    temporal_conv: TemporalConvLayout = "per_conv"
+    temporal_attention: TemporalAttentionLayout = "self"
     position_encoding: Literal["sinusoidal", "none"] = "sinusoidal"
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class AppearNetConfig:
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
-    injection: Injection = "spade"
+    injection: InjectionKind = "spade"
     hidden: int = 128
     spade_norms: Literal["both", "out"] = "both"
     time_conditioned: bool = False

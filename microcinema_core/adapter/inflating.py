@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from ..config import Injection
+from ..config import InjectionKind
 from ..diffusion.schedule import Prediction
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import guess_prediction, inflate
@@ -38,7 +38,7 @@ def inflate_checkpoint(
     """
     spatial, said = read_unet(path)
     try:
-        born = inflate(spatial, injection=cast(Injection, injection), **TEMPORAL_LAYOUTS[temporal_layout])
+        born = inflate(spatial, injection=cast(InjectionKind, injection), **TEMPORAL_LAYOUTS[temporal_layout])
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     strangers = sorted(set(spatial) - set(born.unet))

@@ -14,7 +14,6 @@ from ..config import AppearNetConfig, UNetConfig
 from ..files.checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..files.metadata import metadata_of
 from ..networks.appearnet import AppearNet
-from ..networks.layers import Maker
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy
@@ -114,13 +113,13 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
     state_dict = checkpoint.part("appearnet")
     config = AppearNetConfig.from_dict(checkpoint.configs["appearnet"])
     dtype, manual_cast = _dtypes(state_dict, list(NETWORK_DTYPES))
-    make = Maker(
+    net = AppearNet(
+        config,
         operations=comfy.ops.pick_operations(dtype, manual_cast),
         attend=host_attention,
         attn_precision=torch.float32 if config.unet.context_dim == 1024 else None,
         dtype=dtype,
     )
-    net = AppearNet(config, make)
     _fill(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
     return AppearNetHandle(_patcher(net), config, checkpoint.role, checkpoint.name)

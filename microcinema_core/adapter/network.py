@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..config import UNetConfig
-from ..networks.layers import Maker
 from ..networks.unet import UNet3D
 from .feature_cache import APPEARANCE, FRAMES
 from .host import comfy
@@ -43,7 +42,14 @@ class HostUNet(UNet3D):
         device: Any = None,
         **_: Any,
     ) -> None:
-        super().__init__(microcinema, Maker(operations, host_attention, attn_precision, dtype, device))
+        super().__init__(
+            microcinema,
+            operations=operations,
+            dtype=dtype,
+            device=device,
+            attend=host_attention,
+            attn_precision=attn_precision,
+        )
         self.in_channels = microcinema.in_channels  # stock nodes read it (RenormCFG)
 
     def forward(  # type: ignore[override]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import AppearNetConfig, Injection, UNetConfig
+from ..config import AppearNetConfig, InjectionKind, UNetConfig
 from ..diffusion.schedule import Prediction
 from ..networks.appearnet import AppearNet
 from ..networks.unet import UNet3D, is_temporal
@@ -41,7 +41,7 @@ def inflate(
     spatial: Mapping[str, Tensor],
     *,
     config: UNetConfig | None = None,
-    injection: Injection = "spade",
+    injection: InjectionKind = "spade",
     seed: int = 0,
     appearnet: dict[str, Any] | None = None,
     **temporal: Any,

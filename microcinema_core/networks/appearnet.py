@@ -8,7 +8,7 @@ evaluated on ONE frame per video; exact to rounding, and 1/N of the cost.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import AppearNetConfig
 from .injection import Injection
-from .layers import PLAIN, Maker, zero_
+from .layers import Attention, LayerFactory, attention, zero_
 from .spatial import Modulation, Options
 from .temporal import TemporalAttention, TemporalConv
 from .unet import Encoder3D, UNet3D
@@ -28,7 +28,7 @@ CONTEXT_LENGTH = 77
 class SpadeHead(nn.Module):
     """gamma_a and beta_a of eq. 2, convolved from a feature: 3x3, SiLU, 3x3; the last one starts at zero."""
 
-    def __init__(self, feature: int, hidden: int, channels: int, make: Maker) -> None:
+    def __init__(self, feature: int, hidden: int, channels: int, make: LayerFactory) -> None:
         super().__init__()
         self.shared = make.conv(feature, hidden, 3, padding=1)
         self.out = zero_(make.conv(hidden, channels * 2, 3, padding=1))
@@ -41,8 +41,18 @@ class SpadeHead(nn.Module):
 class AppearNet(nn.Module):
     """Encoder, middle, and the injection's own weights. `features` sees the frame, `inject` the strength."""
 
-    def __init__(self, config: AppearNetConfig, make: Maker = PLAIN) -> None:
+    def __init__(
+        self,
+        config: AppearNetConfig,
+        *,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        attend: Attention = attention,
+        attn_precision: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        make = LayerFactory(operations, dtype, device, attend, attn_precision)
         self.config = config
         self.dtype = make.dtype
         self.norms: list[ModulatedNorm] = []
@@ -54,7 +64,7 @@ class AppearNet(nn.Module):
         self.register_buffer("empty_prompt", empty)
         self._build_heads(make)
 
-    def _build_heads(self, make: Maker) -> None:
+    def _build_heads(self, make: LayerFactory) -> None:
         widths = self.encoder.skip_channels
         self.skip_add = nn.ModuleList(zero_(make.conv(c, c, 1)) for c in widths)
         self.middle_add = zero_(make.conv(widths[-1], widths[-1], 1))
@@ -140,7 +150,7 @@ def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Ten
     return rearrange(line, "b f c h w -> (b f) c h w")
 
 
-def let_frames_differ(net: AppearNet, generator: torch.Generator | None = None) -> None:
+def adapt_for_tsr(net: AppearNet, generator: torch.Generator | None = None) -> None:
     """Readies an AppearNet of the base model for TSR, whose frames differ, in place.
 
     Base training saw equal frames: only the sum of each temporal kernel's taps was ever learnt, and the temporal

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .layers import clips_for, of_size
+from .layers import by_video, of_size
 from .spatial import Modulation
 
 
@@ -18,7 +18,7 @@ class Injection:
     """Additive features and SPADE modulations, strength included; each `b f c h w`.
 
     f is 1 where one serves all frames of a video. Every b videos of a batch get the same, so that branches that look
-    at the same pictures share one: see `layers.clips_for`.
+    at the same pictures share one: see `layers.by_video`.
 
     conv_in: added to the answer of the first convolution and its layer over time (`concat`).
     encoder: by input block, added to h after its skip is stored.
@@ -41,4 +41,4 @@ def add(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
     """x `(n b f) c h w` plus a feature `b f c h w`, or `b 1 c h w`."""
     if feature is None:
         return x
-    return (clips_for(feature, x, frames) + of_size(feature, x)).flatten(0, 2)
+    return (by_video(feature, x, frames) + of_size(feature, x)).flatten(0, 2)

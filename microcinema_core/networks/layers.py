@@ -61,7 +61,7 @@ def of_size(feature: Tensor, x: Tensor) -> Tensor:
     return pictures.unflatten(0, feature.shape[:-3])
 
 
-def clips_for(feature: Tensor, x: Tensor, frames: int) -> Tensor:
+def by_video(feature: Tensor, x: Tensor, frames: int) -> Tensor:
     """x `(n b f) c h w` as the view `n b f c h w` that a feature `b f c h w` or `b 1 c h w` broadcasts to."""
     return x.unflatten(0, (-1, feature.shape[0], frames))
 
@@ -74,18 +74,21 @@ def zero_(module: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Maker:
-    """What all layers are made with, injected so that one definition serves training and the host.
+class LayerFactory:
+    """Makes every layer of a network, so that one definition serves training and the host.
 
-    operations: a namespace of layer classes (Linear, Conv2d, GroupNorm, LayerNorm): torch.nn, or one of comfy.ops.
-    attn_precision: what the host's attention computes its weights in; None leaves that to the host.
+    Attributes:
+        operations: namespace of layer classes (Linear, Conv2d, GroupNorm, LayerNorm): torch.nn, or one of comfy.ops.
+        dtype, device: of the weights; None is torch's default.
+        attend: the attention function.
+        attn_precision: dtype in which the host computes attention weights; None leaves it to the host.
     """
 
     operations: Any = nn
-    attend: Attention = attention
-    attn_precision: torch.dtype | None = None
     dtype: torch.dtype | None = None
     device: torch.device | str | None = None
+    attend: Attention = attention
+    attn_precision: torch.dtype | None = None
 
     def linear(self, dim: int, out: int, *, bias: bool = True) -> nn.Module:
         return self.operations.Linear(dim, out, bias=bias, dtype=self.dtype, device=self.device)
@@ -100,12 +103,8 @@ class Maker:
         return self.operations.LayerNorm(dim, dtype=self.dtype, device=self.device)
 
 
-PLAIN = Maker()
-"""torch.nn's layers as they come: what training and tests make networks with where they say nothing."""
-
-
 class GEGLU(nn.Module):
-    def __init__(self, dim: int, inner: int, make: Maker) -> None:
+    def __init__(self, dim: int, inner: int, make: LayerFactory) -> None:
         super().__init__()
         self.proj = make.linear(dim, inner * 2)
 
@@ -114,7 +113,7 @@ class GEGLU(nn.Module):
         return value * F.gelu(gate)
 
 
-def feed_forward(dim: int, make: Maker) -> nn.Sequential:
+def feed_forward(dim: int, make: LayerFactory) -> nn.Sequential:
     """GEGLU feed-forward with Stable Diffusion's key names (net.0.proj, net.2)."""
     net = nn.Sequential(GEGLU(dim, dim * 4, make), nn.Identity(), make.linear(dim * 4, dim))
     return nn.Sequential(OrderedDict(net=net))
@@ -123,7 +122,7 @@ def feed_forward(dim: int, make: Maker) -> nn.Sequential:
 class CrossAttention(nn.Module):
     """Multi-head attention with Stable Diffusion's key names; self-attention where no context is given."""
 
-    def __init__(self, dim: int, heads: int, make: Maker, *, context_dim: int | None = None) -> None:
+    def __init__(self, dim: int, heads: int, make: LayerFactory, *, context_dim: int | None = None) -> None:
         super().__init__()
         self.heads, self.attend = heads, make.attend
         self.to_q = make.linear(dim, dim, bias=False)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig
 from . import temporal
-from .layers import CrossAttention, Maker, clips_for, feed_forward, of_size
+from .layers import CrossAttention, LayerFactory, by_video, feed_forward, of_size
 
 Options = dict[str, Any]
 """The host's transformer_options: shared by all blocks of one call, patches among them."""
@@ -46,7 +46,7 @@ def normalise(
     if modulation is None:
         return h
     gamma, beta = of_size(modulation.gamma, h), of_size(modulation.beta, h)
-    clips = clips_for(gamma, h, frames)
+    clips = by_video(gamma, h, frames)
     if torch.is_grad_enabled():
         return (clips * (1 + gamma) + beta).flatten(0, 2)
     return clips.mul_(1 + gamma).add_(beta).flatten(0, 2)
@@ -60,7 +60,9 @@ def silu(h: Tensor) -> Tensor:
 class ResBlock(nn.Module):
     """Norm, SiLU, convolution, twice, with the timestep embedding between; a 1x1 convolution where widths differ."""
 
-    def __init__(self, channels: int, out: int, embed_dim: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(
+        self, channels: int, out: int, embed_dim: int, config: UNetConfig, make: LayerFactory
+    ) -> None:
         super().__init__()
         self.over_clip = config.injected_norm == "clip"
         self.in_layers = nn.Sequential(
@@ -95,7 +97,7 @@ class ResBlock(nn.Module):
 class Downsample(nn.Module):
     """Halves height and width by a strided convolution."""
 
-    def __init__(self, channels: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         self.op = make.conv(channels, channels, 3, stride=2, padding=1)
         self.temporal = temporal.after_conv(channels, config, make)
@@ -107,7 +109,7 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Repeats pixels to the size of the skip that comes next, then convolves."""
 
-    def __init__(self, channels: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         self.conv = make.conv(channels, channels, 3, padding=1)
         self.temporal = temporal.after_conv(channels, config, make)
@@ -119,7 +121,7 @@ class Upsample(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention to the text, feed-forward, with the host's attention hooks around each."""
 
-    def __init__(self, dim: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, dim: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         heads = config.heads(dim)
         self.attn1 = CrossAttention(dim, heads, make)
@@ -173,7 +175,7 @@ def _replacement(name: str, options: Options) -> Callable[..., Tensor] | None:
 class SpatialTransformer(nn.Module):
     """Transformer over the pixels of each frame, then the attention over frames."""
 
-    def __init__(self, channels: int, depth: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, channels: int, depth: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         self.use_linear = config.use_linear_in_transformer
         self.norm = make.group_norm(channels, eps=1e-6)

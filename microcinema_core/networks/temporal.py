@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import UNetConfig
-from .layers import CrossAttention, Maker, feed_forward, frame_positions, zero_
+from .layers import CrossAttention, LayerFactory, feed_forward, frame_positions, zero_
 
 
 def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
@@ -30,7 +30,7 @@ def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
 class TemporalConv(nn.Module):
     """A 1D convolution over frames behind a skip connection: x + conv(x). After each spatial convolution."""
 
-    def __init__(self, channels: int, make: Maker) -> None:
+    def __init__(self, channels: int, make: LayerFactory) -> None:
         super().__init__()
         self.conv = zero_(make.conv(channels, channels, (3, 1)))
 
@@ -41,7 +41,7 @@ class TemporalConv(nn.Module):
 class TemporalConvStack(nn.Module):
     """Four of GroupNorm, SiLU, convolution behind one skip connection: the layout of published motion weights."""
 
-    def __init__(self, channels: int, make: Maker) -> None:
+    def __init__(self, channels: int, make: LayerFactory) -> None:
         super().__init__()
         self.norms = nn.ModuleList(make.group_norm(channels) for _ in range(4))
         self.convs = nn.ModuleList(make.conv(channels, channels, (3, 1)) for _ in range(4))
@@ -59,7 +59,7 @@ class TemporalConvStack(nn.Module):
 class TemporalAttention(nn.Module):
     """Attention of each position over its frames, behind a skip connection. After each spatial transformer."""
 
-    def __init__(self, channels: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         self.positions = config.position_encoding == "sinusoidal"
         self.norm = make.layer_norm(channels)
@@ -77,7 +77,7 @@ class TemporalAttention(nn.Module):
 class TemporalTransformer(nn.Module):
     """Two attentions over frames and a GEGLU feed-forward: the layout of published motion weights."""
 
-    def __init__(self, channels: int, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         self.positions = config.position_encoding == "sinusoidal"
         self.norm = make.group_norm(channels, eps=1e-6)
@@ -106,17 +106,17 @@ class NoTemporal(nn.Module):
         return x
 
 
-def after_conv(channels: int, config: UNetConfig, make: Maker) -> nn.Module:
+def after_conv(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
     """The layer that follows a spatial convolution."""
     return TemporalConv(channels, make) if config.temporal_conv == "per_conv" else NoTemporal()
 
 
-def after_resblock(channels: int, config: UNetConfig, make: Maker) -> nn.Module:
+def after_resblock(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
     """The layer that follows a ResBlock."""
     return TemporalConvStack(channels, make) if config.temporal_conv == "per_resblock" else NoTemporal()
 
 
-def after_attention(channels: int, config: UNetConfig, make: Maker) -> nn.Module:
+def after_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
     """The layer that follows a spatial transformer."""
     match config.temporal_attention:
         case "self":

@@ -7,6 +7,7 @@ stock model patches this one: comfy/ldm/modules/diffusionmodules/openaimodel.py 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ..config import UNetConfig
 from . import temporal
 from .injection import NOTHING, Injection, add
-from .layers import PLAIN, Maker, timestep_embedding
+from .layers import Attention, LayerFactory, attention, timestep_embedding
 from .spatial import Downsample, Options, ResBlock, SpatialTransformer, Upsample
 
 
@@ -35,7 +36,7 @@ class Block(nn.ModuleList):
 class Encoder3D(nn.Module):
     """Time embedding, input blocks and middle: the part that AppearNet shares with the U-Net."""
 
-    def __init__(self, config: UNetConfig, make: Maker) -> None:
+    def __init__(self, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
         self.config = config
         self.dtype = make.dtype
@@ -102,7 +103,17 @@ class Encoder3D(nn.Module):
 class UNet3D(Encoder3D):
     """The main branch. Alone it is a text-to-video model; with an Injection, an image&text-to-video model."""
 
-    def __init__(self, config: UNetConfig, make: Maker = PLAIN) -> None:
+    def __init__(
+        self,
+        config: UNetConfig,
+        *,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        attend: Attention = attention,
+        attn_precision: torch.dtype | None = None,
+    ) -> None:
+        make = LayerFactory(operations, dtype, device, attend, attn_precision)
         super().__init__(config, make)
         self.output_blocks = _output_blocks(config, list(self.skip_channels), make)
         width = config.model_channels * config.channel_mult[0]
@@ -192,7 +203,7 @@ def add_control(h: Tensor, control: dict[str, list[Tensor | None]] | None, where
     return h if residual is None else h + residual
 
 
-def _input_blocks(config: UNetConfig, embed_dim: int, make: Maker) -> tuple[nn.ModuleList, list[int]]:
+def _input_blocks(config: UNetConfig, embed_dim: int, make: LayerFactory) -> tuple[nn.ModuleList, list[int]]:
     channels = config.model_channels
     layers: list[list[nn.Module]] = [[make.conv(config.in_channels, channels, 3, padding=1)]]
     widths = [channels]
@@ -211,7 +222,7 @@ def _input_blocks(config: UNetConfig, embed_dim: int, make: Maker) -> tuple[nn.M
     return nn.ModuleList(Block(f"input_blocks.{i}", block) for i, block in enumerate(layers)), widths
 
 
-def _output_blocks(config: UNetConfig, skip_channels: list[int], make: Maker) -> nn.ModuleList:
+def _output_blocks(config: UNetConfig, skip_channels: list[int], make: LayerFactory) -> nn.ModuleList:
     channels = skip_channels[-1]
     embed_dim = config.model_channels * 4
     layers: list[list[nn.Module]] = []

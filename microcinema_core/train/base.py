@@ -8,8 +8,8 @@ from ..config import AppearNetConfig, UNetConfig
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
 from .config import TrainConfig
-from .networks import ClipModel, Networks, own_configs
-from .video import ClipStage, Role, build_clips
+from .networks import ModelTable, Networks, own_configs
+from .video import Role, VideoStage, build_video_stage
 
 
 def centre_frame(z_0: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def never_moves(name: str) -> bool:
     return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
 
 
-def configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+def configs(model: ModelTable, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
     """A base file brings its own; an image file is inflated as the [model] table says."""
     if first.role != "image":
         return own_configs(model, first)
@@ -51,6 +51,6 @@ def start(networks: Networks, first: Checkpoint, seed: int) -> None:
 BASE = Role("base", ("image", "base"), centre_frame, never_moves, configs, start)
 
 
-def build(config: TrainConfig) -> ClipStage:
+def build(config: TrainConfig) -> VideoStage:
     """From `init_from`: an image file (inflated at birth), or a base file that is trained on."""
-    return build_clips(BASE, config)
+    return build_video_stage(BASE, config)

@@ -12,7 +12,7 @@ from .sets import Buckets
 from .stage import Batch, Items
 
 
-class Remembered:
+class CachedPictures:
     """Pictures in [-1, 1] of another data set, each rendered once and kept in memory as bytes."""
 
     def __init__(self, items: Items) -> None:
@@ -29,7 +29,7 @@ class Remembered:
         return self._kept[index].float() / 127.5 - 1
 
 
-class Feed:
+class Batches:
     """Endless shuffled batches; `position` (samples taken so far, by all processes) is all of its state."""
 
     def __init__(
@@ -62,10 +62,10 @@ class Feed:
         return self.position / len(self.items)
 
 
-class BucketFeed:
+class BucketBatches:
     """Batches of one size each: the bucket of which the smallest share was seen comes next."""
 
-    def __init__(self, feeds: list[Feed]) -> None:
+    def __init__(self, feeds: list[Batches]) -> None:
         self.feeds = feeds
 
     @property
@@ -79,12 +79,12 @@ class BucketFeed:
             feed.position = position
 
     def next(self) -> Batch:
-        """As a Feed's."""
+        """As a Batches's."""
         return min(self.feeds, key=lambda feed: feed.epochs).next()
 
 
-def feed_of(items: Items, **options: Any) -> Feed | BucketFeed:
+def batches_of(items: Items, **options: Any) -> Batches | BucketBatches:
     """The feed of a set, or of one in buckets."""
     if isinstance(items, Buckets):
-        return BucketFeed([Feed(part, **options) for part in items.parts])
-    return Feed(items, **options)
+        return BucketBatches([Batches(part, **options) for part in items.parts])
+    return Batches(items, **options)

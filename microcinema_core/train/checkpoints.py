@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import state
 from .config import TrainConfig
-from .fsdp import own, share_of, whole
+from .fsdp import own, shard_of, whole
 from .stage import Parts
 from .trainer import Trainer, untrained
 
@@ -90,11 +90,11 @@ def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
     for name, master, average, like in zip(
         masters.names, masters.tensors, trainer.average.tensors, masters.working, strict=True
     ):
-        master.copy_(share_of(tensors[f"master.{name}"], like))
-        average.copy_(share_of(tensors[f"ema.{name}"], like))
+        master.copy_(shard_of(tensors[f"master.{name}"], like))
+        average.copy_(shard_of(tensors[f"ema.{name}"], like))
     for name, tensor in untrained(trainer.stage, masters):
         key = f"buffer.{name}" if f"buffer.{name}" in tensors else f"master.{name}"  # trained until now
-        value = share_of(tensors[key], tensor)
+        value = shard_of(tensors[key], tensor)
         own(tensor).copy_(value)
         if name in trainer.frozen:
             trainer.frozen[name].copy_(value)
@@ -133,11 +133,11 @@ def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
                 continue
             master, like = places[name]
             was_number = entry == "step" and not isinstance(optimizer, torch.optim.AdamW)
-            ours = share_of(value, like) if value.shape == like.shape else value
+            ours = shard_of(value, like) if value.shape == like.shape else value
             optimizer.state[master][entry] = int(value) if was_number else ours.to(master.device)
 
 
-def averaged_parts(trainer: Trainer) -> Parts:
+def ema_parts(trainer: Trainer) -> Parts:
     """float32 state dicts of the trained networks with averaged weights; where weights are split, all must ask."""
     exact = trainer.frozen | dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
     return {
@@ -152,7 +152,7 @@ def averaged_parts(trainer: Trainer) -> Parts:
 def export(trainer: Trainer) -> None:
     """The averaged weights as the file that others load, by the first process; where they are split, all take part."""
     processes = trainer.processes
-    parts = averaged_parts(trainer) if processes.main or processes.sharded else {}
+    parts = ema_parts(trainer) if processes.main or processes.sharded else {}
     if not processes.main:
         return
     with torch.random.fork_rng(devices=[]):

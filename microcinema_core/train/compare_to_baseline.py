@@ -25,17 +25,17 @@ from .config import load
 from .sets import open_set
 from .sheets import grid, save_picture
 from .stages import build_stage
-from .video import ClipStage
+from .video import VideoStage
 
 
-def decode(stage: ClipStage, latents: Tensor) -> Tensor:
+def decode(stage: VideoStage, latents: Tensor) -> Tensor:
     """Latents `b f c h w` -> pictures in [-1, 1]."""
     frames = latents.shape[1]
     rows = [stage.networks.vae.decode(clip).clamp(-1, 1) for clip in latents]
     return rearrange(torch.cat(rows), "(b f) c h w -> b f c h w", f=frames)
 
 
-def baseline(stage: ClipStage, real: Tensor) -> Tensor:
+def baseline(stage: VideoStage, real: Tensor) -> Tensor:
     """What costs no model: the appearance latents themselves."""
     appearance = rearrange(stage.role.appearance(real), "(b f) c h w -> b f c h w", b=real.shape[0])
     return appearance.expand_as(real)
@@ -43,7 +43,7 @@ def baseline(stage: ClipStage, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def compare(
-    stage: ClipStage,
+    stage: VideoStage,
     clips: int,
     *,
     steps: int,
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     config = replace(config, init_from=str(weights), precision="fp32", model=model)
     stage = build_stage(config)
     stage.prepare()
-    if not isinstance(stage, ClipStage):
+    if not isinstance(stage, VideoStage):
         parser.error(f"{options.config} trains the stage {config.stage}; expected base or tsr")
     stage.dataset = open_set(home_folder() / "data" / options.data) if options.data else stage.test
     figures, pictures = compare(

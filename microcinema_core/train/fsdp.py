@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from ..networks.spatial import ResBlock, SpatialTransformer
 
 
-def share_out(objective: nn.Module, device: torch.device, world: int) -> None:
+def shard(objective: nn.Module, device: torch.device, world: int) -> None:
     """Split a network over the processes, in place: block by block, and what lies outside of blocks as one."""
     mesh = init_device_mesh(device.type, (world,))
     for block in objective.modules():
@@ -44,7 +44,7 @@ def whole(share: Tensor, like: Tensor) -> Tensor:
     return placed.full_tensor()
 
 
-def share_of(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_of(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's share of a whole tensor, split as `like` is."""
     if not isinstance(like, DTensor):
         return tensor

@@ -16,13 +16,13 @@ from ..files.checkpoint import Checkpoint, load_strict, read_checkpoint
 from ..networks.text import TextConfig, TextEncoder
 from ..networks.vae import FoldedVAE
 from ..vae_config import VAEConfig
-from .shared_random import Draws
+from .shared_random import SharedRandom
 from .stage import Batch
 
 BANDS = 4
 
 
-def draw_latents(batch: Batch, draws: Draws) -> Tensor:
+def draw_latents(batch: Batch, draws: SharedRandom) -> Tensor:
     """z_0 of the clips, (n, f, c, h, w) float32: a draw from the posterior, or its mean where no std is stored."""
     mean = batch["mean"]
     if "std" not in batch:
@@ -30,7 +30,7 @@ def draw_latents(batch: Batch, draws: Draws) -> Tensor:
     return mean + batch["std"] * draws.normal(tuple(mean.shape))
 
 
-def pick_captions(captions: Tensor, empty: Tensor, dropout: float, draws: Draws) -> Tensor:
+def pick_captions(captions: Tensor, empty: Tensor, dropout: float, draws: SharedRandom) -> Tensor:
     """One of each clip's captions (n, k, ...) at random, tokens or encoded; `empty` with probability `dropout`."""
     count, choices = captions.shape[:2]
     picked = draws.integers(choices, (count,))

@@ -58,7 +58,7 @@ class MasterWeights:
             master.grad = None
 
 
-class AverageWeights:
+class EMAWeights:
     """Exponential moving average of the masters: decay is min(decay, (1 + step) / (10 + step)).
 
     It may lie on another device than they do: four bytes a parameter less on the GPU, for a copy over the bus a step.

@@ -18,7 +18,7 @@ from ..files.metadata import PREDICTIONS, TERMINALS
 from ..files.safetensors_io import read_header
 from ..files.stable_diffusion import read_unet
 from ..networks.appearnet import AppearNet
-from ..networks.layers import Maker, attention, short_attention
+from ..networks.layers import attention, short_attention
 from ..networks.text import TextEncoder
 from ..networks.unet import UNet3D
 from ..networks.vae import FoldedVAE
@@ -29,7 +29,7 @@ from .tables import Range
 
 
 @dataclass(frozen=True)
-class ClipModel:
+class ModelTable:
     """The [model] table; most of it describes inflation.
 
     image_file: a MicroCinema image file with text encoder and VAE, needed where the set's captions are tokens; or the
@@ -89,7 +89,7 @@ class Networks:
     @classmethod
     def build(
         cls,
-        model: ClipModel,
+        model: ModelTable,
         unet: UNetConfig,
         appearnet: AppearNetConfig,
         first: Checkpoint,
@@ -98,13 +98,12 @@ class Networks:
     ) -> Networks:
         """Trained networks at their constructors' weights, on a device; frozen ones from the file `pictures`."""
         attend = attention if torch.cuda.is_available() else short_attention
-        make = Maker(attend=attend, device=device)
         prediction = first.prediction if model.prediction == "auto" else model.prediction
         terminal = first.terminal if model.terminal == "auto" else model.terminal
         residual = first.residual if model.residual < 0 else model.residual
         video = VideoModel(
-            UNet3D(unet, make),
-            AppearNet(appearnet, make),
+            UNet3D(unet, attend=attend, device=device),
+            AppearNet(appearnet, attend=attend, device=device),
             model.lambda_,
             prediction,
             terminal,
@@ -118,7 +117,7 @@ class Networks:
         return cls(video, load_text(image), load_vae(image))
 
 
-def own_configs(model: ClipModel, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+def own_configs(model: ModelTable, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
     """The shapes that a base or TSR file brings."""
     return UNetConfig.from_dict(first.configs["unet"]), AppearNetConfig.from_dict(first.configs["appearnet"])
 

@@ -21,14 +21,14 @@ from ..networks.layers import CrossAttention, attention
 from ..networks.spatial import ResBlock, SpatialTransformer
 from .base import BASE
 from .config import TrainConfig
-from .networks import ClipModel
+from .networks import ModelTable
 from .sets import alike
 from .stage import Stage
 from .stages import STAGES, Stages, build_stage
 from .tables import from_table
 from .trainer import choose
 from .tsr import TSR
-from .video import ClipStage, build_clips
+from .video import VideoStage, build_video_stage
 
 GIB = 2**30
 STATE = {"adamw": 8.0, "adamw8bit": 2.03, "muon": 4.0}
@@ -57,7 +57,7 @@ def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> st
     parts = memory(config, stage, total, moved)
     lines += [f"  {name:<42}{size / GIB:8.2f}" for name, size in parts.items()]
     lines += [f"  {'together':<42}{sum(parts.values()) / GIB:8.2f}"]
-    if isinstance(stage, ClipStage):
+    if isinstance(stage, VideoStage):
         lines += [
             "",
             f"one clip forward: {operations(stage) / 1e12:.3f} TFLOP; a step is 3 of it, 4 if recomputed",
@@ -83,7 +83,7 @@ def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[
     parts["optimizer"] = trained * STATE[config.optim.optimizer]
     if not config.optim.ema_on:
         parts["average (EMA)"] = trained * 4
-    if isinstance(stage, ClipStage):
+    if isinstance(stage, VideoStage):
         plain, recomputed = activations(stage, config)
         again = stage.model.recompute or bool(config.model.get("recompute"))
         parts["activations, recomputed" if again else "activations"] = recomputed if again else plain
@@ -94,9 +94,11 @@ def _without_storage(config: TrainConfig, stages: Stages) -> Stage:
     """The stage with its networks on `meta`; the small ones of vae and image as they are."""
     if config.stage not in ("base", "tsr"):
         return build_stage(config, stages)
-    from_table(ClipModel, config.model, "[model]")  # said before a key of it is replaced: what is wrong in it
+    from_table(
+        ModelTable, config.model, "[model]"
+    )  # said before a key of it is replaced: what is wrong in it
     plain = replace(config, model={**config.model, "recompute": False})
-    return cast(Stage, build_clips(BASE if config.stage == "base" else TSR, plain, "meta"))
+    return cast(Stage, build_video_stage(BASE if config.stage == "base" else TSR, plain, "meta"))
 
 
 class _Attention(torch.autograd.Function):
@@ -142,7 +144,7 @@ class _Kept:
         self.block = None
 
 
-def operations(stage: ClipStage) -> int:
+def operations(stage: VideoStage) -> int:
     """Floating point operations of one clip's forward pass, two a multiplication and addition."""
     video = stage.networks.video
     for module in (*video.unet.modules(), *video.appearnet.modules()):
@@ -156,7 +158,7 @@ def operations(stage: ClipStage) -> int:
     return counter.get_total_flops()
 
 
-def activations(stage: ClipStage, config: TrainConfig) -> tuple[int, int]:
+def activations(stage: VideoStage, config: TrainConfig) -> tuple[int, int]:
     """Bytes that one batch keeps for its backward pass: as it is, and with `model.recompute`."""
     video = stage.networks.video
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from .config import TrainConfig
-from .fsdp import share_out, whole
-from .shared_random import Draws
+from .fsdp import shard, whole
+from .shared_random import SharedRandom
 from .stage import Batch, Stage
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
@@ -29,7 +29,7 @@ class Objective(nn.Module):
         self.stage = stage
         self.autocast = AUTOCAST.get(precision)
 
-    def forward(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def forward(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Loss and scalars to log."""
         if self.autocast is None:
             return self.stage.loss(batch, draws)
@@ -72,7 +72,7 @@ class Processes:
         """The stage's loss; call it before anyone takes hold of the parameters, which may be split by it."""
         objective = Objective(stage, self.precision)
         if self.sharded:
-            share_out(objective, self.device, self.world)
+            shard(objective, self.device, self.world)
         return objective
 
     def wrap(self, objective: Objective) -> nn.Module:
@@ -92,8 +92,8 @@ class Processes:
         finally:
             objective.reshard()
 
-    def draws(self, generator: torch.Generator) -> Draws:
-        return Draws(generator, self.rank, self.world, self.device)
+    def draws(self, generator: torch.Generator) -> SharedRandom:
+        return SharedRandom(generator, self.rank, self.world, self.device)
 
     def put(self, batch: Batch) -> Batch:
         """A batch on this process's device."""

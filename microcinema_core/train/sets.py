@@ -37,10 +37,10 @@ class Buckets:
         raise IndexError(f"clip {index} of {len(self)}")
 
 
-ClipSet = ShardDataset | Buckets
+VideoSet = ShardDataset | Buckets
 
 
-def open_set(folder: Path) -> ClipSet:
+def open_set(folder: Path) -> VideoSet:
     """The set in a folder; one whose sub-folders are sets, by name in order, is one of buckets."""
     if (folder / INDEX).exists():
         return ShardDataset(folder)
@@ -48,12 +48,12 @@ def open_set(folder: Path) -> ClipSet:
     return Buckets(parts) if parts else ShardDataset(folder)
 
 
-def alike(items: ClipSet) -> ShardDataset:
+def alike(items: VideoSet) -> ShardDataset:
     """Clips of one size: the set itself, or its first bucket."""
     return items.parts[0] if isinstance(items, Buckets) else items
 
 
-def captions_of(items: ClipSet) -> str:
+def captions_of(items: VideoSet) -> str:
     """What the clips are captioned with: "text" (encoded, k 77 d) or "tokens" (k 77)."""
     held = alike(items)[0]
     found = next((name for name in ("text", "tokens") if name in held), None)
@@ -62,7 +62,7 @@ def captions_of(items: ClipSet) -> str:
     return found
 
 
-def empty_caption(items: ClipSet) -> Tensor:
+def empty_caption(items: VideoSet) -> Tensor:
     """The empty prompt in the form of the set's captions: (77, d), or (77,) tokens."""
     first = alike(items)
     if captions_of(items) == "tokens":

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Draws:
+class SharedRandom:
     """One generator, on the CPU, in the same state in every process.
 
     Each process draws the numbers of all of them and takes its share, so that two processes train to what one with

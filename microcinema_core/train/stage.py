@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .shared_random import Draws
+from .shared_random import SharedRandom
 
 Batch = dict[str, Tensor]
 Parts = dict[str, dict[str, Tensor]]
@@ -62,7 +62,7 @@ class Stage(Protocol):
         """Move what is not in `modules` (frozen networks, constants) to where training happens."""
         ...
 
-    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Scalar loss of a collated batch, and detached scalars to log. All randomness is from the draws."""
         ...
 

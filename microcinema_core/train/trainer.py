@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .batches import BucketFeed, Feed, feed_of
+from .batches import Batches, BucketBatches, batches_of
 from .config import OptimTable, TrainConfig
 from .fsdp import own
-from .master_weights import AverageWeights, MasterWeights
+from .master_weights import EMAWeights, MasterWeights
 from .optimizer import MuonAdamW, adamw_8bit, is_matrix
 from .processes import Processes
 from .stage import Stage
@@ -32,11 +32,11 @@ class Trainer:
     objective: nn.Module
     masters: MasterWeights
     frozen: dict[str, Tensor]
-    average: AverageWeights
+    average: EMAWeights
     optimizer: torch.optim.Optimizer
     groups: list[str]
     scaler: torch.amp.GradScaler
-    feed: Feed | BucketFeed
+    feed: Batches | BucketBatches
     generator: torch.Generator
     step: int = 0
     elapsed: float = 0.0
@@ -66,9 +66,9 @@ def build(config: TrainConfig, stage: Stage | None = None, processes: Processes 
         frozen = {n: own(t).detach().cpu() for n, t in untrained(stage, masters) if t.is_floating_point()}
         objective.to(torch.bfloat16)
     optimizer, groups = _optimizer(config.optim, masters, group_of)
-    average = AverageWeights(masters, config.optim.ema, config.optim.ema_on or None)
+    average = EMAWeights(masters, config.optim.ema, config.optim.ema_on or None)
     scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16-mixed")
-    feed = feed_of(
+    feed = batches_of(
         stage.dataset, batch=config.data.batch, seed=config.seed, rank=processes.rank, world=processes.world
     )
     generator = torch.Generator().manual_seed(config.seed)

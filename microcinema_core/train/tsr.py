@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..files.checkpoint import Checkpoint
-from ..networks.appearnet import interpolated_appearance, let_frames_differ
+from ..networks.appearnet import adapt_for_tsr, interpolated_appearance
 from .config import TrainConfig
 from .networks import Networks, own_configs
-from .video import ClipStage, Role, build_clips
+from .video import Role, VideoStage, build_video_stage
 
 
 def between_ends(z_0: Tensor) -> Tensor:
@@ -24,12 +24,12 @@ def start(networks: Networks, first: Checkpoint, seed: int) -> None:
     """The weights at step 0."""
     networks.video.load(first)
     if first.role == "base":
-        let_frames_differ(networks.video.appearnet, torch.Generator().manual_seed(seed))
+        adapt_for_tsr(networks.video.appearnet, torch.Generator().manual_seed(seed))
 
 
 TSR = Role("tsr", ("base", "tsr"), between_ends, lambda name: False, own_configs, start)
 
 
-def build(config: TrainConfig) -> ClipStage:
+def build(config: TrainConfig) -> VideoStage:
     """From `init_from`: a base file, or a TSR file that is trained on."""
-    return build_clips(TSR, config)
+    return build_video_stage(TSR, config)

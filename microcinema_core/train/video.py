@@ -26,9 +26,9 @@ from ..networks.vae import FoldedVAE
 from .config import TrainConfig
 from .latents import band_losses, draw_latents, pick_captions
 from .lora import LoRA, merged, write_lora
-from .networks import ClipModel, Networks, read_first
-from .sets import ClipSet, alike, captions_of, empty_caption, open_set
-from .shared_random import Draws
+from .networks import ModelTable, Networks, read_first
+from .sets import VideoSet, alike, captions_of, empty_caption, open_set
+from .shared_random import SharedRandom
 from .sheets import grid
 from .stage import Batch, Parts, Sheet
 from .tables import Range, from_table
@@ -41,7 +41,7 @@ FINAL = 20
 
 
 @dataclass(frozen=True)
-class ClipLoss:
+class LossTable:
     """The [loss] table.
 
     drop_text, drop_appearance: how often the text is dropped, and separately the appearance (and lambda with it).
@@ -79,21 +79,21 @@ class Role:
     reads: tuple[str, ...]
     appearance: Callable[[Tensor], Tensor]
     frozen: Callable[[str], bool]
-    configs: Callable[[ClipModel, Checkpoint], tuple[UNetConfig, AppearNetConfig]]
+    configs: Callable[[ModelTable, Checkpoint], tuple[UNetConfig, AppearNetConfig]]
     start: Callable[[Networks, Checkpoint, int], None]
 
 
-class ClipStage:
+class VideoStage:
     """Noise (or v) prediction on encoded clips."""
 
     def __init__(
         self,
         role: Role,
         networks: Networks,
-        model: ClipModel,
-        objective: ClipLoss,
-        train: ClipSet,
-        test: ClipSet,
+        model: ModelTable,
+        objective: LossTable,
+        train: VideoSet,
+        test: VideoSet,
     ) -> None:
         self.role, self.networks, self.model, self.objective = role, networks, model, objective
         video = networks.video
@@ -142,7 +142,7 @@ class ClipStage:
             return captions.float()
         return self.networks.text(captions.long())
 
-    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n, or of the v of that noise."""
         z_0 = draw_latents(batch, draws)
         clips = z_0.shape[0]
@@ -166,7 +166,7 @@ class ClipStage:
         weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.prediction)
         return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
 
-    def timesteps(self, clips: int, draws: Draws) -> Tensor:
+    def timesteps(self, clips: int, draws: SharedRandom) -> Tensor:
         """(clips,) uniform over the schedule, or for some over its end."""
         steps = len(self.alpha_bar)
         t = draws.integers(steps, (clips,))
@@ -175,7 +175,7 @@ class ClipStage:
         end = steps // FINAL
         return torch.where(draws.uniform(clips) < self.objective.final_share, steps - end + t % end, t)
 
-    def noise(self, z_0: Tensor, draws: Draws) -> Tensor:
+    def noise(self, z_0: Tensor, draws: SharedRandom) -> Tensor:
         """eps_n, with an offset where the config asks for one."""
         eps_n = draws.normal(tuple(z_0.shape))
         if self.objective.noise_offset:
@@ -264,10 +264,10 @@ def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tenso
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
 
 
-def build_clips(role: Role, config: TrainConfig, device: str | None = None) -> ClipStage:
+def build_video_stage(role: Role, config: TrainConfig, device: str | None = None) -> VideoStage:
     """The stage of a role, from the file that `init_from` names; "meta" as device gives it no storage."""
-    model = from_table(ClipModel, config.model, "[model]")
-    objective = from_table(ClipLoss, config.loss, "[loss]")
+    model = from_table(ModelTable, config.model, "[model]")
+    objective = from_table(LossTable, config.loss, "[loss]")
     for key, given, wanted in (
         ("init_from", config.init_from, f"the file that training starts from ({' or '.join(role.reads)})"),
         ("data.folder", config.data.folder, "a set of encoded clips"),
@@ -279,6 +279,6 @@ def build_clips(role: Role, config: TrainConfig, device: str | None = None) -> C
     networks = Networks.build(model, *role.configs(model, first), first, pictures, device)
     train = open_set(config.data_folder)
     test = open_set(config.test_folder) if config.data.test_folder else train
-    stage = ClipStage(role, networks, model, objective, train, test)
+    stage = VideoStage(role, networks, model, objective, train, test)
     stage.start = lambda networks: role.start(networks, first, config.seed)
     return stage

@@ -22,13 +22,13 @@ from microcinema_core.data.shards import write_json
 from microcinema_core.files.paths import home_folder
 
 from .base import measure_base
-from .evaluation_context import BASE, TSR, Lab
+from .evaluation_context import BASE, TSR, EvaluationContext
 from .rows import Row, markdown
 from .text import measure_text
 from .tsr import measure_tsr
 from .vae import measure_vae
 
-SECTIONS: dict[str, Callable[[Lab], list[Row]]] = {
+SECTIONS: dict[str, Callable[[EvaluationContext], list[Row]]] = {
     "vae": measure_vae,
     "base": measure_base,
     "text": measure_text,
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command."""
     options = _options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    lab = Lab(
+    lab = EvaluationContext(
         image_file=options.image,
         base_file=options.base,
         tsr_file=options.tsr,
@@ -92,7 +92,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _note(lab: Lab, section: str, seconds: float) -> str:
+def _note(lab: EvaluationContext, section: str, seconds: float) -> str:
     minutes = f"{seconds / 60:.0f} minutes"
     if section == "vae":
         return f"vae: {minutes}"

@@ -26,12 +26,12 @@ from microcinema_core.diffusion.noise import GAMMA
 from microcinema_core.files.paths import home_folder
 from microcinema_core.train.config import TrainConfig, load
 from microcinema_core.train.loop import run
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
-from microcinema_core.train.video import ClipStage
+from microcinema_core.train.video import VideoStage
 
 from .base import OURS, REAL, distances, measure
-from .evaluation_context import Lab
+from .evaluation_context import EvaluationContext
 from .protocol import cases
 
 ROOT = Path(__file__).parents[2]
@@ -85,13 +85,13 @@ def held_out_loss(config: TrainConfig, *, clips: int = 128, batch: int = 8) -> f
     """
     stage = build_stage(replace(config, init_from=str(config.export_path), precision="fp32"))
     stage.prepare()
-    assert isinstance(stage, ClipStage)
+    assert isinstance(stage, VideoStage)
     generator = torch.Generator().manual_seed(0)
     stage.objective = replace(stage.objective, drop_text=0.0, drop_appearance=0.0)
     losses = []
     for start in range(0, clips, batch):
         items = [stage.test[i * len(stage.test) // clips] for i in range(start, start + batch)]
-        losses.append(float(stage.loss(default_collate(items), Draws(generator))[0]))
+        losses.append(float(stage.loss(default_collate(items), SharedRandom(generator))[0]))
     return statistics.mean(losses)
 
 
@@ -101,7 +101,7 @@ def figures(name: str, config: TrainConfig, options: argparse.Namespace) -> dict
     if not options.a_key:
         return loss
     file = config.export_path
-    lab = Lab(options.image, file, file, a_key=options.a_key)
+    lab = EvaluationContext(options.image, file, file, a_key=options.a_key)
     # lambda and gamma are the paper's pairs, 0.03 with 0.02 and 0 with 0, whatever the shipped model is asked with.
     gamma = 0.0 if config.model["lambda_"] == 0 else GAMMA
     lab.base_settings = replace(lab.base_settings, gamma=gamma, seed=config.seed)

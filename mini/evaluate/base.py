@@ -15,7 +15,7 @@ from microcinema_core.metrics.distance import KernelDistance, frechet_distance
 from microcinema_core.metrics.psnr import motion
 
 from ..world.render import BASE_TIMES, CENTRE
-from .evaluation_context import Lab
+from .evaluation_context import EvaluationContext
 from .measures import box_psnr, colour_drift
 from .mini_pipeline import batches
 from .protocol import Case, backgrounds, cases, frames, silhouettes
@@ -40,7 +40,7 @@ class Measured:
     looks: dict[str, Tensor]
 
 
-def measure(lab: Lab, chosen: Sequence[Case], *, bare: bool = True) -> Measured:
+def measure(lab: EvaluationContext, chosen: Sequence[Case], *, bare: bool = True) -> Measured:
     """Render, sample and measure batch by batch, so that no more than a batch of pictures is held."""
     table: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     for part in batches(len(chosen), BATCH):
@@ -60,7 +60,7 @@ def measure(lab: Lab, chosen: Sequence[Case], *, bare: bool = True) -> Measured:
     return Measured(tuple(case.key for case in chosen), **joined)
 
 
-def _sets(lab: Lab, batch: Sequence[Case], *, seed: int, bare: bool) -> dict[str, Tensor]:
+def _sets(lab: EvaluationContext, batch: Sequence[Case], *, seed: int, bare: bool) -> dict[str, Tensor]:
     """Pictures `n f c h w` of each kind. Real ones are rendered, made ones decoded; nothing is compressed."""
     real = frames(lab.emoji, [case.clip for case in batch], BASE_TIMES)
     latents = lab.family.encode(real)
@@ -90,7 +90,7 @@ class Distances:
     closed_from_still: Estimate
 
 
-def distances(lab: Lab, found: Measured) -> Distances:
+def distances(lab: EvaluationContext, found: Measured) -> Distances:
     """Of every kind beside the real clips."""
     weights = lab.resamples(found.keys)
     real = found.features[REAL]
@@ -111,7 +111,7 @@ def distances(lab: Lab, found: Measured) -> Distances:
     )
 
 
-def measure_base(lab: Lab) -> list[Row]:
+def measure_base(lab: EvaluationContext) -> list[Row]:
     """The rows of the table."""
     found = measure(lab, cases(lab.emoji, a_key=lab.a_key))
     return [*distance_rows(distances(lab, found)), *clip_rows(lab, found)]
@@ -137,7 +137,7 @@ def distance_rows(far: Distances) -> list[Row]:
     ]
 
 
-def clip_rows(lab: Lab, found: Measured) -> list[Row]:
+def clip_rows(lab: EvaluationContext, found: Measured) -> list[Row]:
     """Motion, looks, looks over time."""
     weights = lab.resamples(found.keys)
     ratio = found.motion[OURS] / found.motion[REAL].clamp(min=1e-6)

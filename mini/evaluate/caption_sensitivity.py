@@ -20,7 +20,7 @@ from microcinema_core.metrics.bootstrap import weighted_mean
 
 from ..world.render import BASE_TIMES, CENTRE, MOTIONS
 from .__main__ import WEIGHTS
-from .evaluation_context import Lab
+from .evaluation_context import EvaluationContext
 from .mini_pipeline import batches
 from .protocol import directions, frames
 from .rows import Estimate
@@ -41,7 +41,7 @@ def captions(own: list[str], asked: str) -> list[str]:
 
 
 @torch.no_grad()
-def errors(lab: Lab, latents: Tensor, own: list[str], timestep: int) -> Tensor:
+def errors(lab: EvaluationContext, latents: Tensor, own: list[str], timestep: int) -> Tensor:
     """Mean squared errors of z_0, (asked, clips), for latents `n f c h w`, under the same noise."""
     sigma = lab.base.schedule.sigmas[timestep]
     centres = latents[:, BASE_TIMES.index(CENTRE)]
@@ -72,7 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--subjects", type=int, default=24)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    lab = Lab(options.image, options.base, options.base, subjects=options.subjects, say=logging.info)
+    lab = EvaluationContext(
+        options.image, options.base, options.base, subjects=options.subjects, say=logging.info
+    )
     asked = directions(lab.emoji, subjects=lab.subjects)
     own = [one.caption for one in asked]
     latents = torch.cat([lab.family.encode(frames(lab.emoji, [one.clip], BASE_TIMES)) for one in asked])

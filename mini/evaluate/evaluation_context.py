@@ -18,7 +18,7 @@ from microcinema_core.metrics.features import i3d_features
 from microcinema_core.metrics.i3d import I3D
 from microcinema_core.metrics.i3d_weights import get_i3d
 
-from .mini_pipeline import Family, Settings
+from .mini_pipeline import MiniPipeline, Settings
 
 RESAMPLES = 1000
 BASE = Settings(steps=20, guidance_scale=2.0, gamma=0.065)  # the shipped workflows' own, as TSR's
@@ -26,7 +26,7 @@ TSR = Settings(steps=3, guidance_scale=1.0)
 
 
 @dataclass
-class Lab:
+class EvaluationContext:
     """Files of the three roles, and how the models are asked.
 
     a_key: clips of each motion key. subjects: centre frames that are asked for all six motions.
@@ -53,8 +53,8 @@ class Lab:
         return emoji_folder(self.home)
 
     @cached_property
-    def family(self) -> Family:
-        return Family.read(self.image_file)
+    def family(self) -> MiniPipeline:
+        return MiniPipeline.read(self.image_file)
 
     @cached_property
     def base(self) -> VideoModel:

@@ -40,7 +40,7 @@ class Settings:
 
 
 @dataclass
-class Family:
+class MiniPipeline:
     """Text encoder and VAE of an image file."""
 
     text: TextEncoder
@@ -48,7 +48,7 @@ class Family:
     tokenizer: CaptionTokenizer
 
     @classmethod
-    def read(cls, image_file: Path) -> Family:
+    def read(cls, image_file: Path) -> MiniPipeline:
         image = read_checkpoint(image_file, expect_roles=("image",))
         tokenizer = CaptionTokenizer(tokenizer_folder(home_folder()))
         return cls(load_text(image), load_vae(image), tokenizer)

@@ -8,7 +8,7 @@ from microcinema_core.metrics.bootstrap import weighted_mean
 
 from ..world.render import BASE_TIMES, CENTRE, MOTIONS
 from .direction import learn_directions
-from .evaluation_context import Lab
+from .evaluation_context import EvaluationContext
 from .mini_pipeline import batches
 from .protocol import backgrounds, directions, frames
 from .rows import Estimate, Row
@@ -17,7 +17,7 @@ CLASSES = len(MOTIONS)
 BATCH = 8 * CLASSES
 
 
-def measure_text(lab: Lab) -> list[Row]:
+def measure_text(lab: EvaluationContext) -> list[Row]:
     """The six motions of each centre frame, asked for and recognised."""
     classify = learn_directions(lab.emoji)
     asked = directions(lab.emoji, subjects=lab.subjects)

@@ -14,7 +14,7 @@ from microcinema_core.metrics.distance import KernelDistance
 from microcinema_core.metrics.psnr import decibels
 
 from ..world.render import CENTRE
-from .evaluation_context import Lab
+from .evaluation_context import EvaluationContext
 from .measures import join_ratio
 from .mini_pipeline import batches, blended
 from .protocol import cases, frames
@@ -41,12 +41,12 @@ class Round:
 ROUNDS = (Round("2 -> 8 fps", 4), Round("8 -> 32 fps", 1))
 
 
-def measure_tsr(lab: Lab) -> list[Row]:
+def measure_tsr(lab: EvaluationContext) -> list[Row]:
     """Both rounds."""
     return [row for round_ in ROUNDS for row in _measure_round(lab, round_)]
 
 
-def _measure_round(lab: Lab, round_: Round) -> list[Row]:
+def _measure_round(lab: EvaluationContext, round_: Round) -> list[Row]:
     chosen = cases(lab.emoji, a_key=lab.a_key)
     features: dict[str, list[Tensor]] = defaultdict(list)
     error: dict[str, list[Tensor]] = defaultdict(list)
@@ -81,7 +81,7 @@ def _inner_error(pictures: Tensor, real: Tensor) -> Tensor:
 
 
 def _rows(
-    lab: Lab,
+    lab: EvaluationContext,
     round_: Round,
     keys: list[str],
     features: dict[str, Tensor],

@@ -8,7 +8,7 @@ from microcinema_core.networks.vae import FoldedVAE
 
 from ..stages.vae import start_from_components, take
 from ..world.pictures import PixelDataset
-from .evaluation_context import Lab
+from .evaluation_context import EvaluationContext
 from .psnr import reconstruction_psnr
 from .rows import Row
 
@@ -16,7 +16,7 @@ PICTURES = 256
 CODE_PICTURES = 1024
 
 
-def measure_vae(lab: Lab) -> list[Row]:
+def measure_vae(lab: EvaluationContext) -> list[Row]:
     """PSNR is the mean over pictures; that of all pixels together stands behind it."""
     unseen = torch.stack([PixelDataset(lab.emoji, "test", seed=1)[k] for k in range(PICTURES)])
     code = FoldedVAE(lab.family.vae.config)

@@ -24,7 +24,7 @@ from microcinema_core.diffusion.schedule import (
 )
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
 from microcinema_core.files.paths import home_folder
-from microcinema_core.networks.layers import Maker, short_attention
+from microcinema_core.networks.layers import short_attention
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.config import TrainConfig
 from microcinema_core.train.latents import (
@@ -36,7 +36,7 @@ from microcinema_core.train.latents import (
     read_export,
     unet_config,
 )
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.sheets import grid
 from microcinema_core.train.stage import Batch, Parts, Sheet
 from microcinema_core.train.tables import from_table
@@ -45,7 +45,7 @@ from .operations import Operations
 
 
 @dataclass(frozen=True)
-class ImageModel:
+class ImageModelTable:
     """`vae`, `text`: exported files that hold them, relative to $MICROCINEMA_HOME. `unet` changes the mini shape."""
 
     vae: str = "runs/mini_vae/mini_vae.safetensors"
@@ -56,7 +56,7 @@ class ImageModel:
 
 
 @dataclass(frozen=True)
-class ImageLoss:
+class ImageLossTable:
     """Eq. 5 on single pictures. `guidance` and `steps` are of the sample sheet."""
 
     text_dropout: float = 0.1
@@ -75,13 +75,13 @@ class ImageStage:
         vae_file: Checkpoint,
         text_file: Checkpoint,
     ) -> None:
-        model = from_table(ImageModel, config.model, "[model]")
-        self.options = from_table(ImageLoss, config.loss, "[loss]")
+        model = from_table(ImageModelTable, config.model, "[model]")
+        self.options = from_table(ImageLossTable, config.loss, "[loss]")
         self.config, self.dataset, self.test = config, dataset, test
         self.vae_file, self.vae = vae_file, load_vae(vae_file)
         self.text_file, self.text = text_file, load_text(text_file)
         self.unet_config = unet_config(model.unet).as_2d()
-        self.unet = UNet3D(self.unet_config, Maker(Operations, short_attention))
+        self.unet = UNet3D(self.unet_config, operations=Operations, attend=short_attention)
         self.modules: Mapping[str, nn.Module] = {"unet": self.unet}
         self.schedule = NoiseSchedule.ending(model.terminal)
         self.alpha_bar = self.schedule.alpha_bar.float()
@@ -102,7 +102,7 @@ class ImageStage:
         self.text.to(device)
         self.alpha_bar, self.empty = self.alpha_bar.to(device), self.empty.to(device)
 
-    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         z_0 = rearrange(draw_latents(batch, draws), "n f c h w -> (n f) c h w")
         tokens = pick_captions(batch["tokens"], self.empty, self.options.text_dropout, draws)
         steps = len(self.alpha_bar)
@@ -172,7 +172,7 @@ class ImageStage:
 
 def build(config: TrainConfig) -> ImageStage:
     """Encoded pictures of both splits, the VAE that encoded them, and the text encoder."""
-    model = from_table(ImageModel, config.model, "[model]")
+    model = from_table(ImageModelTable, config.model, "[model]")
     vae_file, text_file = (read_export(home_folder() / name) for name in (model.vae, model.text))
     return ImageStage(
         config, ShardDataset(config.data_folder), ShardDataset(config.test_folder), vae_file, text_file

@@ -29,7 +29,7 @@ from microcinema_core.train.latents import (
     pick_captions,
     read_export,
 )
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.sheets import grid
 from microcinema_core.train.stage import Batch, Items, Parts, Sheet
 from microcinema_core.train.tables import from_table
@@ -38,7 +38,7 @@ SHEET_CAPTIONS, SHEET_FOUND, SHEET_CLIPS = 12, 7, 256
 
 
 @dataclass(frozen=True)
-class TextModel:
+class TextModelTable:
     """`vae`: the exported file whose latents the sets hold; `text` changes the mini shape.
 
     `pictures` names a second set, of single pictures: clips that stand still.
@@ -100,7 +100,7 @@ class TextStage:
         test: ShardDataset,
         vae: Checkpoint,
     ) -> None:
-        model = from_table(TextModel, config.model, "[model]")
+        model = from_table(TextModelTable, config.model, "[model]")
         frames, channels = clips[0]["mean"].shape[:2]
         self.dataset: Items = ConcatDataset([clips, *(Still(held, frames) for held in pictures)])  # type: ignore[list-item]
         self.test, self.vae = test, load_vae(vae)
@@ -127,7 +127,7 @@ class TextStage:
         self.empty = self.empty.to(device)
         self.vocabulary.lookup = self.vocabulary.lookup.to(device)
 
-    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         tokens = pick_captions(batch["tokens"], self.empty, 0.0, draws)
         likeness = self.likeness(draw_latents(batch, draws), tokens)
         right = torch.arange(len(tokens), device=tokens.device)
@@ -175,7 +175,7 @@ class TextStage:
 
 def build(config: TrainConfig) -> TextStage:
     """Encoded clips of both splits, pictures beside them, and the VAE that encoded them."""
-    model = from_table(TextModel, config.model, "[model]")
+    model = from_table(TextModelTable, config.model, "[model]")
     pictures = [ShardDataset(home_folder() / "data" / model.pictures)] if model.pictures else []
     return TextStage(
         config,

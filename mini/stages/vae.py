@@ -15,10 +15,10 @@ from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_che
 from microcinema_core.files.paths import emoji_folder, home_folder
 from microcinema_core.metrics.psnr import decibels
 from microcinema_core.networks.vae import FoldedVAE, fold_statistics
-from microcinema_core.train.batches import Remembered
+from microcinema_core.train.batches import CachedPictures
 from microcinema_core.train.config import TrainConfig
 from microcinema_core.train.latents import read_export
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.sheets import grid
 from microcinema_core.train.stage import Batch, Items, Parts, Sheet
 from microcinema_core.train.tables import Range, from_table
@@ -95,7 +95,7 @@ def fit_latent_rgb(latents: Tensor, pictures: Tensor, side: int) -> tuple[tuple[
     return tuple(tuple(round(float(value), 5) for value in row) for row in solution.T)
 
 
-def turned(pictures: Tensor, draws: Draws) -> Tensor:
+def turned(pictures: Tensor, draws: SharedRandom) -> Tensor:
     """Each picture turned, mirrored and with its colour channels exchanged at random."""
     numbers = draws.integers(4, (len(pictures), 3)).tolist()
     turns = [
@@ -105,7 +105,7 @@ def turned(pictures: Tensor, draws: Draws) -> Tensor:
     return torch.stack(turns)
 
 
-def uneven_noise(like: Tensor, strongest: float, draws: Draws) -> Tensor:
+def uneven_noise(like: Tensor, strongest: float, draws: SharedRandom) -> Tensor:
     """Noise for latents `n c h w`; its deviation changes smoothly within each, from 0 to at most `strongest`."""
     count, side = len(like), NOISE_SPOTS
     spots = draws.uniform(count * side**2).view(count, 1, side, side) * draws.uniform(count).view(-1, 1, 1, 1)
@@ -156,7 +156,7 @@ class VAEStage:
     def to(self, device: torch.device) -> None:
         """Everything here is trained."""
 
-    def loss(self, batch: Batch, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         x = turned(batch["pixels"], draws)
         mean, std = self.vae.encode_moments(x.to(self.vae.encoder.conv_in.weight.dtype))
         latents = mean + std * draws.normal(tuple(mean.shape)).to(mean.dtype)
@@ -196,5 +196,5 @@ def build(config: TrainConfig) -> VAEStage:
     folder = emoji_folder(home_folder())
     count = config.data.items or 8192
     return VAEStage(
-        config, Remembered(PixelDataset(folder, "train", length=count)), PixelDataset(folder, "test")
+        config, CachedPictures(PixelDataset(folder, "train", length=count)), PixelDataset(folder, "test")
     )

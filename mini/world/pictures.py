@@ -25,7 +25,7 @@ says no caption; a model this small learns what it is much sooner if it need not
 
 
 class BalancedChoice:
-    """Draws emoji so that motion keys, not their variants, are equally likely."""
+    """SharedRandom emoji so that motion keys, not their variants, are equally likely."""
 
     def __init__(self, entries: Sequence[Emoji]) -> None:
         groups: dict[str, list[Emoji]] = defaultdict(list)

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig
 from microcinema_core.networks.appearnet import (
     AppearNet,
+    adapt_for_tsr,
     interpolated_appearance,
-    let_frames_differ,
 )
 from microcinema_core.networks.layers import per_frame
 from microcinema_core.networks.unet import UNet3D
@@ -147,7 +147,7 @@ def test_tsr_starts_where_the_base_model_stood() -> None:
     _, z_c, t, _ = inputs()
     frames = per_frame(z_c, FRAMES)
     before = net.features(frames, t, None, frames=FRAMES)
-    let_frames_differ(net, torch.Generator().manual_seed(0))
+    adapt_for_tsr(net, torch.Generator().manual_seed(0))
     after = net.features(frames, t, None, frames=FRAMES)
     for x, y in zip(before, after, strict=True):
         assert_close(x, y, rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from microcinema_core.data.videos import run
-from microcinema_core.data.videos.plan import Unit, share_of, split_bound, units_of
+from microcinema_core.data.videos.plan import Unit, shard_of, split_bound, units_of
 from microcinema_core.data.videos.sources import Video
 from tests.data.video_world import FlakyJob
 
@@ -38,9 +38,9 @@ def test_units_stay_as_they_are() -> None:
 def test_a_part_of_the_sources_is_for_testing() -> None:
     many = [video(str(number)) for number in range(2000)]
     bound = split_bound(many, 0.1)
-    assert bound == 0.1 and 140 < sum(share_of(one.group) < bound for one in many) < 260
+    assert bound == 0.1 and 140 < sum(shard_of(one.group) < bound for one in many) < 260
     few = [video(letter) for letter in LETTERS[:4]]
-    assert sum(share_of(one.group) < split_bound(few, 1e-6) for one in few) == 1
+    assert sum(shard_of(one.group) < split_bound(few, 1e-6) for one in few) == 1
     assert split_bound(few[:1], 0.1) == 0.0 == split_bound(few, 0.0)
 
 

@@ -16,7 +16,6 @@ from benchmarks.timing import working
 from benchmarks.training_parts import write_random_set
 from devtools.check import tiny
 from microcinema_core.config import UNetConfig
-from microcinema_core.networks.layers import Maker
 from microcinema_core.networks.unet import UNet3D
 
 SMALL = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0))
@@ -128,7 +127,7 @@ def test_counts_are_what_is_measured() -> None:
 
     def held(device: str) -> tuple[int, int]:
         with torch.device(device):
-            net = UNet3D(tiny.UNET, Maker(attend=memory.fused)).eval().requires_grad_(False)
+            net = UNet3D(tiny.UNET, attend=memory.fused).eval().requires_grad_(False)
             x, times, context = torch.zeros(6, 8, 96, 96), torch.zeros(6), torch.zeros(6, 16, tiny.CONTEXT)
 
         def step() -> Tensor:

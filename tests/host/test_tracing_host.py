@@ -47,10 +47,14 @@ def appearance_call() -> Any:
     from microcinema_core.adapter.network import host_attention
     from microcinema_core.config import AppearNetConfig
     from microcinema_core.networks.appearnet import AppearNet
-    from microcinema_core.networks.layers import Maker
 
-    make = Maker(comfy.ops.disable_weight_init, host_attention, None, torch.float32, "cpu")
-    net = AppearNet(AppearNetConfig(CONFIG, hidden=16), make)
+    net = AppearNet(
+        AppearNetConfig(CONFIG, hidden=16),
+        operations=comfy.ops.disable_weight_init,
+        dtype=torch.float32,
+        device="cpu",
+        attend=host_attention,
+    )
     net.load_state_dict(tiny.random_weights(net))
     return AppearanceCall(net.eval().requires_grad_(False), 1.0, True, FeatureCache())
 

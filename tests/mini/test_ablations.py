@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from microcinema_core.train.config import load
-from microcinema_core.train.networks import ClipModel
+from microcinema_core.train.networks import ModelTable
 from microcinema_core.train.tables import from_table
 from mini.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
 
@@ -15,7 +15,7 @@ from mini.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
 def test_every_variant_is_a_model_that_training_knows() -> None:
     config = load(ROOT / "mini" / "configs" / "mini_base_start.toml")
     for change in VARIANTS.values():
-        from_table(ClipModel, {**config.model, **change.get("model", {})}, "[model]")
+        from_table(ModelTable, {**config.model, **change.get("model", {})}, "[model]")
         changed = replace(config.optim, **change.get("optim", {}))
         assert set(changed.groups) == set(config.optim.groups)
         assert change.keys() <= {"model", "optim"}

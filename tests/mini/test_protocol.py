@@ -13,7 +13,7 @@ from torch import Tensor
 
 from devtools.run.home import ROOT
 from mini.evaluate import base as keyframes
-from mini.evaluate.evaluation_context import BASE, TSR, Lab
+from mini.evaluate.evaluation_context import BASE, TSR, EvaluationContext
 from mini.evaluate.mini_pipeline import Settings
 from mini.evaluate.protocol import cases, directions, frames, silhouettes
 from mini.world.motion_split import is_test
@@ -120,11 +120,13 @@ class FakeFamily:
 def test_rows_know_a_perfect_and_a_still_model(
     world: Path, moves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = Lab(Path(), Path(), Path())
+    lab = EvaluationContext(Path(), Path(), Path())
     lab.__dict__.update(emoji=world, family=FakeFamily(world, moves), base=None)
-    monkeypatch.setattr(Lab, "features", lambda self, clips: clips.diff(dim=1).abs().mean((2, 3, 4)) * 400)
+    monkeypatch.setattr(
+        EvaluationContext, "features", lambda self, clips: clips.diff(dim=1).abs().mean((2, 3, 4)) * 400
+    )
     # so few keys leave nothing to draw from
-    monkeypatch.setattr(Lab, "resamples", lambda self, keys: torch.ones(2, len(keys)))
+    monkeypatch.setattr(EvaluationContext, "resamples", lambda self, keys: torch.ones(2, len(keys)))
     found = keyframes.measure(lab, cases(world, a_key=2), bare=False)
     far = keyframes.distances(lab, found)
     motion, looks, drift = keyframes.clip_rows(lab, found)

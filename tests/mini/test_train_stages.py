@@ -15,7 +15,7 @@ from microcinema_core.networks.vae import FoldedVAE
 from microcinema_core.train import loop
 from microcinema_core.train.config import load, parse
 from microcinema_core.train.latents import band_losses, load_vae, pick_captions
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import Trainer, choose
 from microcinema_core.vae_config import VAEConfig
@@ -97,7 +97,7 @@ def test_the_shipped_config_trains_the_decoder_alone() -> None:
 
 
 def test_noise_on_latents_is_uneven_and_bounded() -> None:
-    noise = uneven_noise(torch.zeros(400, 2, 16, 16), 0.4, Draws(torch.Generator().manual_seed(0)))
+    noise = uneven_noise(torch.zeros(400, 2, 16, 16), 0.4, SharedRandom(torch.Generator().manual_seed(0)))
     by_picture = noise.std(dim=(1, 2, 3))
     assert by_picture.min() < 0.02 and 0.2 < by_picture.max() < 0.4
     corner, opposite = (noise[:, :, rows, rows].std(dim=(1, 2, 3)) for rows in (slice(4), slice(-4, None)))
@@ -245,7 +245,7 @@ def test_missing_vae_is_told(home: Path) -> None:
 def test_captions_are_picked_and_dropped() -> None:
     tokens = torch.arange(2).repeat(500, 1)[..., None].expand(500, 2, 3).int() + 1
     empty = torch.zeros(3, dtype=torch.int32)
-    chosen = pick_captions(tokens, empty, 0.1, Draws(torch.Generator().manual_seed(0)))[:, 0]
+    chosen = pick_captions(tokens, empty, 0.1, SharedRandom(torch.Generator().manual_seed(0)))[:, 0]
     counts = torch.bincount(chosen, minlength=3) / 500
     torch.testing.assert_close(counts, torch.tensor([0.1, 0.45, 0.45]), atol=0.07, rtol=0)
 

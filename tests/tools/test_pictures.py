@@ -105,7 +105,7 @@ def test_the_table_names_and_declares_everything_once() -> None:
         named(["film"])
 
 
-class Family:
+class MiniPipeline:
     """Pictures as latents; made ones are blended."""
 
     def encode(self, clips: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Studio:
 
     def __init__(self, emoji: Path) -> None:
         settings = dict.fromkeys(("base", "tsr", "base_settings", "tsr_settings"))
-        self.lab = SimpleNamespace(emoji=emoji, family=Family(), **settings)
+        self.lab = SimpleNamespace(emoji=emoji, family=MiniPipeline(), **settings)
 
     def video(self, *, rounds: int = 1, upscale: bool = False, **_: object) -> list[Image.Image]:
         side = 512 if upscale else 128

@@ -17,10 +17,10 @@ from microcinema_core.train import video as clips
 from microcinema_core.train.compare_to_baseline import compare
 from microcinema_core.train.config import parse
 from microcinema_core.train.latents import draw_latents
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import build
-from microcinema_core.train.video import ClipStage
+from microcinema_core.train.video import VideoStage
 from tests.train.clip_world import CLIPS, table, write_home
 
 
@@ -31,15 +31,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def stage_of(name: str) -> ClipStage:
+def stage_of(name: str) -> VideoStage:
     stage = build_stage(parse(table(name)))
     stage.prepare()
-    assert isinstance(stage, ClipStage)
+    assert isinstance(stage, VideoStage)
     return stage
 
 
-def draws() -> Draws:
-    return Draws(torch.Generator().manual_seed(5))
+def draws() -> SharedRandom:
+    return SharedRandom(torch.Generator().manual_seed(5))
 
 
 def test_two_learning_rates_by_name() -> None:
@@ -83,7 +83,7 @@ def test_the_target_is_the_whole_noise_of_eq_3(
     monkeypatch.setattr(video, "predict", cheat)
     for forget in (0.0, 1.0):
         seen["forget"] = torch.tensor(forget)
-        loss, _ = stage.loss(batch, Draws(torch.Generator().manual_seed(5)))
+        loss, _ = stage.loss(batch, SharedRandom(torch.Generator().manual_seed(5)))
         if prediction == "v" and forget:
             assert loss > 1e-5  # its size depends on the timesteps drawn
             continue
@@ -96,7 +96,7 @@ def test_residuals_are_trained_on_and_the_file_says_so(
     name: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = build_stage(parse(table(name, model=table(name)["model"] | {"residual": 0.5})))
-    assert isinstance(stage, ClipStage)
+    assert isinstance(stage, VideoStage)
     stage.prepare()
     video = stage.networks.video
     batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
@@ -119,7 +119,7 @@ def test_residuals_are_trained_on_and_the_file_says_so(
     for given, meant in (({}, 0.5), ({"residual": 0.0}, 0.0)):
         config = table(name, init_from="residual.safetensors", model=table(name)["model"] | given)
         gone_on = build_stage(parse(config))
-        assert isinstance(gone_on, ClipStage) and gone_on.networks.video.residual == meant
+        assert isinstance(gone_on, VideoStage) and gone_on.networks.video.residual == meant
     monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
     video.prediction = "v"
     made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(

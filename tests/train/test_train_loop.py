@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from microcinema_core.train import loop, state
-from microcinema_core.train.checkpoints import averaged_parts, load_checkpoint, save_checkpoint
+from microcinema_core.train.checkpoints import ema_parts, load_checkpoint, save_checkpoint
 from microcinema_core.train.trainer import Trainer, build
 from tests.train.train_world import Toy, Wide, config, seeded
 
@@ -67,7 +67,7 @@ def test_what_is_frozen_stays_and_what_is_trained_moves(home: Path) -> None:
     trainer = start(config(), toy)
     assert not any(name.startswith("net.fixed") for name in trainer.masters.names)
     loop.train_step(trainer)
-    after = averaged_parts(trainer)["net"]
+    after = ema_parts(trainer)["net"]
     assert all(t.dtype == torch.float32 for t in after.values())
     assert torch.equal(after["fixed.weight"], before["fixed.weight"])  # though it works in bfloat16
     assert not torch.equal(after["fast.weight"], before["fast.weight"])

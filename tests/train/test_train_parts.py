@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microcinema_core.train.batches import Feed, Remembered
-from microcinema_core.train.master_weights import AverageWeights, MasterWeights
+from microcinema_core.train.batches import Batches, CachedPictures
+from microcinema_core.train.master_weights import EMAWeights, MasterWeights
 from microcinema_core.train.step import rate_factor
 from tests.train.train_world import Points, config
 
@@ -40,7 +40,7 @@ def test_masters_keep_what_bf16_would_lose() -> None:
 def test_average_is_shown_and_taken_back(separate: bool) -> None:
     weight = nn.Parameter(torch.zeros(1))
     masters = MasterWeights({"w": weight}, separate=separate)
-    average = AverageWeights(masters, 0.5)
+    average = EMAWeights(masters, 0.5)
     with torch.no_grad():
         masters.tensors[0].fill_(1.0)
     masters.publish()
@@ -52,13 +52,13 @@ def test_average_is_shown_and_taken_back(separate: bool) -> None:
 
 
 def test_feed_takes_each_item_once_an_epoch_and_goes_on_anywhere() -> None:
-    feed = Feed(Points(), batch=8, seed=3)
+    feed = Batches(Points(), batch=8, seed=3)
     values = torch.cat([feed.next()["x"][:, 0] for _ in range(5)])
     torch.testing.assert_close(values.sort().values, torch.linspace(-1, 1, 40))
-    later = Feed(Points(), batch=8, seed=3, position=feed.position)
+    later = Batches(Points(), batch=8, seed=3, position=feed.position)
     torch.testing.assert_close(later.next(), feed.next())
     with pytest.raises(ValueError, match="empty"):
-        Feed([], batch=1, seed=0)
+        Batches([], batch=1, seed=0)
 
 
 def test_remembered_pictures_are_rendered_once() -> None:
@@ -73,7 +73,7 @@ def test_remembered_pictures_are_rendered_once() -> None:
             return torch.full((3, 2, 2), -1.0 + index)
 
     source = Pictures()
-    kept = Remembered(source)
+    kept = CachedPictures(source)
     torch.testing.assert_close(kept[0], kept[0])
     torch.testing.assert_close(kept[1], torch.zeros(3, 2, 2), atol=1 / 127, rtol=0)
     assert source.calls == 2

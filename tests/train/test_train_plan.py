@@ -17,9 +17,9 @@ from microcinema_core.train.base import BASE
 from microcinema_core.train.checkpoints import save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.plan import activations, describe
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
-from microcinema_core.train.video import build_clips
+from microcinema_core.train.video import build_video_stage
 from tests.train.clip_world import to_toml
 from tests.train.sd_world import ALL, config, trained, write_sd_home
 
@@ -50,7 +50,7 @@ def test_the_dry_run_counts(home: Path) -> None:
 def test_activations_are_counted_as_autograd_keeps_them() -> None:
     """Of a real loss, apart from what its own arithmetic keeps, and attention, which is counted as a fused one's."""
     settings = parse(config(ALL, precision="fp32"))
-    stage = build_clips(BASE, settings, "meta")
+    stage = build_video_stage(BASE, settings, "meta")
     plain, again = activations(stage, settings)
     assert 0 < again < plain
     real = build_stage(settings)
@@ -63,7 +63,7 @@ def test_activations_are_counted_as_autograd_keeps_them() -> None:
 
     batch = default_collate([real.dataset[i] for i in range(2)])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        real.loss(batch, Draws(torch.Generator().manual_seed(0)))
+        real.loss(batch, SharedRandom(torch.Generator().manual_seed(0)))
     held = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
     assert plain == pytest.approx(held, rel=0.15)
 

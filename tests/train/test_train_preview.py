@@ -16,7 +16,7 @@ from microcinema_core.train.config import parse
 from microcinema_core.train.preview import LinearPreview
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.tsr import TSR
-from microcinema_core.train.video import ClipStage, build_clips
+from microcinema_core.train.video import VideoStage, build_video_stage
 from tests.train.sd_world import ALL, SD, config, write_sd_home
 
 UNET_OF_DIFFUSERS = {
@@ -47,11 +47,11 @@ def test_sheets_are_decoded_by_the_checkpoints_own_vae(home: Path) -> None:
     pytest.importorskip("diffusers")
     path = whole_checkpoint(home)
     base = build_stage(parse(config(ALL, init_from="whole.safetensors")))
-    tsr = build_clips(
+    tsr = build_video_stage(
         TSR, parse(config(ALL, stage="tsr", init_from=export_of(home, base), model={"image_file": path.name}))
     )
     for stage in (base, tsr):
-        assert isinstance(stage, ClipStage)
+        assert isinstance(stage, VideoStage)
         z = stage.dataset[0]["mean"].float()
         pictures = stage.networks.vae.decode(z)
         torch.testing.assert_close(pictures, decoded(load_decoder(path), z), rtol=1e-4, atol=1e-4)

@@ -13,15 +13,15 @@ from microcinema_core.config import UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.files.inflate import LDM_PREFIX
 from microcinema_core.train import loop
-from microcinema_core.train.batches import BucketFeed, feed_of
-from microcinema_core.train.checkpoints import averaged_parts, save_checkpoint
+from microcinema_core.train.batches import BucketBatches, batches_of
+from microcinema_core.train.checkpoints import ema_parts, save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.lora import DOWN, UP
 from microcinema_core.train.sets import Buckets, open_set
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import Trainer
-from microcinema_core.train.video import ClipStage, snr_weight
+from microcinema_core.train.video import VideoStage, snr_weight
 from tests.train.clip_world import write_clips
 from tests.train.sd_world import ALL, SD, config, trained, write_sd_home
 
@@ -37,7 +37,7 @@ def moved(trainer: Trainer, home: Path) -> set[str]:
     """Groups of the parameters that differ from a network that was not trained."""
     stage = build_stage(trainer.config)
     stage.prepare()
-    after = averaged_parts(trainer)
+    after = ema_parts(trainer)
     return {
         str(stage.group_of(f"{part}.{key}"))
         for part, module in stage.modules.items()
@@ -87,7 +87,7 @@ def test_lora_moves_alone_and_leaves_merged_and_as_a_file(home: Path) -> None:
     loop.train_step(trainer)
     save_checkpoint(trainer)
     path = home / "low.safetensors"
-    trainer.stage.export(path, averaged_parts(trainer))
+    trainer.stage.export(path, ema_parts(trainer))
     low = load_file(home / "low_lora.safetensors")
     name = "lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q"
     assert {f"{name}{UP}", f"{name}{DOWN}"} <= set(low) and len(low) == 2 * 10 * 4
@@ -160,18 +160,18 @@ def test_batches_of_buckets_have_one_size_and_go_on_anywhere(home: Path) -> None
         write_clips(home / "data/sizes" / name, 3, [2.0], channels=4, contexts=32, side=side)
     items = open_set(home / "data/sizes")
     assert isinstance(items, Buckets) and len(items) == 12 and items[11]["mean"].shape[-1] == 8
-    feed = feed_of(items, batch=2, seed=1)
-    assert isinstance(feed, BucketFeed)
+    feed = batches_of(items, batch=2, seed=1)
+    assert isinstance(feed, BucketBatches)
     widths = [feed.next()["mean"].shape[-1] for _ in range(6)]
     assert sorted(widths) == [8, 8, 8, 12, 12, 12] and feed.position == [6, 6]
-    later = feed_of(items, batch=2, seed=1)
+    later = batches_of(items, batch=2, seed=1)
     later.position = feed.position
     for _ in range(3):
         torch.testing.assert_close(later.next(), feed.next())
     stage = build_stage(parse(config(ALL, data={"folder": "sizes", "batch": 2})))
-    assert isinstance(stage, ClipStage)
+    assert isinstance(stage, VideoStage)
     stage.prepare()
-    draws = Draws(torch.Generator().manual_seed(0))
+    draws = SharedRandom(torch.Generator().manual_seed(0))
     for _ in range(2):
         assert torch.isfinite(stage.loss(feed.next(), draws)[0])
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from microcinema_core.train import loop, state
 from microcinema_core.train.config import TrainConfig, parse
-from microcinema_core.train.shared_random import Draws
+from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stage import Sheet
 
 
@@ -43,7 +43,7 @@ class Toy:
         group = name.split(".")[1]
         return None if group == "fixed" else group
 
-    def loss(self, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: dict[str, Tensor], draws: SharedRandom) -> tuple[Tensor, dict[str, Tensor]]:
         self.calls += 1
         self.seen.append(batch["x"][:, 0].tolist())
         x = batch["x"] + 0.1 * draws.normal(tuple(batch["x"].shape))
@@ -74,7 +74,7 @@ class Wide(Toy):
         self.modules = {"net": self.net}
         self.beats = beats
 
-    def loss(self, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: dict[str, Tensor], draws: SharedRandom) -> tuple[Tensor, dict[str, Tensor]]:
         if self.beats is not None:
             self.beats.send("")
         return super().loss(batch, draws)

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from PIL import Image
 
-from mini.evaluate.evaluation_context import Lab
+from mini.evaluate.evaluation_context import EvaluationContext
 
 from ...run import demo, edit
 from ...run.home import ROOT
@@ -42,10 +42,10 @@ class Studio:
         self._open.close()
 
     @cached_property
-    def lab(self) -> Lab:
+    def lab(self) -> EvaluationContext:
         """The models without a host, and the prepared emoji."""
         image, base, tsr = (WEIGHTS / f"mini_{role}.safetensors" for role in ("image", "base", "tsr"))
-        lab = Lab(image, base, tsr)
+        lab = EvaluationContext(image, base, tsr)
         if self.steps:
             lab.base_settings = replace(lab.base_settings, steps=self.steps)
             lab.tsr_settings = replace(lab.tsr_settings, steps=self.steps)

@@ -15,7 +15,7 @@ from ..shards import write_json, write_shard
 from .decode import frames_at
 from .encoders import Encoders
 from .jobs import VERSION, Row, ScoreJob, Work
-from .plan import Unit, key_of, parse_sizes, share_of
+from .plan import Unit, key_of, parse_sizes, shard_of
 from .report import Line, Unusable, write_lines
 from .sources import Video
 from .stable_diffusion import load_networks
@@ -52,7 +52,7 @@ class EncodeJob:
         sets: dict[str, list[Row]] = {}
         for row in read_rows(self.scores.path(unit)):
             if is_kept(row, self.limits):
-                split = "-test" if share_of(row["group"]) < self.test else ""
+                split = "-test" if shard_of(row["group"]) < self.test else ""
                 sets.setdefault(f"{row['role']}{split}/{row['bucket']}", []).append(row)
         return sets
 
@@ -137,7 +137,7 @@ def shard_tensors(
         "text": encoders.contexts(distinct).half(),
         "caption": torch.tensor([[distinct.index(text) for text in row] for row in texts], dtype=torch.int32),
         "fps": torch.tensor([row["fps"] for row in rows], dtype=torch.float32),
-        "group": torch.tensor([int(share_of(row["group"]) * 2**32) for row in rows], dtype=torch.int64),
+        "group": torch.tensor([int(shard_of(row["group"]) * 2**32) for row in rows], dtype=torch.int64),
     }
 
 

@@ -137,7 +137,7 @@ def arrange(out: Path, videos: Sequence[Video], size: int) -> list[Unit]:
     return units
 
 
-def share_of(group: str) -> float:
+def shard_of(group: str) -> float:
     """A fixed number from 0 to 1 for what must not be split between training and test."""
     return int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
 
@@ -145,7 +145,7 @@ def share_of(group: str) -> float:
 def split_bound(videos: Sequence[Video], part: float) -> float:
     """Groups whose share is below this are for testing. At least one group is, where `part` is above 0 and there are
     two groups or more; a group that was once trained on never becomes one by videos that are added."""
-    shares = sorted({share_of(video.group) for video in videos})
+    shares = sorted({shard_of(video.group) for video in videos})
     if part <= 0 or len(shares) < 2:
         return 0.0
     return max(part, shares[0] + 1e-9)
