@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""One command for everything: the demo, the tests, a ComfyUI with this pack, and the Python of all that.
+"""One command for developers: the demo, the tests, and a ComfyUI with this pack installed.
 
-    python3 dev.py demo [--prompt TEXT] [--image FILE] ...     a video, by the real ComfyUI
-    python3 dev.py test [--quick] [TEST ...]                   lint, types, all tests
-    python3 dev.py serve                                       open ComfyUI with this pack
+    python3 dev.py demo [--prompt TEXT] [--image FILE] ...     make a video with the shipped models in ComfyUI
+    python3 dev.py test [--quick] [TEST ...]                   run the linter, the type checker and all tests
+    python3 dev.py serve                                       start ComfyUI with this pack installed
     python3 dev.py python ARGS                                 run the environment's Python
 
-Needs Python 3.10 or newer and nothing else: the environment, ComfyUI and all data go to $MICROCINEMA_HOME.
+It needs Python 3.10 or newer and nothing else. The environment, ComfyUI and all data go to $MICROCINEMA_HOME.
 """
 
 import sys
 
-if sys.version_info < (3, 10):  # noqa: UP036  (before anything that an old Python cannot read)
+if sys.version_info < (3, 10):  # noqa: UP036  (before any syntax that an older Python cannot parse)
     sys.stderr.write("Python 3.10 or newer is needed; this is %s.\n" % sys.version.split()[0])  # noqa: UP031
     sys.exit(1)
 
@@ -23,24 +23,26 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
-from devtools.check import suite as check
+from devtools.check import suite
 from devtools.run import demo, serve
-from devtools.run.env import BECAME, find_environment
+from devtools.run.env import RESTARTED, find_environment
 from devtools.run.home import Problem, replace_process, say
 from devtools.run.host import find_host
 
 COMMANDS = {
-    "demo": (demo, "make a video with the shipped models, by the real ComfyUI"),
-    "test": (check, "run the linter, the type checker and all tests"),
-    "serve": (serve, "open ComfyUI with this pack"),
+    "demo": (demo, "make a video with the shipped models in ComfyUI"),
+    "test": (suite, "run the linter, the type checker and all tests"),
+    "serve": (serve, "start ComfyUI with this pack installed"),
 }
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the command line; all after the command `python` is left as it is."""
+    """Parse the command line; everything after the command `python` goes to `rest` unparsed."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--venv", metavar="PATH", help="the Python environment to use, as it is")
-    common.add_argument("--comfyui", metavar="PATH", help="the ComfyUI to use (also: COMFYUI_PATH)")
+    common.add_argument("--venv", metavar="PATH", help="the Python environment to use; it is not changed")
+    common.add_argument(
+        "--comfyui", metavar="PATH", help="the folder of the ComfyUI to use (also: COMFYUI_PATH)"
+    )
     summary, usage = (__doc__ or "").split("\n\n", 1)
     parser = argparse.ArgumentParser(
         description=summary,
@@ -64,34 +66,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run(argv: list[str]) -> None:
-    """Find host and environment, become that environment's Python, and run the command in it."""
+    """Find host and environment, restart in that environment if needed, and run the command."""
     arguments = parse(argv)
     if arguments.command == "demo":
         demo.check_arguments(arguments)
-    became = os.environ.pop(BECAME, None)
+    restarted = os.environ.pop(RESTARTED, None)
     host = find_host(arguments.comfyui)
     environment = find_environment(host, arguments.venv)
     if arguments.command == "python":
         environ = {**environment.environ(), "COMFYUI_PATH": str(host.path)}
         replace_process([str(environment.python), *arguments.rest], environ)
-    if not (became or environment.is_current()):
-        environment.become([str(Path(__file__).absolute()), *argv])
+    if not (restarted or environment.is_current()):
+        environment.restart_in([str(Path(__file__).absolute()), *argv])
     COMMANDS[arguments.command][0].main(arguments)
 
 
-def _end(number: int, frame: Any) -> NoReturn:
+def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Run the command line; 0, or another code after one clear sentence."""
-    for name in (
-        "SIGINT",
-        "SIGTERM",
-        "SIGHUP",
-    ):  # a shell in the background starts its children deaf to the first
+    """Run the command line and return the exit code; errors are one sentence on stderr."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a background shell starts its children with SIGINT ignored
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _end)
+            signal.signal(getattr(signal, name), _interrupt)
     try:
         run(sys.argv[1:])
     except Problem as problem:
@@ -105,7 +103,7 @@ def main() -> int:
         return 1
     except (OSError, ValueError) as error:
         reason = str(error) or type(error).__name__
-        say(f"\nThis could not be done: {reason}")
+        say(f"\nFailed: {reason}")
         return 1
     return 0
 

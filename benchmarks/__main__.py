@@ -1,4 +1,4 @@
-"""`python3 dev.py python -m benchmarks [SECTION ...]`: see the package."""
+"""Run the benchmarks: `python3 dev.py python -m benchmarks [SECTION ...] [--write]`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from devtools.run.home import say
+from devtools.run.home import ROOT, say
 from devtools.run.host import find_host
 
 from . import (
@@ -33,7 +33,7 @@ from .timing import Timed
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 ANY_DTYPE = ("operations", "loading", "interpolation", "cascade")
-"""Sections that no precision asked for changes: counted, or of files that have their own."""
+"""Sections that do not depend on --dtype: they count, or use files of fixed precision."""
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -42,37 +42,42 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(MAKERS)} (default: all)")
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
     parser.add_argument("--frames", type=int, default=9)
-    parser.add_argument("--size", type=int, default=320, help="pixels of a side")
+    parser.add_argument("--size", type=int, default=320, help="side in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu on a machine with a GPU: hide that one (CUDA_VISIBLE_DEVICES=), or memory is read from it",
+        help="for cpu on a machine with a GPU, also set CUDA_VISIBLE_DEVICES= (memory is read from a visible GPU)",
     )
     parser.add_argument(
-        "--only", default="", metavar="PATTERN", help="contenders whose name has it, as ^MicroCinema$"
+        "--only",
+        default="",
+        metavar="PATTERN",
+        help="regular expression for contenders' names, as ^MicroCinema$",
     )
-    parser.add_argument("--write", action="store_true", help=f"into docs/{report.PAGE.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the sections to {report.PAGE.relative_to(ROOT)}"
+    )
     options = parser.parse_args(argv)
     try:
         re.compile(options.only)
     except re.error as error:
         parser.error(
-            f"--only is {options.only!r}, which is no pattern: {error}; a name such as MicroCinema is one"
+            f"--only is {options.only!r}, not a regular expression ({error}); a name such as MicroCinema is one"
         )
     if unknown := set(options.sections) - set(MAKERS):
-        parser.error(f"there is no section {min(unknown)!r}; there are {', '.join(MAKERS)}")
+        parser.error(f"unknown section {min(unknown)!r}; the sections are {', '.join(MAKERS)}")
     return options
 
 
 def main(argv: list[str]) -> int:
-    """Measure and print; write the page where that is asked for."""
+    """Measure and print the sections; with --write, also write them to the page."""
     options = parse(argv)
     host = boot_host(find_host(os.environ.get("COMFYUI_PATH")), options.device)
     shape = Shape(options.frames, options.size, DTYPES[options.dtype], options.device)
     names = [name for name in ALL if re.search(options.only, name, re.IGNORECASE)]
-    asked = shlex.join(word for word in argv if word != "--write")
-    command = f"python3 dev.py python -m benchmarks {asked}".rstrip()
+    arguments = shlex.join(word for word in argv if word != "--write")
+    command = f"python3 dev.py python -m benchmarks {arguments}".rstrip()
     for section in options.sections or MAKERS:
         title, text = MAKERS[section](shape, names, options)
         say(f"\n{text}")
@@ -87,9 +92,10 @@ def _operations(shape: Shape, names: list[str], options: argparse.Namespace) -> 
 
 
 def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    """Time every contender against the baseline for its shape; TSR's contenders have their own."""
     timed: list[Timed] = []
     missing: dict[str, str] = {}
-    for own in dict.fromkeys((shape, replace(shape, frames=TSR_FRAMES))):  # one, where they are the same
+    for own in dict.fromkeys((shape, replace(shape, frames=TSR_FRAMES))):
         floor = ALL[FLOOR](own)
         for name in names:
             if name == FLOOR or shape_of(name, shape) != own:
@@ -107,10 +113,11 @@ def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple
 
 
 def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    """Time our step at other numbers of frames and other sizes."""
     shapes = [replace(shape, frames=frames) for frames in (5, 9, 17, 33)]
     shapes += [replace(shape, size=size) for size in (256, 512)]
     rows = [
-        "| frames | pixels | seconds a frame | of the image model's, median [range] | working memory a frame |"
+        "| frames | pixels | seconds per frame | relative to the image model [range] | memory per frame |"
     ]
     rows.append("|---|---|---|---|---|")
     for one in shapes:
@@ -118,7 +125,7 @@ def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tup
         rows.append(report.scaling_row(timed, one))
         say(rows[-1])
         gc.collect()
-    return f"How it grows, {options.dtype}", "\n".join(rows) + "\n"
+    return f"Scaling with frames and size, {options.dtype}", "\n".join(rows) + "\n"
 
 
 MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, str]]] = {
@@ -130,11 +137,14 @@ MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, st
         profile.table(shape, rounds=given.rounds, contenders=profile.CONTENDERS),
     ),
     "layers": lambda shape, _, given: (
-        f"Layers in two ways, {given.dtype}",
+        f"Single layers, two ways, {given.dtype}",
         layers.table(shape, rounds=given.rounds),
     ),
     "loading": lambda _, __, given: ("Loading and start-up", loading.table(rounds=given.rounds)),
-    "interpolation": lambda *_: ("Memory of interpolation", interpolation.table(interpolation.measure())),
+    "interpolation": lambda *_: (
+        "Memory of interpolation by length",
+        interpolation.table(interpolation.measure()),
+    ),
     "cascade": lambda _, __, given: ("The mini cascade by stage", cascade.table(rounds=given.rounds)),
     "training": lambda shape, _, given: (
         f"A training step, {given.dtype}",

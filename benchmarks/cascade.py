@@ -1,4 +1,4 @@
-"""The whole mini cascade by stage, from a sentence to 129 frames: shipped weights, the workflow's settings."""
+"""Time of the mini cascade by stage, from prompt to 129 frames, with the shipped weights and workflow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .timing import seconds
 
 WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_mini.json"
 SIDE = 16
-"""Of the latents: 128 pixels."""
+"""Side of the latents, for pictures of 128 pixels."""
 TSR_1, TSR_2 = "TSR, 9 to 33 frames", "TSR, 33 to 129 frames"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the workflow asks: steps, guidance, sampler and scheduler of each; lambda and gamma of the noise prior."""
+    """The workflow's settings: (steps, guidance, sampler, scheduler) by stage, and the priors."""
 
     image: tuple[int, float, str, str]
     base: tuple[int, float, str, str]
@@ -33,7 +33,7 @@ class Settings:
 
 
 def settings_of(steps: int = 0) -> Settings:
-    """The shipped workflow's; steps > 0 takes so many in each."""
+    """Read the shipped workflow's settings; steps > 0 replaces the number of steps of every stage."""
     nodes = json.loads(WORKFLOW.read_text(encoding="utf-8")).values()
     inputs = {node["class_type"]: node["inputs"] for node in nodes}
 
@@ -49,7 +49,7 @@ def settings_of(steps: int = 0) -> Settings:
 
 
 def run(settings: Settings, *, prompt: str = "a horse galloping") -> Callable[[], dict[str, float]]:
-    """Load the three files; the answer runs the cascade once and says the seconds of each stage."""
+    """Load the three files; return a function that runs the cascade once and returns seconds by stage."""
     import comfy.utils  # type: ignore[import-not-found]
 
     from microcinema_core import adapter
@@ -110,15 +110,15 @@ def run(settings: Settings, *, prompt: str = "a horse galloping") -> Callable[[]
 
 
 def table(*, rounds: int, steps: int = 0) -> str:
-    """Medians over rounds, after one that nobody counts."""
+    """Median seconds by stage over the rounds, after one warm-up run, as Markdown."""
     once = run(settings_of(steps))
     once()
     seen = [once() for _ in range(rounds)]
     medians = {name: statistics.median(one[name] for one in seen) for name in seen[0]}
     whole = sum(medians.values())
     lines = [
-        f"The workflow text_to_video_mini, files loaded, 128 pixels, median of {rounds}; a picture given as the centre "
-        "frame is encoded, one that was sampled need not be.",
+        f"The workflow text_to_video_mini at 128 pixels, with the files already loaded; median of {rounds} runs. "
+        "The row `centre frame encoded` is needed only when the centre frame is a given picture.",
         "",
         "| stage | seconds [range] | share |",
         "|---|---|---|",
@@ -128,4 +128,4 @@ def table(*, rounds: int, steps: int = 0) -> str:
         lines.append(
             f"| {name} | {median:.2f} [{min(values):.2f}, {max(values):.2f}] | {median / whole:.0%} |"
         )
-    return "\n".join([*lines, f"| together | {whole:.2f} | |"]) + "\n"
+    return "\n".join([*lines, f"| total | {whole:.2f} | |"]) + "\n"

@@ -1,6 +1,6 @@
-"""Networks of Stable Diffusion 2.1's size with random weights, each as a function that is one step of sampling.
+"""Networks of Stable Diffusion 2.1's size with random weights, each with a callable for one step.
 
-A step is the network's call for text and empty prompt together, as the host makes it: two clips in one batch.
+A step is one call of the network for the prompt and the empty prompt: two clips in one batch, as the host does it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOKENS, CONTEXT = 77, 1024
 SD21 = UNetConfig()
 FLOOR = "Stable Diffusion 2.1 (ComfyUI)"
 OURS = "MicroCinema"
-"""With AppearNet, injection and prior; AppearNet's part is in the run's cache, as at all steps but the first."""
+"""With AppearNet, injection and noise prior; features are cached, as at every step but the first."""
 FIRST = "MicroCinema, first step"
 BARE = "MicroCinema without AppearNet"
 TSR_CACHED, TSR_FIRST = "MicroCinema TSR", "MicroCinema TSR, first step"
@@ -34,7 +34,7 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """What all contenders are asked for. size: pixels of a side; latents are an eighth of it."""
+    """The input of a contender: frames, side in pixels (latents are an eighth of it), dtype and device."""
 
     frames: int = 9
     size: int = 320
@@ -43,39 +43,42 @@ class Shape:
 
     @property
     def latent(self) -> int:
+        """Side of the latents."""
         return self.size // 8
 
     def latents(self, channels: int = 4, *, clips: int = BRANCHES) -> Tensor:
-        """Random `(clips f) c h w`."""
+        """Return random latents `(clips f) c h w`."""
         shape = (clips * self.frames, channels, self.latent, self.latent)
         return torch.randn(shape, dtype=self.dtype, device=self.device)
 
     def context(self, rows: int) -> Tensor:
-        """Random texts `rows l d`."""
+        """Return random text embeddings `rows l d`."""
         return torch.randn(rows, TOKENS, CONTEXT, dtype=self.dtype, device=self.device)
 
     def times(self, rows: int) -> Tensor:
+        """Return the timestep 500 for each row, `rows`."""
         return torch.full((rows,), 500.0, device=self.device)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network ready to step."""
+    """A network, or U-Net and AppearNet, and a callable for one step."""
 
     step: Step
     networks: tuple[nn.Module, ...]
 
     @property
     def parameters(self) -> int:
+        """Number of parameters of all networks."""
         return sum(p.numel() for net in self.networks for p in net.parameters())
 
 
 class MissingError(RuntimeError):
-    """A contender's library is not installed."""
+    """The library of a contender is not installed."""
 
 
 def filled(network: nn.Module) -> nn.Module:
-    """The network with small random weights in place of what its memory held; meta tensors stay as they are."""
+    """Fill the network's uninitialised weights with small random numbers, except on the meta device."""
     for parameter in network.parameters():
         if parameter.device.type != "meta":
             parameter.data.uniform_(-0.02, 0.02)
@@ -83,14 +86,14 @@ def filled(network: nn.Module) -> nn.Module:
 
 
 def _operations(shape: Shape) -> dict[str, Any]:
-    """The host's layers, without initialisation."""
+    """Settings of a network built from the host's layers, without initialisation."""
     import comfy.ops  # type: ignore[import-not-found]
 
     return {"operations": comfy.ops.disable_weight_init, "dtype": shape.dtype, "device": shape.device}
 
 
 def image_model(shape: Shape) -> Contender:
-    """The floor: the host's own image model on as many pictures as the clip has frames."""
+    """Build the baseline: the host's image model on as many pictures as the clip has frames."""
     net = _stock_unet(shape)
     x = shape.latents()
     rows = x.shape[0]
@@ -99,7 +102,7 @@ def image_model(shape: Shape) -> Contender:
 
 
 def _stock_unet(shape: Shape, **changes: Any) -> Any:
-    """The host's U-Net of Stable Diffusion 2.1, but for what `changes` say."""
+    """Build the host's U-Net of Stable Diffusion 2.1, with `changes` to its settings."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # type: ignore[import-not-found]
 
     from microcinema_core.adapter.network import host_unet_config
@@ -115,13 +118,13 @@ def _stock_unet(shape: Shape, **changes: Any) -> Any:
 
 
 def ours(shape: Shape, *, injection: InjectionKind | None = "spade", fresh: bool = False) -> Contender:
-    """Ours around one centre frame. fresh: AppearNet is asked again at each step."""
+    """Build MicroCinema with one centre frame. fresh: AppearNet runs at every step."""
     net, appearnet = _networks(shape, injection)
     return _ours(shape, net, appearnet, shape.latents(clips=1)[:1], fresh=fresh)
 
 
 def ours_tsr(shape: Shape, *, fresh: bool = False) -> Contender:
-    """Ours on one pair of key frames: five frames, each with an appearance of its own."""
+    """Build MicroCinema TSR on one pair of key frames: five frames, each with its own appearance latents."""
     net, appearnet = _networks(shape, "spade")
     return _ours(shape, net, appearnet, shape.latents(clips=1), fresh=fresh)
 
@@ -146,9 +149,9 @@ def _networks(shape: Shape, injection: InjectionKind | None) -> tuple[Any, Appea
 def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:
     from microcinema_core.adapter.feature_cache import (
         APPEARANCE,
-        AppearanceCall,
         FeatureCache,
-        named,
+        Injector,
+        with_cache_key,
     )
     from microcinema_core.adapter.model import Z_C
 
@@ -156,12 +159,12 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
     rows = x.shape[0]
     times, context = shape.times(rows), shape.context(rows)
     sigma = torch.full((rows, 1, 1, 1), 2.0, device=shape.device)
-    z_c = named(latent.repeat(rows // latent.shape[0], 1, 1, 1), "the same at every step")
+    z_c = with_cache_key(latent.repeat(rows // latent.shape[0], 1, 1, 1), "the same at every step")
     cache = FeatureCache()
     options: dict[str, Any] = {"cond_or_uncond": [0, 1]}
     given: dict[str, Any] = {}
     if appearnet is not None:
-        options[APPEARANCE] = AppearanceCall(appearnet, 1.0, latent.shape[0] == 1, cache)
+        options[APPEARANCE] = Injector(appearnet, 1.0, latent.shape[0] == 1, cache)
         given[Z_C] = z_c
 
     def step() -> Tensor:
@@ -174,7 +177,7 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
 
 
 def stable_video_diffusion(shape: Shape) -> Contender:
-    """The host's SVD U-Net; its text is a picture's embedding, one token."""
+    """Build the host's SVD U-Net; its context is one token, the embedding of a picture."""
     import comfy.supported_models  # type: ignore[import-not-found]
 
     video = {
@@ -201,7 +204,7 @@ def stable_video_diffusion(shape: Shape) -> Contender:
 
 
 def diffusers_network(name: str, **settings: Any) -> Callable[[Shape], Contender]:
-    """A network of diffusers by its class's name, as published, its clips `b c f h w`."""
+    """Return a builder for a diffusers network by class name, with its defaults; clips `b c f h w`."""
 
     def build(shape: Shape) -> Contender:
         try:
@@ -252,12 +255,12 @@ ALL: dict[str, Callable[[Shape], Contender]] = {
 
 
 def shape_of(name: str, shape: Shape) -> Shape:
-    """What a contender is asked for: those of TSR a pair of key frames and what lies between."""
+    """Return the shape for a contender: TSR's get one window of five frames."""
     return replace(shape, frames=TSR_FRAMES) if name in (TSR_CACHED, TSR_FIRST) else shape
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that matter here, as installed."""
+    """Return the installed versions of torch and diffusers."""
     found = {}
     for name in ("torch", "diffusers"):
         try:
@@ -268,7 +271,7 @@ def versions() -> dict[str, str]:
 
 
 def boot_host(host: Host, device: str = "cpu") -> str:
-    """Make the host's modules importable, with its fast attention, on a device; returns its version."""
+    """Make the host's modules importable, with its fast attention, on a device; return its version."""
     from devtools.check.conformance.boot import host_version, open_host
 
     open_host(host.path, cpu=device == "cpu")

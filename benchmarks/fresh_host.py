@@ -1,4 +1,7 @@
-"""One load or start in a host that has just started: `python -m benchmarks.fresh_host ours|stock|import [FILE]`."""
+"""Measure one load or one start in a new host process.
+
+The command is `python -m benchmarks.fresh_host ours|stock|import [FILE]`.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ GIB = 2**30
 
 
 def load(kind: str, path: Path) -> dict[str, float]:
-    """Seconds, and the most anonymous memory while loading over that before, in a host that has just started.
+    """Load a file in a new host; return seconds, and the peak growth of anonymous memory in GiB.
 
-    The host keeps weights in the file's precision, as on a GPU; on a CPU it would turn them into float32.
+    `--fp16-unet` makes the host keep float16 weights, as on a GPU; on a CPU it would convert them to float32.
     """
     boot(find_host(os.environ.get("COMFYUI_PATH")).path, ["--fp16-unet"])
     import comfy.sd  # type: ignore[import-not-found]
@@ -51,7 +54,7 @@ def load(kind: str, path: Path) -> dict[str, float]:
 
 
 def start_up() -> dict[str, float]:
-    """Seconds from a started host, all its own nodes imported, to the pack's nodes in its hands."""
+    """Return the seconds that the pack adds to a started host: import, and the list of its nodes."""
     boot(find_host(os.environ.get("COMFYUI_PATH")).path)
     with tempfile.TemporaryDirectory() as folder:
         link_folder(ROOT, Path(folder) / PACK)

@@ -1,4 +1,4 @@
-"""Memory of temporal super-resolution as the video grows, by the mini model and the node's own path."""
+"""Memory of temporal super-resolution by length of the video: the mini model, as the node runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microcinema_core.diffusion.tsr import frames_after
 from .timing import working
 
 VIDEOS = {33: (9, 1), 129: (9, 2), 2001: (126, 2)}
-"""Frames asked for: key frames and rounds that make them. Two thousand is one short of a whole number of pairs."""
+"""Frames of the result: (key frames, rounds). Key frames and rounds cannot make exactly 2,000."""
 CHUNKS = {0: "the host's choice", 2: "2 pairs"}
 SIDE, STEPS, MOST = 16, 2, 1.10
 MIB = 2**20
@@ -21,7 +21,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Interpolated:
-    """Most bytes that a video of so many frames took beside the weights; `answer`: its latents, a part of that."""
+    """Bytes of one video: `working`, the peak without weights; `answer`, the result's latents in it."""
 
     frames: int
     chunk: int
@@ -31,13 +31,14 @@ class Interpolated:
 
     @property
     def peak(self) -> int:
+        """Peak memory, weights included."""
         return self.working + self.weights
 
 
 def measure(
     videos: dict[int, tuple[int, int]] = VIDEOS, *, side: int = SIDE, steps: int = STEPS
 ) -> list[Interpolated]:
-    """One row for each chunk and video, the first video of a chunk made once before."""
+    """Measure every video with every chunk; the first video of a chunk is also the warm-up run."""
     from microcinema_core import adapter
 
     tsr = adapter.load_checkpoint(ROOT / "weights" / "mini_tsr.safetensors")
@@ -74,13 +75,13 @@ def measure(
 
 
 def table(rows: list[Interpolated]) -> str:
-    """Each beside the shortest video of its chunk."""
+    """Format the rows as Markdown, each relative to the shortest video of its chunk."""
     first = {row.chunk: row for row in reversed(rows)}
     lines = [
         f"The mini model ({rows[0].weights / MIB:.0f} MiB of weights), latents of {SIDE}x{SIDE}, {STEPS} steps. "
-        f"Target: at most {MOST:.2f} of the shortest video's peak.",
+        f"Target: at most {MOST:.2f} times the peak of the shortest video.",
         "",
-        "| frames | pairs at once | working memory | its answer's share | of the shortest | with weights | target |",
+        "| frames | pairs at once | working memory | of it, the result | relative | with weights | target |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -95,7 +96,7 @@ def table(rows: list[Interpolated]) -> str:
     growth = (most.working - least.working) / max(most.answer - least.answer, 1)
     lines += [
         "",
-        f"What grows is the video itself: from {least.frames} to {most.frames} frames {growth:.1f} bytes for each byte "
-        "of answer, which are the answer, its noise, and the round before.",
+        f"Only the video itself grows: from {least.frames} to {most.frames} frames, memory grows by {growth:.1f} bytes "
+        "per byte of the result (the result, its noise, and the input of the last round).",
     ]
     return "\n".join(lines) + "\n"

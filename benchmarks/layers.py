@@ -1,4 +1,4 @@
-"""Single layers written in two ways, at the sizes that Stable Diffusion 2.1 has them: why ours are as they are."""
+"""Time of single layers written in two ways, at the sizes of Stable Diffusion 2.1."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from microcinema_core.networks.spatial import Modulation, normalise, silu
+from microcinema_core.networks.spatial import Modulation, normalise, silu_maybe_inplace
 from microcinema_core.networks.temporal import conv_over_frames
 
 from .contenders import BRANCHES, Shape
 from .timing import seconds
 
 LEVELS = ((320, 1), (640, 2), (1280, 4), (1280, 8))
-"""Channels, and by what the latents' side is divided."""
+"""(channels, divisor of the latents' side) of each level."""
 Way = Callable[[], Tensor]
 
 
 def ways(shape: Shape, channels: int, side: int) -> Iterator[tuple[str, Way, Way]]:
-    """A layer, the first way and the second way to compute it."""
+    """Yield (name, first way, second way) of each layer."""
     frames = shape.frames
     with torch.device(shape.device):
         x = torch.randn(BRANCHES * frames, channels, side, side).to(shape.dtype)
@@ -38,16 +38,18 @@ def ways(shape: Shape, channels: int, side: int) -> Iterator[tuple[str, Way, Way
     edges = F.pad(rearrange(x, "(b f) c h w -> b f (h w) c", f=frames), (0, 0, 0, 0, 1, 1))
 
     def modulated(norm: nn.Module, *, graph: bool) -> Tensor:
-        with torch.set_grad_enabled(graph):  # without a graph it is done in place
-            return silu(normalise(norm, x, frames=frames, over_clip=False, modulation=modulation))
+        with torch.set_grad_enabled(graph):  # without a graph, it works in place
+            return silu_maybe_inplace(
+                normalise(norm, x, frames=frames, over_clip=False, modulation=modulation)
+            )
 
     def products() -> Tensor:
         return sum(edges[:, k : k + frames].reshape(-1, channels) @ tap for k, tap in enumerate(taps))  # type: ignore[return-value]
 
-    yield "convolution of pictures: planes, channels last", lambda: conv(x), lambda: conv(last)
-    yield "group norm: planes, channels last", lambda: norm(x), lambda: norm(last)
+    yield "2D convolution: channels first, channels last", lambda: conv(x), lambda: conv(last)
+    yield "group norm: channels first, channels last", lambda: norm(x), lambda: norm(last)
     yield (
-        "tokens' projection: of a view, of a copy",
+        "projection of tokens: of a view, of a copy",
         lambda: linear(tokens),
         lambda: linear(tokens.contiguous()),
     )
@@ -57,7 +59,7 @@ def ways(shape: Shape, channels: int, side: int) -> Iterator[tuple[str, Way, Way
         lambda: modulated(norm, graph=False),
     )
     yield (
-        "convolution over frames: three products, one (3, 1) convolution",
+        "convolution over frames: three matrix products, one (3, 1) convolution",
         products,
         lambda: conv_over_frames(over_frames, x, frames),
     )
@@ -65,7 +67,7 @@ def ways(shape: Shape, channels: int, side: int) -> Iterator[tuple[str, Way, Way
 
 @torch.no_grad()
 def table(shape: Shape, *, rounds: int) -> str:
-    """Milliseconds of both ways at each level."""
+    """Median milliseconds of both ways at each level, as Markdown."""
     levels = [(channels, max(1, shape.latent // by)) for channels, by in LEVELS]
     rows: dict[str, list[str]] = {}
     for channels, side in levels:
@@ -77,7 +79,7 @@ def table(shape: Shape, *, rounds: int) -> str:
                 " / ".join(f"{1e3 * statistics.median(one):.1f}" for one in spent)
             )
     lines = [
-        "Milliseconds of one layer, written in the two ways that its line names.",
+        "Milliseconds of one layer, written in the two ways that its row names.",
         "",
         "| layer | " + " | ".join(f"{channels} x {side} x {side}" for channels, side in levels) + " |",
         "|---|" + "---|" * len(levels),

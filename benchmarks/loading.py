@@ -1,4 +1,4 @@
-"""Start-up and files: what the pack adds to the host's start, and what a file of Stable Diffusion 2.1's size costs."""
+"""Time that the pack adds to the host's start, and of loading a file of Stable Diffusion 2.1's size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from devtools.run.home import ROOT
-from microcinema_core.config import AppearNetConfig, UNetConfig
+from microcinema_core.config import AppearNetConfig, ModelSpec, UNetConfig
 from microcinema_core.files.checkpoint import write_checkpoint
 from microcinema_core.files.safetensors_io import write_tensors
 from microcinema_core.networks.appearnet import AppearNet
@@ -21,11 +21,11 @@ from microcinema_core.networks.unet import UNet3D
 
 GIB = 2**30
 SECONDS, GROWTH, IMPORT = 0.5, 0.5, 0.3
-"""Targets: seconds of a load, GiB that it takes beside the mapped file, seconds that the pack adds to the start."""
+"""Targets: seconds of a load, GiB on top of the mapped file, seconds added to the host's start."""
 
 
 def write_files(folder: Path, config: UNetConfig) -> dict[str, Path]:
-    """Files of random float16 weights: ours of role base, and the image model's U-Net by its stock keys."""
+    """Write random float16 weights: our base file, and the image model's U-Net under its stock keys."""
     appearnet = AppearNetConfig(config)
     with torch.device("meta"):
         networks = {
@@ -41,19 +41,19 @@ def write_files(folder: Path, config: UNetConfig) -> dict[str, Path]:
     write_tensors(files["stock"], stock, {})
     del stock
     configs: dict[str, Any] = {"unet": config, "appearnet": appearnet}
-    write_checkpoint(files["ours"], parts, role="base", configs=configs, lambda_=0.03, fps=2, frames=9)
+    write_checkpoint(files["ours"], parts, spec=ModelSpec("base", 0.03, 2, 9), configs=configs)
     return files
 
 
 def in_own_process(*arguments: str) -> dict[str, float]:
-    """What `fresh_host` says in a process that has just started."""
+    """Run `fresh_host` in a process of its own and return its figures."""
     command = [sys.executable, "-m", "benchmarks.fresh_host", *arguments]
     answer = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     return dict(json.loads(answer.splitlines()[-1]))
 
 
 def table(*, rounds: int, config: UNetConfig = UNetConfig()) -> str:  # noqa: B008
-    """Ours beside the host's own, in turns; then the start."""
+    """Time our loader and the host's alternately, and the pack's import; return Markdown."""
     seen: dict[str, list[dict[str, float]]] = {"ours": [], "stock": [], "import": []}
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(Path(folder), config)
@@ -63,10 +63,10 @@ def table(*, rounds: int, config: UNetConfig = UNetConfig()) -> str:  # noqa: B0
                 seen[kind].append(in_own_process(kind, str(path)))
             seen["import"].append(in_own_process("import"))
     lines = [
-        f"Float16 files in the system's cache, a host just started that keeps them so, median of {rounds}. Targets: "
-        f"{SECONDS} s and {GROWTH} GiB over the mapped file; {IMPORT} s of start-up.",
+        f"Float16 files in the page cache, each loaded by a new host that keeps float16; median of {rounds} runs. "
+        f"Targets: {SECONDS} s, {GROWTH} GiB on top of the mapped file, {IMPORT} s of start-up.",
         "",
-        "| | file | seconds [range] | memory over the mapped file | target |",
+        "| | file | seconds [range] | memory on top of the mapped file | target |",
         "|---|---|---|---|---|",
     ]
     for kind, name in (

@@ -1,8 +1,8 @@
-"""What fits on a card, by arithmetic: weights, and what one step of sampling holds besides, counted without a card.
+"""What fits on a card, by arithmetic: weights plus the counted peak memory of a sampling step.
 
-A step of Stable Diffusion 2.1's size runs on tensors without storage while every storage is counted as it comes and
-goes. Attention is taken as fused: q, k, v and the answer, no table of weights. What kernels want besides, and what an
-allocator cannot use between its blocks, is not in it.
+A step of Stable Diffusion 2.1's size runs on tensors without storage, and every storage is counted when it is made and
+freed. Attention counts as fused: q, k, v and the output, no matrix of weights. Workspaces of kernels and fragmentation
+of the allocator are not included.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ GIB = 2**30
 CARDS = (6, 8, 12, 24)
 SIZES = (320, 512)
 WEIGHTS = {"float16 or bfloat16": 2, "float8": 1}
-"""Bytes a weight."""
+"""Bytes per weight."""
 RESERVED = 1.0
-"""GiB of a card that the driver, a screen and the host keep; an assumption."""
+"""GiB of a card for driver, display and host; an assumption."""
 FEW, MANY = 5, 17
-"""Frames at which a step is counted; it grows by the same for each frame between and beyond."""
+"""Numbers of frames at which a step is counted; memory is linear in the number of frames."""
 
 
 class Live(TorchDispatchMode):
-    """Bytes of the storages that were made in this context and are still there, and the most there ever were."""
+    """Counts the bytes of storages made in this context: alive `now`, and the peak, `most`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,35 +66,36 @@ def _storage(tensor: Tensor) -> int:
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, *args: Any, **options: Any) -> Tensor:
-    """Attention as far as memory goes."""
+    """Stand in for fused attention: allocate the output only."""
     return torch.empty_like(q)
 
 
 def most_held(step: Step) -> int:
-    """Most bytes that a step holds beyond what was there before it, whatever the device of its tensors."""
+    """Return the peak bytes that a step allocates, on any device; the second run uses the filled cache."""
     with torch.no_grad(), Live() as live:
         step()
-        step()  # with what the first one left in the run's cache
+        step()  # with the cache that the first one filled
     return live.most
 
 
 def counted(shape: Shape, build: Callable[[Shape], Contender] = ours) -> tuple[int, Contender]:
-    """Most bytes beside the weights in a run, its first step included, and the networks."""
+    """Return the peak bytes of a run without weights, its first step included, and the contender."""
     made = build(replace(shape, device="meta"))
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("torch.equal", lambda a, b: True))  # all branches see one picture
+        # Tensors without storage cannot be compared; all branches have the same centre frame.
+        stack.enter_context(mock.patch("torch.equal", lambda a, b: True))
         stack.enter_context(mock.patch("comfy.ldm.modules.attention.optimized_attention", fused))
         return most_held(made.step), made
 
 
 def fitting(card: float, weights: float, few: float, many: float) -> int:
-    """Frames for which there is room, of GiB of a card, of weights, and of steps of FEW and MANY frames."""
+    """Return the frames that fit, given GiB of card and weights, and of steps of FEW and MANY frames."""
     each = (many - few) / (MANY - FEW)
     return max(0, int((card - RESERVED - weights - few) / each + FEW))
 
 
 def measured(shape: Shape) -> tuple[int, int]:
-    """Most bytes that a step without AppearNet holds: as counted, and on this machine, where kernels want some too."""
+    """Return the peak bytes of a step without AppearNet: as counted, and as measured on this machine."""
 
     def bare(shape: Shape) -> Contender:
         return ours(shape, injection=None)
@@ -105,20 +106,20 @@ def measured(shape: Shape) -> tuple[int, int]:
 
 
 def table(shape: Shape, *, measure: bool = True) -> str:
-    """Cards by size and weights; steps in the shape's precision. Where a step is measured, the larger figure counts."""
-    share, said = 1.0, "Nothing was measured."
+    """Return frames by card, size and weights as Markdown; a measured step scales the counts up."""
+    share, said = 1.0, "No step was measured."
     if measure:
         expected, taken = measured(shape)
         share = max(1.0, taken / expected)
         said = (
-            f"Without AppearNet {shape.frames} frames of {shape.size} pixels are counted at {expected / GIB:.2f} GiB, "
-            f"and took {taken / GIB:.2f} GiB on this machine; the table is what is counted, times {share:.2f}."
+            f"Without AppearNet, {shape.frames} frames of {shape.size} pixels count {expected / GIB:.2f} GiB and took "
+            f"{taken / GIB:.2f} GiB on this machine, so the table is the count times {share:.2f}."
         )
     lines = [
-        f"Stable Diffusion 2.1's size with AppearNet, text and empty prompt in one batch; {RESERVED:g} GiB of a card "
-        f"is left to driver, screen and host. Where the host splits the two, a step holds about half. {said}",
+        "Stable Diffusion 2.1's size with AppearNet, prompt and empty prompt in one batch; where the host splits the "
+        f"two, a step takes about half. {RESERVED:g} GiB of a card is left to driver, display and host. {said}",
         "",
-        "| pixels | weights | their memory | a step of 9 frames | each frame more | of one pair in TSR | "
+        "| pixels | weights | their memory | step of 9 frames | each further frame | TSR step of one pair | "
         + " | ".join(f"{card} GB" for card in CARDS)
         + " |",
         "|---|---|---|---|---|---|" + "---|" * len(CARDS),
@@ -129,12 +130,13 @@ def table(shape: Shape, *, measure: bool = True) -> str:
         of_pair, _ = counted(replace(shape, size=size, frames=TSR_FRAMES), ours_tsr)
         largest = max(p.numel() for net in made.networks for p in net.parameters())
         for name, wide in WEIGHTS.items():
-            cast = largest * shape.dtype.itemsize if wide != shape.dtype.itemsize else 0  # a layer as it runs
+            # In float8, the layer that is being computed also exists in the precision of the step.
+            cast = largest * shape.dtype.itemsize if wide != shape.dtype.itemsize else 0
             few, many, pair = ((most * share + cast) / GIB for most in (of_few, of_many, of_pair))
             each = (many - few) / (MANY - FEW)
             weights = made.parameters * wide / GIB
             room = [fitting(card, weights, few, many) for card in CARDS]
-            cells = " | ".join(f"{frames} frames" if frames else "weights in part" for frames in room)
+            cells = " | ".join(f"{frames} frames" if frames else "needs offloading" for frames in room)
             lines.append(
                 f"| {size} | {name} | {weights:.2f} GiB | {few + (9 - FEW) * each:.2f} GiB | {each:.3f} GiB | "
                 f"{pair:.2f} GiB | {cells} |"

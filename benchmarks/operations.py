@@ -1,4 +1,4 @@
-"""What a step computes: operations, counted on networks without storage. Unlike times, they never wander."""
+"""Operations of a step, counted on networks without storage; unlike times, they are exact."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .contenders import ALL, FLOOR, MissingError, Shape, shape_of
 
 
 def operations(name: str, shape: Shape) -> tuple[int, int]:
-    """Operations of one step (two for a multiplication and addition) and parameters of a contender."""
+    """Return operations of one step (a multiply-add counts two) and parameters of a contender."""
     made = ALL[name](replace(shape, device="meta"))
-    # Without storage nothing can be compared. In a run all branches and steps see the same picture.
+    # Tensors without storage cannot be compared; in a real run all branches and steps have the same centre frame.
     with torch.no_grad(), mock.patch("torch.equal", lambda a, b: True):
-        made.step()  # what a run computes once is cached by this
+        made.step()  # fills the run's cache
         return count(made.step), made.parameters
 
 
 def ratio(name: str, shape: Shape) -> float:
-    """A contender's operations over those of the image model on as many pictures."""
+    """Return a contender's operations relative to the image model on as many pictures."""
     own = shape_of(name, shape)
     return operations(name, own)[0] / operations(FLOOR, own)[0]
 
 
 def table(shape: Shape, names: list[str]) -> str:
-    """All contenders as Markdown."""
+    """Format all contenders as Markdown."""
     floor = operations(FLOOR, shape)[0] / shape.frames
-    lines = ["| network | parameters | TFLOP a step | of the image model's |", "|---|---|---|---|"]
+    lines = ["| network | parameters | TFLOP per step | relative to the image model |", "|---|---|---|---|"]
     for name in names:
         own = shape_of(name, shape)
         try:

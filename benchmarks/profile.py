@@ -1,4 +1,4 @@
-"""Where a step's time goes by kind of work, ours beside the image model's, and the share of the machine's rate."""
+"""Time of a step by kind of work, beside the image model, and the share of the machine's peak rate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from devtools.check.encoding_cost import count
 from .contenders import ALL, BARE, FLOOR, OURS, Contender, Shape, Step
 from .timing import seconds
 
-PICTURES, TIME = "convolutions of pictures", "convolutions over frames"
-PRODUCTS, ATTENTION, NORMS = "matrix products", "attention's weights", "norms"
+PICTURES, TIME = "2D convolutions", "convolutions over frames"
+PRODUCTS, ATTENTION, NORMS = "matrix products", "attention", "norms"
 REST = "sums, activations, copies"
 KINDS = (PICTURES, TIME, PRODUCTS, ATTENTION, NORMS, REST)
 CONTENDERS = {name: ALL[name] for name in (FLOOR, BARE, OURS)}
 WIDE = 2048
-"""Side of the matrices whose product says what the machine can do."""
+"""Side of the matrices whose product gives the machine's peak rate."""
 
 
 def kind(name: str, shapes: list[list[int]]) -> str:
-    """What an operation of torch is, by its name and the shapes of what it was given."""
+    """Classify an operation of torch by its name and the shapes of its inputs."""
     if "convolution" in name:
         return TIME if len(shapes) > 1 and shapes[1][2:] == [3, 1] else PICTURES
     if name.removeprefix("aten::") in ("mm", "addmm", "bmm", "baddbmm", "linear", "mkldnn_linear"):
@@ -36,7 +36,7 @@ def kind(name: str, shapes: list[list[int]]) -> str:
 
 
 def by_kind(step: Step, device: str) -> dict[str, float]:
-    """Seconds of one step by kind of work, on the device that does it."""
+    """Return seconds of one step by kind of work, on its device."""
     on_gpu = device == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     step()
@@ -50,7 +50,7 @@ def by_kind(step: Step, device: str) -> dict[str, float]:
 
 
 def rate(shape: Shape, rounds: int) -> float:
-    """Operations a second of the product of two large matrices, in the shape's precision on its device."""
+    """Return operations per second of a large matrix product, in the shape's precision on its device."""
     a, b = (torch.randn(WIDE, WIDE, device=shape.device).to(shape.dtype) for _ in range(2))
 
     def product() -> Tensor:
@@ -62,7 +62,7 @@ def rate(shape: Shape, rounds: int) -> float:
 
 @torch.no_grad()
 def table(shape: Shape, *, rounds: int, contenders: dict[str, Callable[[Shape], Contender]]) -> str:
-    """One column a network, the first one the floor; then what its operations take at a large product's rate."""
+    """Return a column per network as Markdown, the first one the baseline, and the time at the peak rate."""
     best = rate(shape, rounds)
     spent, ideal = {}, {}
     for name, build in contenders.items():
@@ -77,15 +77,15 @@ def table(shape: Shape, *, rounds: int, contenders: dict[str, Callable[[Shape], 
 
     reached = (f"{ideal[name]:.2f}, {ideal[name] / totals[name]:.0%} of the time" for name in contenders)
     lines = [
-        f"Seconds of one step by the profiler ({shape.frames} frames of {shape.size} pixels), and in brackets their "
-        "share of the image model's step.",
+        f"Seconds of one step by the profiler ({shape.frames} frames of {shape.size} pixels); in brackets, relative to "
+        "the whole step of the image model.",
         "",
         "| | " + " | ".join(contenders) + " |",
         "|---|" + "---|" * len(contenders),
         *(row(one, {name: spent[name][one] for name in contenders}) for one in KINDS),
-        row("together", totals),
-        "| its operations at the machine's rate | " + " | ".join(reached) + " |",
+        row("total", totals),
+        "| its operations at the peak rate | " + " | ".join(reached) + " |",
         "",
-        f"That rate, of a product of {WIDE} x {WIDE} matrices: {best / 1e9:.0f} billion operations a second.",
+        f"Peak rate, of a product of {WIDE} x {WIDE} matrices: {best / 1e9:.0f} billion operations per second.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The sections of docs/performance.md, and its plot."""
+"""The tables of benchmarks/RESULTS.md, the plot beside docs/performance.md, and the page's sections."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from pathlib import Path
 
 import torch
 
-from devtools.release.page import write_section
+from devtools.release.files import write_section
 from devtools.run.home import ROOT
 from microcinema_core.files.atomic import atomic_write
 
 from .contenders import BARE, FIRST, FLOOR, OURS, PEERS, TSR_CACHED, TSR_FIRST, Shape, versions
 from .timing import Timed
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "benchmarks" / "RESULTS.md"
+PLOTS = ROOT / "docs"
 GIB = 2**30
 TARGETS = {OURS: 1.25, FIRST: 1.25, BARE: 1.15, TSR_CACHED: 1.5, TSR_FIRST: 1.5}
-"""Times of the image model on as many pictures, at most, in half precision."""
+"""Targets in half precision: time of a step relative to the image model on as many pictures."""
 IN_FULL = {OURS: 1.45, FIRST: 1.45}
-"""The same in float32."""
+"""Targets in float32."""
 MEMORY = 1.15
-"""Working memory of a step over the image model's, at most."""
+"""Target: working memory of a step relative to the image model."""
 OF_PEERS = 0.69
+"""Target: time of a step relative to the fastest peer."""
 
 
 def plot_of(shape: Shape) -> Path:
-    """The plot of a precision's steps."""
-    return PAGE.with_name(f"performance_{_dtype(shape)}.png")
+    """Return the path of the plot for the shape's precision."""
+    return PLOTS / f"performance_{_dtype(shape)}.png"
 
 
 def machine(host: str) -> str:
-    """What a figure depends on, in one line."""
+    """Describe date, machine and versions in one line."""
     where = f"{torch.get_num_threads()} threads of {_processor()}"
     if torch.cuda.is_available():
         where = torch.cuda.get_device_name()
@@ -49,13 +51,13 @@ def _processor() -> str:
 
 
 def steps_table(timed: list[Timed], missing: dict[str, str], shape: Shape) -> str:
-    """One row a contender."""
+    """Format one row per contender as Markdown, with the plot and the comparison with the fastest peer."""
     floor = statistics.median([second for one in timed for second in one.floor])
     lines = [
-        f"One step (text and empty prompt) of {shape.frames} frames of {shape.size} pixels "
-        f"({_dtype(shape)}; TSR: 5 frames, and the image model on 5). The image model: {floor:.2f} s.",
+        f"One step (prompt and empty prompt) of {shape.frames} frames of {shape.size} pixels in {_dtype(shape)}; TSR "
+        f"has 5 frames, and is compared with the image model on 5. The image model takes {floor:.2f} s.",
         "",
-        "| network | of the image model's time [range] | rounds | working memory | of the image model's | target |",
+        "| network | time relative to the image model [range] | rounds | working memory | relative | target |",
         "|---|---|---|---|---|---|",
     ]
     for one in timed:
@@ -65,12 +67,12 @@ def steps_table(timed: list[Timed], missing: dict[str, str], shape: Shape) -> st
             f"{_target(one, shape)} |"
         )
     lines += [f"| {name} | not measured: {why} | | | | |" for name, why in missing.items()]
-    picture = [f"![The same as bars]({plot_of(shape).name})", ""] if len(timed) > 1 else []
+    picture = [f"![The same as a bar chart](../docs/{plot_of(shape).name})", ""] if len(timed) > 1 else []
     return "\n".join([*lines, "", *picture, *_beside_peers(timed)]) + "\n"
 
 
 def scaling_row(one: Timed, shape: Shape) -> str:
-    """One shape's row."""
+    """Format the row of one shape."""
     a_frame = statistics.median(one.seconds) / shape.frames
     memory = one.working / GIB / shape.frames
     return f"| {shape.frames} | {shape.size} | {a_frame:.2f} | {one.show()} | {memory:.3f} GiB |"
@@ -83,13 +85,13 @@ def _beside_peers(timed: list[Timed]) -> list[str]:
         return []
     peer = min(peers, key=lambda name: statistics.median(found[name]))
     return [
-        f"Of the fastest peer's time ({peer}) a step takes {_over(found[OURS], found[peer])}, the first step "
-        f"{_over(found[FIRST], found[peer])}; target: at most {OF_PEERS}."
+        f"Relative to the fastest peer ({peer}), a step takes {_over(found[OURS], found[peer])} of the time, the "
+        f"first step {_over(found[FIRST], found[peer])}. Target: at most {OF_PEERS}."
     ]
 
 
 def _over(ours: list[float], theirs: list[float]) -> str:
-    """The medians' ratio, and the range of all pairs of rounds: these two took no turns with each other."""
+    """Format the ratio of medians, and its range over all pairs of rounds: the two did not alternate."""
     middle = statistics.median(ours) / statistics.median(theirs)
     return f"{middle:.2f} [{min(ours) / max(theirs):.2f}, {max(ours) / min(theirs):.2f}]"
 
@@ -111,7 +113,7 @@ def _dtype(shape: Shape) -> str:
 
 
 def plot(timed: list[Timed], shape: Shape) -> None:
-    """Ratios as bars with their ranges."""
+    """Draw the ratios as bars with their ranges."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.5 * len(timed) + 1.2), layout="constrained")
@@ -124,14 +126,16 @@ def plot(timed: list[Timed], shape: Shape) -> None:
         axes.text(max(one.ratios) + 0.03, row, f"{middle:.2f}", va="center")
     axes.set_yticks(range(len(timed)), [one.name for one in reversed(timed)])
     axes.axvline(1.0, color="#222222", linestyle=":")
-    axes.set_xlim(0, 1.12 * max(max(one.ratios) for one in timed))  # room for the figures at the bars' ends
+    axes.set_xlim(
+        0, 1.12 * max(max(one.ratios) for one in timed)
+    )  # room for the numbers at the ends of the bars
     figure.supxlabel(
-        f"time of a step over that of {FLOOR} on as many frames ({_dtype(shape)})", fontsize="medium"
+        f"time of a step relative to {FLOOR} on as many frames ({_dtype(shape)})", fontsize="medium"
     )
     with atomic_write(plot_of(shape)) as part:
         figure.savefig(part, format="png", dpi=110)
 
 
 def write(name: str, title: str, text: str, *, command: str, host: str) -> None:
-    """Put a section into the page, with what made it."""
+    """Write a section of the page, with the command and the machine that made it."""
     write_section(PAGE, name, f"## {title}\n\nBy `{command}`: {machine(host)}.\n\n{text}")

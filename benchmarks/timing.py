@@ -1,4 +1,4 @@
-"""Times side by side: a contender and the floor take turns, so that what slows the machine slows both."""
+"""Timing against a baseline: contender and baseline alternate, so that other load slows both."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .contenders import ALL, Contender, Shape, Step
 
 @dataclass(frozen=True)
 class Timed:
-    """Rounds of one contender beside the floor, in seconds; the floor's are per frame of the contender's.
+    """Seconds of a contender's steps (`seconds`) and of the baseline's (`floor`), round by round.
 
-    working: most bytes that a step took beyond what was held before it.
+    working: peak bytes of a step on top of what was allocated before it.
     """
 
     name: str
@@ -31,16 +31,17 @@ class Timed:
 
     @property
     def ratios(self) -> list[float]:
+        """Time relative to the baseline, round by round."""
         return [own / floor for own, floor in zip(self.seconds, self.floor, strict=True)]
 
     def show(self) -> str:
-        """Median of the rounds' ratios, and their range: with five rounds it holds the true median 94 times of 100."""
+        """Format the median ratio and the range; five rounds contain the true median with probability 0.94."""
         ratios = self.ratios
         return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
 
 
 def seconds(step: Step, device: str) -> float:
-    """Of one call, its work on the device included."""
+    """Return the seconds of one call, including its work on the device."""
     _wait(device)
     started = time.perf_counter()
     step()
@@ -49,7 +50,7 @@ def seconds(step: Step, device: str) -> float:
 
 
 def working(step: Step, device: str) -> int:
-    """Most bytes that a call takes beyond what is held already."""
+    """Return the peak bytes of a call on top of what is allocated already."""
     give_back()
     forget_peak()
     before = held()
@@ -60,9 +61,9 @@ def working(step: Step, device: str) -> int:
 
 @torch.no_grad()
 def take_turns(name: str, shape: Shape, floor: Contender, *, rounds: int) -> Timed:
-    """Build a contender, warm both up (their memory is measured then), and time them in turns.
+    """Build a contender, warm both up (which measures their memory), and time them alternately.
 
-    The floor must have been built for the same shape: frames, size, precision.
+    `floor` is the baseline, built for the same shape.
     """
     own = ALL[name](shape)
     memory = [working(one.step, shape.device) for one in (floor, own)]
@@ -75,7 +76,7 @@ def take_turns(name: str, shape: Shape, floor: Contender, *, rounds: int) -> Tim
 
 
 def give_back() -> None:
-    """Return to the system what was freed, so that a later call's memory is not found in an earlier one's."""
+    """Return freed memory to the system, so that a later call does not reuse it unseen."""
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library than Linux's usual one
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,4 +1,4 @@
-"""A training step at mini size beside the image model's on as many frames, and the share of it that waits for data."""
+"""A training step of the mini base model beside the image model's, and the time spent on data."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .training_parts import (
 )
 
 SET = "base"
-FLOOR, PLAIN, AGAIN = "the image model", "MicroCinema", "MicroCinema, recompute"
+FLOOR, PLAIN, AGAIN = "the image model", "MicroCinema", "MicroCinema, gradient checkpointing"
 
 
 def table(
     *, rounds: int, dtype: torch.dtype = torch.bfloat16, batch: int = 8, folder: Path | None = None
 ) -> str:
-    """Steps in turns; the set in `folder`, by default the one of the mini world, or noise where there is none."""
+    """Time the steps alternately, as Markdown. folder: the set (default: the mini world's, else noise)."""
     folder = home_folder() / "data" / SET if folder is None else folder
     with ExitStack() as stack:
         real = (folder / INDEX).is_file()
@@ -40,7 +40,7 @@ def table(
         if not real:
             write_random_set(used, batch)
         trainers = {
-            name: trainer_of(used, batch=batch, dtype=dtype, recompute=name == AGAIN)
+            name: trainer_of(used, batch=batch, dtype=dtype, checkpointing=name == AGAIN)
             for name in (PLAIN, AGAIN)
         }
         steps = {FLOOR: floor_of(trainers[PLAIN]), **{name: step_of(one) for name, one in trainers.items()}}
@@ -52,15 +52,15 @@ def table(
         for turn in range(rounds):
             for name in list(steps) if turn % 2 == 0 else reversed(list(steps)):
                 seen[name].append(seconds(steps[name], device))
-        said = "There is no encoded set here, so the clips are noise and nothing is said of waiting for data."
+        said = "There is no encoded set here: the clips are noise, and the time for reading data was not measured."
         if real:
             share = waiting(trainers[PLAIN], rounds)
-            said = f"Of {rounds} whole steps, optimizer included, {share:.2%} of the time went into reading data."
+            said = f"Reading data took {share:.2%} of the time of {rounds} whole steps, optimizer included."
     lines = [
-        f"Forward and backward pass of {batch} clips of {FRAMES} frames of {SIDE * 8} pixels, "
-        f"{PRECISIONS[dtype]}; the image model on as many pictures.",
+        f"Forward and backward pass of {batch} clips of {FRAMES} frames of {SIDE * 8} pixels in {PRECISIONS[dtype]}; "
+        "the image model runs on as many pictures.",
         "",
-        "| | seconds | of the image model's [range] | working memory | of the image model's |",
+        "| | seconds | relative to the image model [range] | working memory | relative |",
         "|---|---|---|---|---|",
     ]
     for name, values in seen.items():

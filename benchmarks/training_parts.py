@@ -1,4 +1,4 @@
-"""A training step of the mini model, the image model's for a floor, and the time that data takes."""
+"""A training step of the mini base model, its baseline, and the time spent on reading data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRAMES, CHANNELS, SIDE = 9, 8, 16
 
 
 def write_random_set(folder: Path, clips: int) -> Path:
-    """An encoded set of noise, for where none was prepared."""
+    """Write an encoded set of noise, for machines without a prepared one; return its folder."""
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(clips, FRAMES, CHANNELS, SIDE, SIDE, generator=generator).half()
     tokens = torch.full((clips, 4, 77), 49407, dtype=torch.int32)
@@ -37,16 +37,20 @@ def write_random_set(folder: Path, clips: int) -> Path:
     return folder
 
 
-def trainer_of(folder: Path, *, batch: int, dtype: torch.dtype, recompute: bool) -> Trainer:
-    """The base stage as mini/configs/mini_base.toml has it, from the shipped weights."""
-    config: TrainConfig = load(ROOT / "configs" / "mini_base.toml")
+def trainer_of(folder: Path, *, batch: int, dtype: torch.dtype, checkpointing: bool) -> Trainer:
+    """Build the base stage of mini/configs/mini_base.toml, initialised from the shipped weights."""
+    config: TrainConfig = load(ROOT / "mini" / "configs" / "mini_base.toml")
     weights = ROOT / "weights"
     changed = replace(
         config,
         precision=PRECISIONS[dtype],
         init_from=str(weights / "mini_base.safetensors"),
         data=DataTable(folder=str(folder), batch=batch),
-        model={**config.model, "image_file": str(weights / "mini_image.safetensors"), "recompute": recompute},
+        model={
+            **config.model,
+            "image_file": str(weights / "mini_image.safetensors"),
+            "gradient_checkpointing": checkpointing,
+        },
     )
     stage = build_stage(changed)
     stage.prepare()
@@ -54,11 +58,11 @@ def trainer_of(folder: Path, *, batch: int, dtype: torch.dtype, recompute: bool)
 
 
 def step_of(trainer: Trainer) -> Step:
-    """Forward and backward pass of one batch, always the same, data and optimizer aside."""
-    batch = trainer.processes.put(trainer.feed.next())
+    """Return the forward and backward pass of one fixed batch, without data loading and optimizer."""
+    batch = trainer.processes.put(trainer.batches.next())
 
     def step() -> None:
-        loss, _ = trainer.objective(batch, trainer.processes.draws(trainer.generator))
+        loss, _ = trainer.objective(batch, trainer.processes.shared_random(trainer.generator))
         loss.backward()
         for parameter in trainer.objective.parameters():
             parameter.grad = None
@@ -67,8 +71,8 @@ def step_of(trainer: Trainer) -> Step:
 
 
 def floor_of(trainer: Trainer) -> Step:
-    """The same of the image model inside, all of it trained, on as many pictures as the batch has frames."""
-    video: Any = trainer.stage.networks.video  # type: ignore[attr-defined]
+    """Return the same for the image model, fully trained, on as many pictures as the batch has frames."""
+    video: Any = trainer.stage.video  # type: ignore[attr-defined]
     config: UNetConfig = video.unet.config.as_2d()
     attend = next(m.attend for m in video.unet.modules() if hasattr(m, "attend"))
     device, mixed = trainer.processes.device, trainer.config.precision.endswith("-mixed")
@@ -89,9 +93,9 @@ def floor_of(trainer: Trainer) -> Step:
 
 
 def waiting(trainer: Trainer, steps: int) -> float:
-    """Share of whole training steps, optimizer included, in which nothing happens but reading data."""
+    """Return the share of whole training steps, optimizer included, that is spent on reading data."""
     waits: list[float] = []
-    feed: Any = trainer.feed
+    feed: Any = trainer.batches
     read = feed.next
 
     def timed() -> Any:

@@ -1,5 +1,5 @@
 """MicroCinema: text-to-video by divide and conquer (CVPR 2024), as plain PyTorch. See docs/paper.md."""
 
-from .moved import stop_at_a_moved_command
+from .moved import MOVED, stop_at_a_moved_command
 
-stop_at_a_moved_command()
+stop_at_a_moved_command(MOVED)

@@ -1,45 +1,95 @@
-"""The shapes of the networks, as frozen dataclasses that travel in the metadata of every file.
+"""Configurations of the networks, and the spec of a model's weights, as frozen dataclasses.
 
-Sizes follow Stable Diffusion's own names, so that a checkpoint's key shapes determine a `UNetConfig` and the reverse.
+They are stored in the metadata of every file. Fields are named as in Stable Diffusion's own configurations. A
+checkpoint's keys and shapes determine its `UNetConfig`, and the reverse.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+
+CONTEXT_LENGTH = 77
+"""Tokens of a prompt, as in CLIP: a start token, at most 75 of the text, an end token, padding."""
+START_TOKEN, END_TOKEN = 49406, 49407
+"""CLIP's tokens around a prompt. Stable Diffusion 1.x pads with the end token, 2.x with 0."""
 
 InjectedNorm = Literal["frame", "clip"]
 TemporalConvLayout = Literal["per_conv", "per_resblock", "none"]
 TemporalAttentionLayout = Literal["self", "transformer", "none"]
 InjectionKind = Literal["spade", "concat", "add_dec", "add_encdec"]
 INJECTIONS: tuple[InjectionKind, ...] = ("spade", "add_encdec", "add_dec", "concat")
+Prediction = Literal["eps", "v"]
+PREDICTIONS: tuple[Prediction, ...] = ("eps", "v")
+Betas = Literal["scaled_linear", "linear"]
+"""How beta_t rises from 0.00085 to 0.012: as squares of a linear ramp (Stable Diffusion) or linearly (AnimateDiff)."""
+ROLES = ("image", "base", "tsr", "unet", "appearnet")
+"""Kinds of files: a text-to-image model, a base model (key frames), a TSR model, or one network alone."""
 
-T = TypeVar("T")
+C = TypeVar("C", bound="Config")
 
 
-def from_known_fields(cls: type[T], values: dict[str, Any]) -> T:
-    """Builds a dataclass from a JSON object; lists become tuples, an unknown field is a ValueError that names it."""
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(
-            f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}. "
-            "The file may come from a newer version of MicroCinema: update the pack."
-        )
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+def centre_index(frames: int) -> int:
+    """Return the index of the centre frame, N // 2: 4 of 9, 64 of 129 (section 4.1 leaves it open)."""
+    return frames // 2
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def frozen(value: Any) -> Any:
+    """Return lists as tuples, at every depth; JSON and TOML have only lists."""
+    return tuple(frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+class Config:
+    """The base of dataclasses that are stored in files as JSON objects."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; tuples become lists."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+        """Build the dataclass from a JSON object.
+
+        Raises:
+            ValueError: an unknown field, which is named, or values that contradict each other.
+        """
+        known = sorted(f.name for f in fields(cls))  # type: ignore[arg-type]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(known)}. "
+                "The file may come from a newer version of MicroCinema: update the pack."
+            )
+        return cls(**{key: frozen(value) for key, value in values.items()})
 
 
 @dataclass(frozen=True)
-class UNetConfig:
-    """A Stable Diffusion U-Net, by default 2.1's, and how it is inflated over time (section 3.1 of the paper).
+class UNetConfig(Config):
+    """The configuration of a Stable Diffusion U-Net, by default 2.1's, and of its inflation (section 3.1).
 
-    temporal_conv: `per_conv` puts a 1D convolution over frames after each spatial convolution (the paper);
-        `per_resblock` a stack of four after each ResBlock (the layout of published motion weights);
-        `none` is the 2D U-Net.
-    temporal_attention: `self` adds one attention over frames after each spatial transformer (the paper);
-        `transformer` two attentions and a feed-forward (the layout of published motion weights).
-    injected_norm: over what the statistics of the norms that SPADE modulates are taken: one video (`clip`, the paper's
-        3D group normalisation) or one frame (`frame`, which leaves the image model untouched at birth).
+    Attributes:
+        in_channels, out_channels: channels of the latents.
+        model_channels: width of the first level.
+        channel_mult: width of each level in units of `model_channels`.
+        num_res_blocks: ResBlocks of each level in the encoder.
+        transformer_depth: transformer blocks after each ResBlock, by level; 0 for none.
+        context_dim: width of the encoded prompt.
+        num_heads, num_head_channels: attention heads of every layer, or their width; one of them is -1.
+        use_linear_in_transformer: linear layers (2.x) rather than 1x1 convolutions (1.x) around transformer blocks.
+        injected_norm: what the norms that SPADE modulates take their statistics over. `clip` is a whole clip, the
+            paper's 3D group normalisation; `frame` is one frame, which keeps the image model unchanged at
+            initialisation.
+        temporal_conv: `per_conv` adds a 1D convolution over frames after each spatial convolution (the paper);
+            `per_resblock` adds a stack of four after each ResBlock (published motion weights); `none` adds none.
+        temporal_attention: `self` adds one attention over frames after each spatial transformer (the paper);
+            `transformer` adds two and a feed-forward (published motion weights); `none` adds none.
+        position_encoding: encoding of frame positions in temporal attention.
     """
 
     in_channels: int = 4
@@ -72,36 +122,33 @@ class UNetConfig:
 
     @property
     def downscale(self) -> int:
-        """Height and width of the latents are best multiples of this."""
+        """Downsampling factor of the U-Net; height and width of latents should be multiples of it."""
         return 2 ** (len(self.channel_mult) - 1)
 
     def heads(self, channels: int) -> int:
+        """Return the number of attention heads of a layer with this many channels."""
         return self.num_heads if self.num_heads != -1 else channels // self.num_head_channels
 
     def as_2d(self) -> UNetConfig:
-        """The image model inside: the same spatial layers, no temporal ones."""
+        """Return the configuration of the image model: the same spatial layers, no temporal ones."""
         return replace(self, temporal_conv="none", temporal_attention="none")
 
     def inflated(self, **changes: Any) -> UNetConfig:
-        """The video model of an image model: the paper's temporal layout, unless `changes` say otherwise."""
+        """Return the configuration of the video model: the paper's temporal layout, overridden by `changes`."""
         return replace(self, **{"temporal_conv": "per_conv", "temporal_attention": "self", **changes})
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> UNetConfig:
-        return from_known_fields(cls, values)
 
 
 @dataclass(frozen=True)
-class AppearNetConfig:
-    """AppearNet (section 3.2): the encoder and middle of `unet`, and how their features reach the main branch.
+class AppearNetConfig(Config):
+    """The configuration of AppearNet (section 3.2).
 
-    injection: the four rows of the paper's Table 2.
-    hidden: width of the SPADE heads.
-    spade_norms: which norms of a ResBlock are modulated: `both`, or only the second (`out`).
-    time_conditioned, text_conditioned: false computes features once per clip, at t = 0 and the empty prompt.
+    Attributes:
+        unet: the U-Net whose encoder and middle block AppearNet copies.
+        injection: how features are injected into the U-Net; the four rows of the paper's Table 2.
+        hidden: width of the SPADE heads.
+        spade_norms: the norms of a ResBlock that are modulated: `both`, or only the second (`out`).
+        time_conditioned, text_conditioned: whether features depend on timestep and prompt. If neither, they are
+            computed once per clip, at t = 0 and the empty prompt.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -117,15 +164,172 @@ class AppearNetConfig:
 
     @property
     def encoder(self) -> UNetConfig:
-        """AppearNet's encoder knows no frame positions, so that equal frames stay equal (one-frame shortcut)."""
+        """AppearNet's encoder: no frame positions, so that equal frames stay equal (the one-frame shortcut)."""
         return replace(self.unet, position_encoding="none", injected_norm="frame")
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AppearNetConfig:
-        return from_known_fields(cls, {**values, "unet": UNetConfig.from_dict(values["unet"])})
+        """Build the dataclass from a JSON object with a U-Net's inside; errors as for `Config.from_dict`."""
+        return super().from_dict({**values, "unet": UNetConfig.from_dict(values["unet"])})
+
+
+@dataclass(frozen=True)
+class VAEConfig(Config):
+    """The configuration of the 8x autoencoder, which folds `fold` x `fold` pixels into channels first.
+
+    Attributes:
+        latent_channels: channels of the latents.
+        fold: side of the folded squares; only 4 is possible.
+        widths: channels at 1/4 and at 1/8 of the picture's size.
+        res_blocks, decoder_blocks: residual blocks at each of the two sizes, of the encoder and of the decoder.
+        norm_groups: groups of the group norms.
+        latent_rgb: a linear map from latents to RGB in [-1, 1] for previews: 3 rows of `latent_channels` weights and a
+            bias; None if not fitted.
+    """
+
+    latent_channels: int = 8
+    fold: int = 4
+    widths: tuple[int, int] = (96, 128)
+    res_blocks: int = 2
+    decoder_blocks: int = 3
+    norm_groups: int = 32
+    latent_rgb: tuple[tuple[float, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fold != 4:
+            raise ValueError(
+                f"fold is {self.fold}; the one stride-2 level makes 8x compression with fold = 4 only"
+            )
+        for width in self.widths:
+            if width % self.norm_groups:
+                raise ValueError(f"width {width} is not divisible by norm_groups {self.norm_groups}")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent, along each side."""
+        return 2 * self.fold
+
+
+@dataclass(frozen=True)
+class TextConfig(Config):
+    """The configuration of the text encoder; its vocabulary is that of CLIP's tokeniser.
+
+    Attributes:
+        vocab_size: number of tokens.
+        width: channels.
+        layers: transformer layers.
+        heads: attention heads of each layer.
+        length: tokens of a prompt.
+    """
+
+    vocab_size: int = 49408
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    length: int = CONTEXT_LENGTH
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+
+    def host_config(self) -> dict[str, Any]:
+        """Return the configuration in the form of ComfyUI's text models (`textmodel_json_config`)."""
+        return {
+            "architectures": ["CLIPTextModel"],
+            "model_type": "clip_text_model",
+            "hidden_act": "quick_gelu",
+            "hidden_size": self.width,
+            "projection_dim": self.width,
+            "intermediate_size": 4 * self.width,
+            "num_attention_heads": self.heads,
+            "num_hidden_layers": self.layers,
+            "max_position_embeddings": self.length,
+            "vocab_size": self.vocab_size,
+            "bos_token_id": START_TOKEN,
+            "eos_token_id": END_TOKEN,
+            "pad_token_id": END_TOKEN,
+            "layer_norm_eps": 1e-5,
+        }
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model's weights were trained for; carried whole from a file's metadata to ComfyUI's MODEL.
+
+    Attributes:
+        role: one of `ROLES`.
+        lambda_: share of z_c in the training noise (Eq. 3); 0 for weights trained without the prior.
+        fps, frames: frame rate and number of frames of a clip; 0 and 1 for an image model.
+        prediction: what the network predicts, "eps" or "v".
+        betas: form of the noise schedule.
+        zero_terminal_snr: whether the noisiest step has no signal (Lin et al. 2023); needs v-prediction.
+        residual: scale of the difference from z_c that is diffused (`noise.from_residual`); 0 diffuses the frames.
+    """
+
+    role: str
+    lambda_: float = 0.0
+    fps: float = 0.0
+    frames: int = 1
+    prediction: Prediction = "eps"
+    betas: Betas = "scaled_linear"
+    zero_terminal_snr: bool = False
+    residual: float = 0.0
+
+    PREFIX: ClassVar[str] = "microcinema."
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES or self.prediction not in PREDICTIONS:
+            raise ValueError(
+                f"role {self.role!r} with prediction {self.prediction!r} is unknown, "
+                f"expected one of {', '.join(ROLES)} with one of {', '.join(PREDICTIONS)}"
+            )
+        if self.zero_terminal_snr and self.prediction == "eps":
+            raise ValueError(
+                "a noise schedule that ends at 'zero' with prediction 'eps' cannot be, expected sd, or zero with v: "
+                "pure noise holds no information on z_0 for a model that predicts noise"
+            )
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the entries of a file's metadata, with keys under `microcinema.`."""
+        said = {
+            "role": self.role,
+            "lambda": repr(float(self.lambda_)),
+            "fps": repr(float(self.fps)),
+            "frames": str(int(self.frames)),
+            "prediction": self.prediction,
+            "terminal": "zero" if self.zero_terminal_snr else "sd",
+            "residual": repr(float(self.residual)),
+        }
+        if self.betas != "scaled_linear":
+            said["betas"] = self.betas
+        return {self.PREFIX + key: value for key, value in said.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> ModelSpec:
+        """Build the spec from a file's metadata; entries that earlier versions did not write have defaults.
+
+        Raises:
+            KeyError: an entry is missing.
+            ValueError: an entry is unreadable, or has an unknown value.
+        """
+        said = {key.removeprefix(cls.PREFIX): value for key, value in metadata.items()}
+        betas, terminal = said.get("betas", "scaled_linear"), said.get("terminal", "sd")
+        if betas not in get_args(Betas) or terminal not in ("sd", "zero"):
+            raise ValueError(f"betas {betas!r} with terminal {terminal!r} is unknown to this version")
+        return cls(
+            role=said["role"],
+            lambda_=float(said["lambda"]),
+            fps=float(said["fps"]),
+            frames=int(said["frames"]),
+            prediction=said.get("prediction", "eps"),  # type: ignore[arg-type]
+            betas=betas,  # type: ignore[arg-type]
+            zero_terminal_snr=terminal == "zero",
+            residual=float(said.get("residual", "0")),
+        )
+
+
+UNTRAINED = ModelSpec("unet", fps=2.0, frames=9)
+"""The spec of an inflated, untrained model: the clip of the paper's base model, and no noise prior."""
 
 
 SD15 = UNetConfig(context_dim=768, num_heads=8, num_head_channels=-1, use_linear_in_transformer=False)

@@ -1,8 +1,10 @@
-"""Commands that have another address since 0.2.0. Goes with 0.3.0."""
+"""New addresses of commands, configs and stages that moved in 0.2.0. To be removed in 0.3.0."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 MOVED = {
     "microcinema_core.evaluate": "mini.evaluate",
@@ -12,20 +14,37 @@ MOVED = {
     "microcinema_core.data.emoji": "mini.world.emoji",
     "microcinema_core.data.encode": "mini.world.encode",
     "microcinema_core.data.subset": "mini.world.subset",
-    "microcinema_core.data.vocabulary": "mini.world.vocabulary",
-    "microcinema_core.train.psnr": "mini.evaluate.psnr",
+    "microcinema_core.data.vocabulary": "mini.world.subjects",
+    "microcinema_core.train.psnr": "mini.evaluate.vae",
     "microcinema_core.train.show": "microcinema_core.train.compare_to_baseline",
 }
 
 
-def stop_at_a_moved_command() -> None:
-    """End `python -m MODULE` for a module of `MOVED` with one line that names the new address, exit code 2.
+def stop_at_a_moved_command(moved: Mapping[str, str]) -> None:
+    """End `python -m OLD` with exit code 2 and one line that names the new address.
 
-    Python imports the package before it looks for the module, with "-m" as the program's name.
+    Called by a package's `__init__`: Python imports the package before it looks for the module, and `sys.argv[0]` is
+    "-m" until then.
+
+    Args:
+        moved: the new module by the old one.
     """
     if sys.argv[:1] != ["-m"]:
         return
-    asked = next((name for name in sys.orig_argv if name in MOVED), None)
-    if asked:
-        sys.stderr.write(f"python -m {asked} has moved: run python -m {MOVED[asked]}\n")
+    old = next((name for name in sys.orig_argv if name in moved), None)
+    if old:
+        sys.stderr.write(f"python -m {old} has moved: run python -m {moved[old]}\n")
         raise SystemExit(2)
+
+
+def address_of_config(path: str | Path) -> str:
+    """Return the end of an error message about a missing config that moved, or an empty string."""
+    name = Path(path).name
+    return (
+        f"; {name} is now mini/configs/{name}, for python -m mini.train" if name.startswith("mini_") else ""
+    )
+
+
+def command_of_stage(stage: str) -> str:
+    """Return the end of an error message about a stage that another command trains now, or an empty string."""
+    return f"; {stage!r} is now trained by python -m mini.train" if stage in ("vae", "text", "image") else ""

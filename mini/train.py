@@ -1,9 +1,12 @@
-"""python -m mini.train CONFIG.toml [...]: train a stage of the mini family; options as microcinema_core.train has."""
+"""Train one stage of the mini models: `python -m mini.train CONFIG.toml`.
+
+Options are those of `python -m microcinema_core.train`.
+"""
 
 from __future__ import annotations
 
 from microcinema_core.train.__main__ import main as train
-from microcinema_core.train.processes import leave
+from microcinema_core.train.processes import exit_process
 from microcinema_core.train.stages import STAGES, Stages
 
 from .stages import image, text, vae
@@ -12,9 +15,9 @@ MINI_STAGES: Stages = {"vae": vae.build, "text": text.build, "image": image.buil
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one stage; exit codes as those of `microcinema_core.train`."""
+    """Run `microcinema_core.train` with the stages of the mini models as well; returns its exit code."""
     return train(arguments, stages=MINI_STAGES, command="mini.train")
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -1,4 +1,4 @@
-"""The nodes of the pack: thin; schema in, core called, result wrapped."""
+"""The nodes of the pack. Each one declares its schema, calls the core and wraps the result."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from . import appearance, interpolation, loaders, sampling, video
 
 
 class MicroCinemaExtension(ComfyExtension):
-    """Hands the node classes of every family to the host."""
+    """The extension object through which ComfyUI gets the node classes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return all node classes, each schema made once: the host takes all of them or, where one fails, none."""
+        """Return all node classes.
+
+        Every schema is built once here, so that an error in one of them leaves no node registered.
+        """
         register_folders()
-        families = (loaders, appearance, sampling, interpolation, video)
-        classes = [node for family in families for node in family.NODES]
+        modules = (loaders, appearance, sampling, interpolation, video)
+        classes = [node for module in modules for node in module.NODES]
         for node in classes:
             node.GET_SCHEMA()
         return classes

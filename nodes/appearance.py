@@ -9,23 +9,23 @@ from torch import Tensor
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
 from ..microcinema_core.diffusion.noise import GAMMA
-from .schema import AppearNetSocket, advanced, node_schema
+from .schema import AppearNetSocket, advanced_input, node_schema
 
+APPEARNET_TIP = "The AppearNet that belongs to this MODEL, from the same file."
 LAMBDA_TIP = (
-    "The centre frame's share of the noise that the weights were trained with; -1 takes the weights' own "
-    "value, "
-    "which is the right one. Other models (SVD, AnimateDiff, plain Stable Diffusion) know no such share: 0 "
-    "or -1 there."
+    "Share of the centre frame in the noise that the weights were trained with. Keep -1, which uses the value "
+    "stored with the weights. Models trained without the noise prior (SVD, AnimateDiff, plain Stable Diffusion) "
+    "accept only 0 or -1."
 )
 GAMMA_TIP = (
-    "How much of the centre frame is put into the starting noise; the paper's best is 0.02. Has an effect "
-    "only where "
-    "sampling starts from full noise on an empty latent. On models other than MicroCinema it is experimental."
+    "Share of the centre frame in the starting noise; the paper's best value is 0.02. Higher values keep the "
+    "appearance more stable and reduce motion. Only acts if sampling starts from full noise on an empty latent. "
+    "Experimental with models other than MicroCinema."
 )
 
 
 def prior_inputs() -> list[io.Input]:
-    """Return the inputs of the Appearance Noise Prior, the same in every node that has them."""
+    """Return the inputs of the Appearance Noise Prior, shared by several nodes."""
     return [
         io.Float.Input(
             "lambda", default=-1.0, min=-1.0, max=1.0, step=0.005, round=0.0001, tooltip=LAMBDA_TIP
@@ -35,27 +35,26 @@ def prior_inputs() -> list[io.Input]:
 
 
 class MicroCinemaApplyAppearNet(io.ComfyNode):
-    """Centre frame and AppearNet onto a MODEL."""
+    """Applies a centre frame and AppearNet to a MODEL."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaApplyAppearNet",
             "MicroCinema Apply AppearNet",
-            "Makes a MicroCinema MODEL follow a centre frame: AppearNet, and the Appearance Noise Prior "
-            "with the "
-            "weights' own lambda. The result works with KSampler and every other stock sampler.",
+            "Makes a MicroCinema MODEL follow a centre frame. It adds AppearNet and the Appearance Noise Prior with "
+            "the weights' own lambda. The result works with KSampler and every other stock sampler.",
             search_aliases=["appearnet", "image to video", "centre frame"],
             inputs=[
-                io.Model.Input("model", tooltip="A MicroCinema MODEL: of a base file, or inflated."),
-                AppearNetSocket.Input(
-                    "appearnet", tooltip="The AppearNet that belongs to this MODEL: from the same file."
+                io.Model.Input(
+                    "model", tooltip="A MicroCinema MODEL from a base file or from MicroCinema Inflate."
                 ),
+                AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
                 io.Latent.Input(
                     "centre_frame",
-                    tooltip="The centre frame's latent, from MicroCinema Centre Frame or VAE Encode, of "
-                    "the size of "
-                    "the latent image that is sampled.",
+                    tooltip="Latent of the centre frame, from MicroCinema Centre Frame or VAE Encode. Use the size "
+                    "of the latent image that you sample.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -63,7 +62,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="How strongly AppearNet acts: 1 is as trained, 0 leaves only the noise prior.",
+                    tooltip="Strength of AppearNet. 1 is as trained; 0 leaves only the noise prior.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -71,8 +70,8 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="The centre frame acts from this part of the sampling run on; before it the "
-                    "text is alone.",
+                    tooltip="The point of the sampling run at which the centre frame starts to act. "
+                    "Before it, the text acts alone.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -80,8 +79,8 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="The centre frame acts up to this part of the sampling run; after it the text "
-                    "is alone.",
+                    tooltip="The point of the sampling run at which the centre frame stops acting. "
+                    "After it, the text acts alone.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="A copy of the MODEL that follows the centre frame.")],
@@ -97,6 +96,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
         start_percent: float,
         end_percent: float,
     ) -> io.NodeOutput:
+        """Return the patched copy of the MODEL."""
         return io.NodeOutput(
             adapter.apply_appearance(
                 model,
@@ -110,37 +110,38 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
 
 
 class MicroCinemaNoisePrior(io.ComfyNode):
-    """Another lambda and gamma."""
+    """Overrides lambda and gamma of a MODEL's noise prior."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaNoisePrior",
             "MicroCinema Noise Prior",
-            "Overrides the Appearance Noise Prior's lambda and gamma. MicroCinema Apply AppearNet already "
-            "sets both; "
-            "this node is for experiments.",
+            "Overrides lambda and gamma of the Appearance Noise Prior. MicroCinema Apply AppearNet already sets "
+            "both; use this node to try other values.",
             search_aliases=["appearance noise prior", "lambda", "gamma"],
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A MODEL after MicroCinema Apply AppearNet, or any MODEL with a centre_frame.",
+                    tooltip="A MODEL from MicroCinema Apply AppearNet, or any MODEL if you connect centre_frame.",
                 ),
                 *prior_inputs(),
-                advanced(
+                advanced_input(
                     io.Latent.Input,
                     "centre_frame",
-                    tooltip="The centre frame's latent, for a MODEL that did not go through MicroCinema "
-                    "Apply AppearNet.",
+                    tooltip="Latent of the centre frame. Only needed for a MODEL that did not go through "
+                    "MicroCinema Apply AppearNet.",
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="A copy of the MODEL with this prior.")],
+            outputs=[io.Model.Output(tooltip="A copy of the MODEL with this noise prior.")],
         )
 
     @classmethod
     def execute(
         cls, model: Any, gamma: float, centre_frame: dict[str, Tensor] | None = None, **named: float
     ) -> io.NodeOutput:
+        """Return the patched copy of the MODEL. `lambda`, a Python keyword, comes in `named`."""
         prior = adapter.override_prior(model, lambda_=named["lambda"], gamma=gamma, centre_frame=centre_frame)
         return io.NodeOutput(prior)
 

@@ -1,4 +1,4 @@
-"""The node that puts frames between key frames."""
+"""The node that interpolates between key frames."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from torch import Tensor
 
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
-from .appearance import prior_inputs
-from .sampling import sampler_inputs
-from .schema import AppearNetSocket, advanced, node_schema
+from ..microcinema_core.diffusion.tsr import fps_after
+from .appearance import APPEARNET_TIP, prior_inputs
+from .sampling import prompt_inputs, sampler_inputs
+from .schema import AppearNetSocket, advanced_input, node_schema
 
 
 class MicroCinemaTSR(io.ComfyNode):
-    """Temporal super-resolution: every two adjacent key frames become five."""
+    """Temporal super-resolution: adds three frames between every two adjacent key frames."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaTSR",
             "MicroCinema TSR (Temporal Super-Resolution)",
-            "Puts three new frames between every two frames, once or twice: 9 become 33, then 129. The "
-            "given frames "
+            "Adds three new frames between every two frames, once or twice: 9 become 33, then 129. The given frames "
             "are kept bit for bit.",
             search_aliases=["interpolate frames", "temporal super-resolution", "inbetween"],
             inputs=[
                 io.Latent.Input(
                     "key_frames",
-                    tooltip="At least two frames, in order: from MicroCinema Sampler, or any pictures "
-                    "through VAE Encode.",
+                    tooltip="At least two frames in order, from MicroCinema Sampler "
+                    "or from any pictures through VAE Encode.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -37,38 +38,33 @@ class MicroCinemaTSR(io.ComfyNode):
                     min=0.01,
                     max=1000.0,
                     step=0.01,
-                    tooltip="The key frames' frames a second. Connect the fps of the node that made them.",
+                    tooltip="Frame rate of the key frames. Connect the fps output of the node that made them.",
                 ),
-                io.Model.Input("model", tooltip="A MicroCinema MODEL of role tsr."),
-                AppearNetSocket.Input(
-                    "appearnet", tooltip="The AppearNet that belongs to this MODEL: from the same file."
-                ),
-                io.Conditioning.Input("positive", tooltip="What moves and how, from CLIP Text Encode."),
-                io.Conditioning.Input("negative", tooltip="What must not be seen, from CLIP Text Encode."),
+                io.Model.Input("model", tooltip="A MicroCinema MODEL with the role tsr."),
+                AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
+                *prompt_inputs(),
                 io.Int.Input(
                     "rounds",
                     default=1,
                     min=1,
                     max=2,
-                    tooltip="1 makes four times as many frames a second, 2 sixteen times.",
+                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16.",
                 ),
                 *sampler_inputs(),
                 *prior_inputs(),
-                advanced(
+                advanced_input(
                     io.Int.Input,
                     "chunk",
                     default=0,
                     min=0,
                     max=1024,
-                    tooltip="How many pairs of key frames are sampled at once; 0 lets the free memory "
-                    "decide. Changes "
-                    "speed and memory, not the result (but for rounding, and samplers that adapt their "
-                    "steps).",
+                    tooltip="Number of key frame pairs sampled at once; 0 picks it from the free memory. Changes "
+                    "speed and memory use, but not the result, apart from rounding and samplers with adaptive steps.",
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="LATENT", tooltip="All frames, the given ones among them."),
-                io.Float.Output(display_name="fps", tooltip="Their frames a second."),
+                io.Latent.Output(display_name="LATENT", tooltip="All frames, including the given ones."),
+                io.Float.Output(display_name="fps", tooltip="Frame rate of these frames."),
             ],
         )
 
@@ -86,12 +82,13 @@ class MicroCinemaTSR(io.ComfyNode):
         chunk: int = 0,
         **settings: Any,
     ) -> io.NodeOutput:
+        """Return the LATENT of all frames and their frame rate."""
         lambda_ = settings.pop("lambda")
         run = adapter.SamplerSettings(positive=positive, negative=negative, **settings)
         latent = adapter.interpolate_video(
             model, appearnet, key_frames, run, rounds=rounds, lambda_=lambda_, gamma=gamma, chunk=chunk
         )
-        return io.NodeOutput(latent, fps * 4**rounds)
+        return io.NodeOutput(latent, fps_after(fps, rounds))
 
 
 NODES = [MicroCinemaTSR]

@@ -8,12 +8,20 @@ from torch import Tensor
 
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
-from .appearance import prior_inputs
+from .appearance import APPEARNET_TIP, prior_inputs
 from .schema import AppearNetSocket, node_schema
 
 
+def prompt_inputs() -> list[io.Input]:
+    """Return the two text inputs, shared by every node that samples."""
+    return [
+        io.Conditioning.Input("positive", tooltip="What moves and how, from CLIP Text Encode."),
+        io.Conditioning.Input("negative", tooltip="What should not appear, from CLIP Text Encode."),
+    ]
+
+
 def sampler_inputs() -> list[io.Input]:
-    """Return the stock sampler's own inputs, the same in every node that samples."""
+    """Return the stock sampler's own inputs, shared by every node that samples."""
     return [
         io.Int.Input(
             "seed",
@@ -21,9 +29,15 @@ def sampler_inputs() -> list[io.Input]:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="The random seed: the same seed, the same video.",
+            tooltip="The random seed. The same seed gives the same video.",
         ),
-        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="How many steps the denoising takes."),
+        io.Int.Input(
+            "steps",
+            default=20,
+            min=1,
+            max=10000,
+            tooltip="The number of steps used in the denoising process.",
+        ),
         io.Float.Input(
             "cfg",
             default=6.0,
@@ -31,53 +45,52 @@ def sampler_inputs() -> list[io.Input]:
             max=100.0,
             step=0.1,
             round=0.01,
-            tooltip="How strongly the text guides; 1 is none, and twice as fast.",
+            tooltip="How strongly the text guides the result. 1 turns guidance off and is twice as fast.",
         ),
         io.Combo.Input(
             "sampler_name",
             options=adapter.samplers(),
             default="euler",
-            tooltip="The algorithm that is used when sampling. All are right with the noise prior.",
+            tooltip="The algorithm used when sampling. Every sampler works with the noise prior.",
         ),
         io.Combo.Input(
             "scheduler",
             options=adapter.schedulers(),
             default="normal",
-            tooltip="How fast the noise is removed over the steps.",
+            tooltip="How quickly the noise is removed over the steps.",
         ),
     ]
 
 
 class MicroCinemaSampler(io.ComfyNode):
-    """Centre frame and text become key frames, in one node."""
+    """Samples key frames from a centre frame and a text, in one node."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaSampler",
             "MicroCinema Sampler (Appearance Noise Prior)",
-            "Makes key frames from a centre frame and a text. The same as MicroCinema Apply AppearNet, an "
-            "empty latent "
-            "and KSampler, with the same seed.",
+            "Makes key frames from a centre frame and a text. Gives the same result as MicroCinema Apply AppearNet, "
+            "an empty latent and KSampler with the same seed.",
             search_aliases=["image to video", "text to video", "ksampler"],
             inputs=[
-                io.Model.Input("model", tooltip="A MicroCinema MODEL of role base, or inflated."),
-                AppearNetSocket.Input(
-                    "appearnet", tooltip="The AppearNet that belongs to this MODEL: from the same file."
+                io.Model.Input(
+                    "model", tooltip="A MicroCinema MODEL with the role base, or from MicroCinema Inflate."
                 ),
-                io.Conditioning.Input("positive", tooltip="What moves and how, from CLIP Text Encode."),
-                io.Conditioning.Input("negative", tooltip="What must not be seen, from CLIP Text Encode."),
+                AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
+                *prompt_inputs(),
                 io.Latent.Input(
                     "centre_frame",
-                    tooltip="The centre frame's latent, from MicroCinema Centre Frame or VAE Encode; it "
-                    "also sets the size.",
+                    tooltip="Latent of the centre frame, from MicroCinema Centre Frame or VAE Encode. It also sets "
+                    "the size of the video.",
                 ),
                 io.Int.Input(
                     "frames",
                     default=9,
                     min=2,
                     max=1024,
-                    tooltip="How many key frames to make; the mini family and the paper were trained on 9.",
+                    tooltip="Number of key frames. The paper's models and the shipped mini models were trained on 9.",
                 ),
                 *sampler_inputs(),
                 *prior_inputs(),
@@ -85,7 +98,8 @@ class MicroCinemaSampler(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="The key frames."),
                 io.Float.Output(
-                    display_name="fps", tooltip="Their frames a second, as the weights were trained."
+                    display_name="fps",
+                    tooltip="Frame rate of the key frames: the one that the weights were trained at.",
                 ),
             ],
         )
@@ -102,6 +116,7 @@ class MicroCinemaSampler(io.ComfyNode):
         gamma: float,
         **settings: Any,
     ) -> io.NodeOutput:
+        """Return the LATENT of the key frames and their frame rate."""
         lambda_ = settings.pop("lambda")
         run = adapter.SamplerSettings(positive=positive, negative=negative, **settings)
         latent, fps = adapter.sample_video(

@@ -1,4 +1,4 @@
-"""One source for two hosts: fields that only the newer host knows are passed where its signature has them."""
+"""Schemas for old and new ComfyUI versions: newer fields are passed only if the host's signature has them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ CATEGORY = "MicroCinema"
 AppearNetSocket = io.Custom("APPEARNET")
 
 
-def known(make: Callable[..., Any], **fields: Any) -> Any:
-    """Call `make` with those of the fields that it takes."""
+def call_with_supported(make: Callable[..., Any], **fields: Any) -> Any:
+    """Call `make` with those of the fields that its signature has."""
     parameters = inspect.signature(make).parameters
     return make(**{key: value for key, value in fields.items() if key in parameters})
 
 
 def node_schema(node_id: str, display_name: str, description: str, **fields: Any) -> io.Schema:
-    """Return a schema in the pack's category; `search_aliases` and the like go in where the host has them."""
-    return known(
+    """Return a schema in the pack's category. Fields that the host does not have are left out."""
+    return call_with_supported(
         io.Schema,
         node_id=node_id,
         display_name=display_name,
@@ -30,6 +30,6 @@ def node_schema(node_id: str, display_name: str, description: str, **fields: Any
     )
 
 
-def advanced(make: Callable[..., Any], name: str, **fields: Any) -> Any:
-    """Return an optional input that the newer host folds away."""
-    return known(make, id=name, optional=True, advanced=True, **fields)
+def advanced_input(make: Callable[..., Any], name: str, **fields: Any) -> Any:
+    """Return an optional input, which newer hosts list under the advanced ones."""
+    return call_with_supported(make, id=name, optional=True, advanced=True, **fields)

@@ -1,4 +1,4 @@
-"""The two ends of a graph: a picture becomes the centre frame, frames become a clip."""
+"""The first and the last node of a graph: picture to centre frame, and frames to video."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ..microcinema_core.adapter.host import InputImpl, Types, folder_paths, io, ui
 from ..microcinema_core.files.atomic import atomic_write
-from ..microcinema_core.frames import centre_frame
-from ..microcinema_core.frames import combine as video
+from ..microcinema_core.frames import centre_frame, combine
 from .schema import node_schema
 
 MAX_SIZE = 8192
@@ -21,37 +20,38 @@ log = logging.getLogger(__name__)
 
 
 class MicroCinemaCentreFrame(io.ComfyNode):
-    """Any picture -> the latent of the centre frame, and the picture as the model sees it."""
+    """Turns any picture into the latent of the centre frame."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaCentreFrame",
             "MicroCinema Centre Frame",
-            "Makes any picture the centre frame of a video: resized, antialiased, encoded. The centre frame "
-            "decides what everything in the video looks like.",
+            "Turns any picture into the centre frame of a video: resized with antialiasing, cropped or padded, and "
+            "encoded. The centre frame sets the appearance of the whole video.",
             search_aliases=["start image", "image to video", "reference image"],
             inputs=[
                 io.Image.Input(
                     "image",
-                    tooltip="The picture: any size and aspect, grey, RGB or with an alpha channel (laid over "
-                    "white). Of a batch, the first picture is taken.",
+                    tooltip="The picture, of any size and aspect ratio: grey, RGB, or with an alpha channel, which "
+                    "is laid over white. From a batch, the first picture is used.",
                 ),
-                io.Vae.Input("vae", tooltip="The VAE of the model that will make the video."),
-                _side("width"),
-                _side("height"),
+                io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
+                _side_input("width"),
+                _side_input("height"),
                 io.Combo.Input(
                     "fit",
                     options=list(centre_frame.FITS),
                     default="crop",
-                    tooltip="If the picture's aspect is another one: crop keeps the middle, pad the whole "
-                    "on a white ground, stretch distorts.",
+                    tooltip="What to do if the aspect ratio differs: "
+                    "crop keeps the middle, pad adds white borders, stretch distorts.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="centre_frame",
-                    tooltip="The centre frame's latent, for every MicroCinema input of that name.",
+                    tooltip="Latent of the centre frame, for every MicroCinema input of that name.",
                 ),
                 io.Image.Output(display_name="image", tooltip="The picture as it was encoded."),
             ],
@@ -59,11 +59,12 @@ class MicroCinemaCentreFrame(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, vae: Any, width: int, height: int, fit: str) -> io.NodeOutput:
+        """Return the centre frame as LATENT and as IMAGE."""
         default = centre_frame.trained_size(vae)
         picture = centre_frame.prepare_centre_frame(
             _to_core(image, "image"),
-            width=centre_frame.whole_size(width, default),
-            height=centre_frame.whole_size(height, default),
+            width=centre_frame.resolve_side(width, default),
+            height=centre_frame.resolve_side(height, default),
             fit=fit,
         )
         pixels = _to_host(picture)
@@ -71,14 +72,15 @@ class MicroCinemaCentreFrame(io.ComfyNode):
 
 
 class MicroCinemaFrameCombine(io.ComfyNode):
-    """Frames, in one or several segments -> a VIDEO, shown in the node."""
+    """Joins frames, in one or several segments, into a VIDEO and previews it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaFrameCombine",
             "MicroCinema Frame Combine",
-            "Joins frames into a clip and shows it. Save it with the stock Save Video node.",
+            "Joins frames into a video and previews it. Connect the stock Save Video node to save it.",
             search_aliases=["video combine", "create video", "preview video"],
             is_output_node=True,
             inputs=[
@@ -89,28 +91,28 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     min=0.01,
                     max=1000.0,
                     step=0.01,
-                    tooltip="Frames a second. Connect the fps of the node that made the frames.",
+                    tooltip="Frame rate of the video. Connect the fps output of the node that made the frames.",
                 ),
                 io.Int.Input(
                     "repeat",
                     default=1,
                     min=1,
                     max=100,
-                    tooltip="How often the clip is played in the file; 1 is once.",
+                    tooltip="How many times the frames are played in the video. 1 plays them once.",
                 ),
                 io.Boolean.Input(
                     "ping_pong",
                     default=False,
-                    tooltip="Play forwards, then back. The two turning frames are not doubled, so n frames "
-                    "become 2n - 2.",
+                    tooltip="Plays forwards, then backwards. The frames at the ends are not doubled, so n frames "
+                    "become 2n - 2 frames.",
                 ),
                 io.Int.Input(
                     "cross_fade",
                     default=0,
                     min=0,
                     max=512,
-                    tooltip="Frames that overlap and blend at each join of images, images_2 and so on; 0 cuts "
-                    "from one to the next. See skip_shared for clips that share a frame.",
+                    tooltip="Number of frames that overlap and blend where images, images_2 and so on are joined; 0 "
+                    "makes hard cuts. For segments that share a frame, use skip_shared.",
                 ),
                 io.Float.Input(
                     "colour_strength",
@@ -118,49 +120,51 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How far every frame's colours (mean and contrast) are pulled to those of the colour "
-                    "anchor: 0 not at all, 1 fully. Against colours that drift; the report says how far they do.",
+                    tooltip="How far the colours of every frame (mean and contrast) are pulled to those of "
+                    "colour_anchor: 0 is off, 1 is full. Raise it if the colours drift; the report says how far.",
                 ),
                 *(
                     io.Image.Input(
-                        f"images_{number}", optional=True, tooltip="Frames that follow, of the same size."
+                        f"images_{number}",
+                        optional=True,
+                        tooltip="More frames of the same size, played after the ones before.",
                     )
                     for number in (2, 3, 4)
                 ),
                 io.Image.Input(
                     "colour_anchor",
                     optional=True,
-                    tooltip="The picture whose colours are kept, usually the centre frame. Without it, the "
-                    "middle frame of images.",
+                    tooltip="Picture whose colours the video should keep, usually the centre frame. Without it, "
+                    "the middle frame of images is used.",
                 ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Sound from the start of the clip; cut where the clip ends.",
+                    tooltip="Sound, from the start of the video. It is cut where the video ends.",
                 ),
                 io.Boolean.Input(
                     "skip_shared",
                     default=False,
                     optional=True,
-                    tooltip="Leave out the first frame of images_2 and so on: for clips that begin with the last "
-                    "frame of the one before, so that it is not shown twice.",
+                    tooltip="Leaves out the first frame of images_2 and so on. Turn it on if each segment begins "
+                    "with the last frame of the one before, so that this frame is not shown twice.",
                 ),
                 io.Boolean.Input(
                     "loop",
                     default=False,
                     optional=True,
-                    tooltip="Join the end to the beginning as clips are joined, by skip_shared and cross_fade, so "
-                    "that the clip repeats smoothly. ping_pong does so by itself.",
+                    tooltip="Joins the end to the beginning, so that the video loops smoothly; skip_shared and "
+                    "cross_fade apply there too. Not needed with ping_pong.",
                 ),
             ],
             outputs=[
-                io.Video.Output(display_name="video", tooltip="The clip, for Save Video."),
+                io.Video.Output(display_name="video", tooltip="The video, for Save Video."),
                 io.Image.Output(display_name="images", tooltip="All frames of the video."),
-                io.Int.Output(display_name="frame_count", tooltip="How many frames the video has."),
+                io.Int.Output(display_name="frame_count", tooltip="Number of frames in the video."),
                 io.String.Output(
                     display_name="report",
-                    tooltip="Frames, duration, and how far the colours drift from the anchor (in CIE L*a*b*, where "
-                    "about 2.3 is just visible). For Preview as Text.",
+                    tooltip="Number of frames, duration and colour drift from the anchor, for Preview as Text. "
+                    "Drift is a distance in CIE L*a*b*, where about 2.3 is just visible.",
                 ),
             ],
         )
@@ -182,10 +186,11 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         skip_shared: bool = False,
         loop: bool = False,
     ) -> io.NodeOutput:
+        """Return VIDEO, its frames as IMAGE, their number and the report; preview the video in the node."""
         given = {"images": images, "images_2": images_2, "images_3": images_3, "images_4": images_4}
         segments = {name: _to_core(frames, name) for name, frames in given.items() if frames is not None}
         anchor = None if colour_anchor is None else _to_core(colour_anchor, "colour_anchor")
-        clip = video.combine(
+        combined = combine.combine_frames(
             segments,
             skip_shared=skip_shared,
             cross_fade=cross_fade,
@@ -195,33 +200,33 @@ class MicroCinemaFrameCombine(io.ComfyNode):
             ping_pong=ping_pong,
             repeat=repeat,
         )
-        log.info("MicroCinema Frame Combine: %s", report := video.describe(clip, fps))
-        written, shown = _write(clip.frames, fps, audio), _to_host(clip.frames)
+        log.info("MicroCinema Frame Combine: %s", report := combine.describe_video(combined, fps))
+        video, shown = _host_video(combined.frames, fps, audio), _to_host(combined.frames)
         return io.NodeOutput(
-            written, shown, len(shown), report, ui={**_show(written).as_dict(), "text": [report]}
+            video, shown, len(shown), report, ui={**_preview(video).as_dict(), "text": [report]}
         )
 
 
-def _write(frames: Tensor, fps: float, audio: dict[str, Any] | None) -> Any:
-    """The host's VIDEO of frames `f c h w`."""
+def _host_video(frames: Tensor, fps: float, audio: dict[str, Any] | None) -> Any:
+    """Return the host's VIDEO of frames `f c h w`."""
     components = Types.VideoComponents(
-        images=_to_host(video.pad_to_even(frames)),
-        audio=None if audio is None else video.check_audio(audio),
-        frame_rate=video.frame_rate(fps),
+        images=_to_host(combine.pad_to_even(frames)),
+        audio=None if audio is None else combine.prepare_audio(audio),
+        frame_rate=combine.frame_rate(fps),
     )
     return InputImpl.VideoFromComponents(components)
 
 
-def _side(name: str) -> io.Int.Input:
+def _side_input(name: str) -> io.Int.Input:
     tip = (
-        f"{name.capitalize()} of the video in pixels; 0 is what the model was trained for. "
-        "Rounded to a multiple of 8."
+        f"{name.capitalize()} of the video in pixels, rounded to a multiple of 8. 0 uses the {name} that the model "
+        "was trained at."
     )
     return io.Int.Input(name, default=0, min=0, max=MAX_SIZE, step=centre_frame.SIZE_STEP, tooltip=tip)
 
 
 def _to_core(image: Tensor, name: str) -> Tensor:
-    """The host's IMAGE `b h w c`, or `b h w` without colours, as `b c h w`; `name` is for the error."""
+    """Return the host's IMAGE `b h w c`, or `b h w` without colour, as `b c h w`; `name` is for the message."""
     if image.ndim == 3:
         image = rearrange(image, "b h w -> b h w 1")
     if image.ndim != 4:
@@ -235,11 +240,11 @@ def _to_host(pictures: Tensor) -> Tensor:
     return rearrange(pictures, "b c h w -> b h w c").contiguous()
 
 
-def _show(clip: Any) -> ui.PreviewVideo:
-    """Write the clip to the host's temp folder, which it empties by itself, and show it in the node."""
+def _preview(video: Any) -> ui.PreviewVideo:
+    """Write the video to the host's temp folder, which the host empties itself, and preview it in the node."""
     path = Path(folder_paths.get_temp_directory()) / f"MicroCinema_{uuid.uuid4().hex}.mp4"
     with atomic_write(path, suffix=path.suffix) as part:
-        clip.save_to(str(part))
+        video.save_to(str(part))
     return ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)])
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+import mini  # noqa: F401  (else pytest takes the folder tests/mini for the package of this name)
+
 if TYPE_CHECKING:
     from tests.data.prepare_world import World
 

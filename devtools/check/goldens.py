@@ -1,7 +1,7 @@
-"""Small numeric goldens of a whole sampling run, made by the core in plain PyTorch with no host at all.
+"""Small numeric goldens of a whole sampling run, computed by the core in plain PyTorch without a host.
 
-`python3 dev.py python -m devtools.check.goldens` writes tests/goldens.safetensors anew; only a change of what the
-method computes is a reason to. tests/test_goldens.py holds the core to them, tests/host/test_goldens_host.py the host.
+`python3 dev.py python -m devtools.check.goldens` rewrites tests/goldens.safetensors. Do that only if the method itself
+changes. tests/core/test_goldens.py compares the core with them, tests/host/test_goldens_host.py the host.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from devtools.check import tiny
 from devtools.run.home import ROOT, say
-from microcinema_core.diffusion.video_model import VideoModel
 from microcinema_core.files.checkpoint import read_checkpoint
+from microcinema_core.files.load_networks import load_video_model
 from microcinema_core.files.safetensors_io import write_tensors
 
 FILE = ROOT / "tests" / "goldens.safetensors"
@@ -26,7 +26,7 @@ INJECTIONS = ("spade", "add_dec")
 
 
 def inputs() -> dict[str, Tensor]:
-    """What both sides are given: the centre frame's latent, both texts, and the starting noise's plain part."""
+    """Return the inputs of both sides: the centre latent `1 c h w` and both texts `1 n c`."""
     generator = torch.Generator().manual_seed(SEED)
     return {
         "centre": torch.randn(1, 8, 8, 8, generator=generator),
@@ -36,9 +36,9 @@ def inputs() -> dict[str, Tensor]:
 
 
 def make(folder: Path, injection: str) -> Tensor:
-    """Write the tiny family's files into a folder and sample key frames `f c h w` from its base file."""
+    """Write the tiny weights to a folder and sample key frames `f c h w` with its base file."""
     tiny.write_family(folder, injection=injection, dtype=torch.float32)
-    model = VideoModel.from_checkpoint(read_checkpoint(folder / "tiny_base.safetensors"))
+    model = load_video_model(read_checkpoint(folder / "tiny_base.safetensors"))
     given = inputs()
     clip = model.sample(
         given["centre"],
@@ -54,7 +54,7 @@ def make(folder: Path, injection: str) -> Tensor:
 
 
 def main() -> int:
-    """Write the goldens of every injection."""
+    """Write the goldens of every injection mode."""
     import tempfile
 
     argparse.ArgumentParser(prog="python -m devtools.check.goldens", description=__doc__).parse_args()

@@ -1,7 +1,7 @@
-"""A checkpoint in Stable Diffusion's format, of random weights: for tests, and for the worked example of training.
+"""Checkpoints in Stable Diffusion's format with random weights, for tests and the worked example.
 
-Text encoder and VAE have the true shapes where a ComfyUI is to load it, which builds them at no other; the U-Net is
-small.
+The U-Net is small. Text encoder and VAE have their true shapes if ComfyUI has to load the file, because it builds no
+others.
 """
 
 from __future__ import annotations
@@ -25,23 +25,34 @@ SD15_UNET = UNetConfig(
     num_head_channels=-1,
     use_linear_in_transformer=False,
 ).as_2d()
-"""Two narrow levels; what the host knows SD 1.x by holds: 320 channels, contexts of 768, 1x1 projections."""
+"""Two levels with what the host recognises SD 1.x by: 320 channels, contexts of 768, 1x1 projections."""
 
 SD21_UNET = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0)).as_2d()
-"""The same of SD 2.x: contexts of 1024, linear projections."""
+"""The same for SD 2.x: contexts of 1024, linear projections."""
 
 
 def write_stable_diffusion(
     path: Path, kind: str, *, unet: dict[str, Tensor] | None = None, small: bool = True, seed: int = 1
 ) -> Path:
-    """Text encoder and VAE of random weights under the keys of Stable Diffusion 1.5 ("sd1") or 2.1 ("sd2")."""
+    """Write random weights under Stable Diffusion's keys, in float16.
+
+    Args:
+        path: the file to write.
+        kind: "sd1" for the text encoder of Stable Diffusion 1.5, "sd2" for that of 2.1.
+        unet: weights of a U-Net, without the prefix; none if not given.
+        small: narrow text encoder and VAE, which ComfyUI cannot load.
+        seed: seed of the random weights.
+
+    Returns:
+        `path`.
+    """
     if kind == "sd1":
         text = clip_shapes(64, 2) if small else clip_shapes()
     else:
         text = open_clip_shapes(64, 3) if small else open_clip_shapes()
     vae = autoencoder_shapes()
     if small:
-        narrow = {128: 32, 256: 32, 512: 32}  # of one width, where no block needs a shortcut of its own
+        narrow = {128: 32, 256: 32, 512: 32}  # one width for all, so that no block has a shortcut convolution
         vae = {
             key: tuple(narrow.get(side, side) for side in shape)
             for key, shape in vae.items()
@@ -53,6 +64,7 @@ def write_stable_diffusion(
 
 
 def clip_shapes(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]]:
+    """Return the keys and shapes of Stable Diffusion 1.5's text encoder (CLIP)."""
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.token_embedding.weight": (49408, width),
         "embeddings.position_embedding.weight": (77, width),
@@ -72,6 +84,7 @@ def clip_shapes(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]
 
 
 def open_clip_shapes(width: int = 1024, layers: int = 24) -> dict[str, tuple[int, ...]]:
+    """Return the keys and shapes of Stable Diffusion 2.1's text encoder (OpenCLIP)."""
     shapes: dict[str, tuple[int, ...]] = {
         "positional_embedding": (TOKENS, width),
         "text_projection": (width, width),
@@ -102,6 +115,7 @@ def open_clip_shapes(width: int = 1024, layers: int = 24) -> dict[str, tuple[int
 
 
 def autoencoder_shapes(latent: int = 4) -> dict[str, tuple[int, ...]]:
+    """Return the keys and shapes of Stable Diffusion's VAE with this many latent channels."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def conv(name: str, out: int, into: int, size: int = 3) -> None:
@@ -153,7 +167,7 @@ def autoencoder_shapes(latent: int = 4) -> dict[str, tuple[int, ...]]:
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """Every layer acts; a block of random numbers is repeated, as drawing half a billion takes long."""
+    """Return random float16 weights with which every layer acts; numbers are repeated to save time."""
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn((1 << 20) + 7, generator=generator)
     tensors = {}

@@ -1,11 +1,10 @@
-"""`dev.py test`: lint, format, types and all tests, those with the real ComfyUI and a browser included."""
+"""`dev.py test`: lint, format, types and all tests, including those with the real ComfyUI and a browser."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,22 +12,26 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..run.browser import find_chromium
-from ..run.home import ROOT, Problem, calm_environment, home, say
+from ..run.browser import find_or_install_chromium
+from ..run.home import ROOT, Problem, child_environment, home, say
 from ..run.host import find_host
 from ..run.server import PACK, link_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line of `dev.py test`."""
-    parser.add_argument("--quick", action="store_true", help="leave out slow, host and browser tests")
+    """Add the options of `dev.py test`."""
+    parser.add_argument("--quick", action="store_true", help="skip slow, host and browser tests")
     parser.add_argument(
         "tests", nargs="*", metavar="TEST", help="files or folders under tests/ (default: all)"
     )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run every check, also when an earlier one failed; Problem names those that failed."""
+    """Run every check, even if an earlier one fails.
+
+    Raises:
+        Problem: at least one check failed; the message names them.
+    """
     mypy = ["mypy", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(home() / "mypy")]
     packages = ["-p", f"{PACK}.microcinema_core", "-p", f"{PACK}.nodes"]
     with _as_package() as parent:
@@ -39,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
             ("mypy of the pack", [*mypy, *packages], parent),
             ("pytest", ["pytest", "-c", "tests/pytest.ini", *_selection(arguments)], ROOT),
         ]
-        environ = {**calm_environment(), "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
+        environ = {**child_environment(), "COMFYUI_PATH": str(find_host(arguments.comfyui).path)}
         failed = [name for name, command, folder in checks if not _passes(name, command, folder, environ)]
     if failed:
         raise Problem(f"Failed: {', '.join(failed)}.")
@@ -50,20 +53,20 @@ def _selection(arguments: argparse.Namespace) -> list[str]:
     if arguments.quick:
         chosen = ["-m", "not slow and not host and not browser"]
     else:
-        chosen = [] if _browser_stands() else ["-m", "not browser"]
+        chosen = [] if _has_browser() else ["-m", "not browser"]
     if arguments.tests:
         return [*chosen, *arguments.tests]
-    return [*chosen, *_shared_out(), "tests"]
+    return [*chosen, *_workers(), "tests"]
 
 
-def _shared_out() -> list[str]:
-    """Two workers take the files in turns, each with a ComfyUI of its own; on one core there is one."""
+def _workers() -> list[str]:
+    """Return pytest options for two workers, each with its own ComfyUI; one worker on a single core."""
     return ["-n", "2", "--dist", "loadfile"] if (os.cpu_count() or 1) > 1 else []
 
 
 @contextlib.contextmanager
 def _as_package() -> Iterator[Path]:
-    """Yield a folder in which the checkout is a package of a known name, as it is in custom_nodes."""
+    """Yield a folder that contains the checkout as a package with a known name, as custom_nodes does."""
     with tempfile.TemporaryDirectory() as folder:
         link_folder(ROOT, Path(folder) / PACK)
         yield Path(folder)
@@ -77,16 +80,8 @@ def _passes(name: str, command: list[str], folder: Path, environ: dict[str, str]
     return code == 0
 
 
-def _browser_stands() -> bool:
-    """Whether there is a chromium; Debian's is installed when root may."""
-    if find_chromium():
+def _has_browser() -> bool:
+    if find_or_install_chromium():
         return True
-    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
-        say("Installing Debian's chromium for the browser tests ...")
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.call(["apt-get", "-qq", *command], env=environ, stdout=subprocess.DEVNULL)
-        if find_chromium():
-            return True
-    say("NOT RUN: the browser tests. They need chromium, which is absent and cannot be installed from here.")
+    say("SKIPPED: the browser tests. They need chromium, which is missing and cannot be installed from here.")
     return False

@@ -1,4 +1,4 @@
-"""Small random weights in the exact formats, for tests: no network is trained, every layer acts."""
+"""Small random weights in the exact file formats, for tests: no network is trained, every layer acts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microcinema_core.config import AppearNetConfig, UNetConfig
+from microcinema_core.config import AppearNetConfig, ModelSpec, TextConfig, UNetConfig, VAEConfig
 from microcinema_core.files.checkpoint import write_checkpoint
 from microcinema_core.networks.appearnet import AppearNet
-from microcinema_core.networks.text import TextConfig, TextEncoder
+from microcinema_core.networks.text import TextEncoder
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.networks.vae import FoldedVAE
-from microcinema_core.vae_config import VAEConfig
 
 CONTEXT = 32
 UNET = UNetConfig(
@@ -37,7 +36,7 @@ TEXT = TextConfig(width=CONTEXT, layers=1, heads=2)
 
 
 def random_weights(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """Return a state dict of a module's shapes (it may be on meta) in which every layer does something."""
+    """Return random weights for a module (which may be on the meta device) with which every layer acts."""
     generator = torch.Generator().manual_seed(seed)
 
     def tensor(shape: torch.Size) -> Tensor:
@@ -81,28 +80,22 @@ def text_weights(config: TextConfig = TEXT, seed: int = 0) -> dict[str, Tensor]:
 
 
 def write_family(folder: Path, *, injection: str = "spade", dtype: torch.dtype = torch.float16) -> None:
-    """Write tiny_image, tiny_base and tiny_tsr.safetensors, as the mini family is laid out."""
+    """Write tiny_image, tiny_base and tiny_tsr.safetensors, with the same parts as the mini models' files."""
     net = AppearNetConfig(UNET, injection=injection, hidden=16)  # type: ignore[arg-type]
     configs: dict[str, Any] = {"unet": UNET.as_2d(), "text": TEXT, "vae": VAE}
     image = {"unet": unet_weights(UNET.as_2d()), "text": text_weights(), "vae": vae_weights()}
     write_checkpoint(
         folder / "tiny_image.safetensors",
         image,
-        role="image",
+        spec=ModelSpec("image", fps=1),
         configs=configs,
-        lambda_=0,
-        fps=1,
-        frames=1,
         dtype=dtype,
     )
     for seed, (role, fps, frames) in enumerate((("base", 2, 9), ("tsr", 8, 5))):
         write_checkpoint(
             folder / f"tiny_{role}.safetensors",
             {"unet": unet_weights(UNET, seed), "appearnet": appearnet_weights(net, seed)},
-            role=role,
+            spec=ModelSpec(role, 0.03, fps, frames),
             configs={"unet": UNET, "appearnet": net, "vae": VAE},
-            lambda_=0.03,
-            fps=fps,
-            frames=frames,
             dtype=dtype,
         )

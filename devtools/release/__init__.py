@@ -1,1 +1,1 @@
-"""What a release is made of: workflows, pictures, locales and the archive."""
+"""Build the parts of a release: workflows, pictures, locales and the archive."""

@@ -1,7 +1,7 @@
-"""Make the archive that is unpacked into custom_nodes: `python3 -m devtools.release.archive OUT.zip`.
+"""Build the archive that users unpack into custom_nodes: `python3 -m devtools.release.archive OUT.zip`.
 
-The files that git tracks, without those that `.comfyignore` names: the same as `comfy node pack` takes. Git itself
-reads the patterns, which are its own.
+It contains the files that git tracks, except those that `.comfyignore` matches: the same as `comfy node pack`. The
+patterns are git's own, so git evaluates them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from ..run.home import ROOT, Problem
 
 FOLDER = "microcinema"
-"""What the archive unpacks to; any other name does as well."""
+"""The folder that the archive unpacks to; the pack works under any other name too."""
 
 
 def main() -> int:
@@ -26,12 +26,14 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("out", nargs="?", type=Path, metavar="OUT.zip", help="where to write it")
-    parser.add_argument("--check-version", metavar="TAG", help="fail unless this is the version of the tree")
+    parser.add_argument("out", nargs="?", type=Path, metavar="OUT.zip", help="the archive to write")
+    parser.add_argument("--check-version", metavar="TAG", help="fail unless TAG is the version of the tree")
     parser.add_argument(
-        "--check-publisher", action="store_true", help="fail unless the registry's questions are answered"
+        "--check-publisher",
+        action="store_true",
+        help="fail unless pyproject.toml has what the registry needs",
     )
-    parser.add_argument("--notes", action="store_true", help="print what CHANGELOG.md says of this version")
+    parser.add_argument("--notes", action="store_true", help="print this version's entry of CHANGELOG.md")
     arguments = parser.parse_args()
     try:
         if arguments.check_version:
@@ -49,13 +51,17 @@ def main() -> int:
 
 
 def files(root: Path = ROOT) -> list[str]:
-    """Return the archive's files, by their paths with forward slashes; Problem where there is no git checkout."""
+    """Return the paths of the archive's files, with forward slashes.
+
+    Raises:
+        Problem: `root` is not a git checkout.
+    """
     ignored = set(_git(root, "--ignored", "--exclude-from=.comfyignore"))
     return sorted(file for file in _git(root) if file not in ignored and (root / file).is_file())
 
 
 def write(out: Path, root: Path = ROOT) -> list[str]:
-    """Write the archive, every file under `FOLDER`; returns its files."""
+    """Write the archive, all files under `FOLDER`, and return their paths in the checkout."""
     names = files(root)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
@@ -64,7 +70,7 @@ def write(out: Path, root: Path = ROOT) -> list[str]:
 
 
 def version(root: Path = ROOT) -> str:
-    """Return the version that pyproject.toml states."""
+    """Return the version in pyproject.toml."""
     found = re.search(
         r'^version = "([^"]+)"', (root / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -74,18 +80,26 @@ def version(root: Path = ROOT) -> str:
 
 
 def check_version(tag: str, root: Path = ROOT) -> None:
-    """Raise Problem unless `tag` is v and the version, and CHANGELOG.md's first entry is of that version."""
+    """Check that a tag is "v" and the version, and that CHANGELOG.md begins with that version.
+
+    Raises:
+        Problem: they differ.
+    """
     stated = version(root)
     logged = re.search(r"^## (\S+)", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     if tag != f"v{stated}" or not logged or logged.group(1) != stated:
         raise Problem(
             f"The tag is {tag}, pyproject.toml says {stated}, and the first entry of CHANGELOG.md is "
-            f"{logged.group(1) if logged else 'absent'}; they must be of one version."
+            f"{logged.group(1) if logged else 'absent'}; all three must be the same version."
         )
 
 
 def check_publisher(root: Path = ROOT) -> None:
-    """Raise Problem unless pyproject.toml says who publishes, and from which repository, as the registry asks."""
+    """Check that pyproject.toml names the publisher and the repository, which the registry requires.
+
+    Raises:
+        Problem: it lacks one of them.
+    """
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
     lacking = [
         f"[{table}] {key}"
@@ -97,7 +111,11 @@ def check_publisher(root: Path = ROOT) -> None:
 
 
 def notes(root: Path = ROOT) -> str:
-    """Return what CHANGELOG.md says of the version that pyproject.toml states; Problem where that is nothing."""
+    """Return the entry of CHANGELOG.md for the version in pyproject.toml.
+
+    Raises:
+        Problem: there is none, or it is empty.
+    """
     stated = version(root)
     log = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     found = re.search(rf"^## {re.escape(stated)}\n(.*?)(?=^## |\Z)", log, re.MULTILINE | re.DOTALL)
@@ -112,7 +130,7 @@ def _git(root: Path, *options: str) -> list[str]:
         listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise Problem(
-            "The archive is made of the files that git tracks, but this is no git checkout."
+            "The archive consists of the files that git tracks: this is no git checkout."
         ) from error
     return [name for name in listed.decode("utf-8").split("\0") if name]
 

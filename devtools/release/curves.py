@@ -1,7 +1,7 @@
-"""Draw runs' losses: `python3 dev.py python -m devtools.release.curves RUN ... [--out FILE]`.
+"""Plot the losses of training runs: `python3 dev.py python -m devtools.release.curves RUN ...`.
 
-A RUN is a folder of $MICROCINEMA_HOME/runs. Each gets its own axes, because the stages' losses do not compare; the
-thin lines are the loss by quarter of the schedule, from least noise to most.
+A RUN is a folder of $MICROCINEMA_HOME/runs. Each run has its own axes, because losses of different stages cannot be
+compared. The thin lines are the loss by quarter of the noise schedule, from least noise to most.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from ..run.home import ROOT, Problem, home
 
 COLUMNS = 3
 SMOOTHED = 3
-"""Neighbouring lines of a run's figures that are averaged; each is the mean of many steps already."""
+"""Width of the moving average, in logged values; each of them is already the mean of many steps."""
 
 
 def read(run: str) -> list[dict[str, Any]]:
-    """The run's figures, a line for each interval."""
+    """Return a run's statistics, one dict for each logging interval.
+
+    Raises:
+        Problem: there is no such run, or it has logged nothing yet.
+    """
     file = home() / "runs" / run / "stats.jsonl"
     if not file.is_file():
         raise Problem(f"{run} is not a run: there is no {file}. The runs' folders are in {home() / 'runs'}.")
@@ -34,14 +38,14 @@ def read(run: str) -> list[dict[str, Any]]:
 
 
 def smooth(values: list[float]) -> list[float]:
-    """Means of each value's neighbourhood."""
+    """Return the centred moving average of `SMOOTHED` values; the window is cut off at both ends."""
     reach = SMOOTHED // 2
     windows = [values[max(i - reach, 0) : i + reach + 1] for i in range(len(values))]
     return [sum(window) / len(window) for window in windows]
 
 
 def plot(runs: list[str], target: Path) -> None:
-    """Losses over steps, a picture for each run."""
+    """Write a PNG of the losses over steps, with one plot for each run."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(runs))
@@ -74,8 +78,14 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "loss.png", metavar="FILE")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a folder of $MICROCINEMA_HOME/runs")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "mini" / "loss.png",
+        metavar="FILE",
+        help="the PNG (default: mini/loss.png)",
+    )
     options = parser.parse_args()
     try:
         plot(options.runs, options.out)

@@ -1,7 +1,7 @@
-"""A picture of each node for its help page, from the real front end.
+"""Take a picture of each node for its help page: `python3 dev.py python -m devtools.release.help_pictures`.
 
-`python3 dev.py python -m devtools.release.help_pictures` writes
-`web/docs/NODE.png`. Needs chromium and playwright, as the browser tests do.
+The pictures are screenshots of ComfyUI's front end, `web/docs/NODE.png`. This needs chromium and playwright, as the
+browser tests do.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from ..run.host import find_host
 from ..run.server import ComfyServer
 
 FOLDER = ROOT / "web" / "docs"
-WIDTH, AT, EDGE, TITLE = 340, 160, 10, 32
-"""Pixels: of a node, of its place on the canvas, around it, and of its title above it."""
+WIDTH, OFFSET, MARGIN, TITLE = 340, 160, 10, 32
+"""Pixels: width of a node, its position on the canvas, the margin around it, the title bar above it."""
 TIMEOUT = 600_000
+"""Milliseconds."""
 CHOSEN = {"MicroCinemaInflate": {"file": "v1-5-pruned-emaonly-fp16.safetensors"}}
-"""What a widget shows where the first of the host's files would mislead."""
+"""Widget values, where the first of the host's files would be misleading."""
 
 ALONE = """([kind, width, at, chosen]) => {
     app.graph.clear();
@@ -50,9 +51,13 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--out", type=Path, default=FOLDER, metavar="DIR", help="where to write (default: web/docs)"
+        "--out",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="the folder for the pictures (default: web/docs)",
     )
-    parser.add_argument("--url", help="a ComfyUI that runs already")
+    parser.add_argument("--url", help="the address of a running ComfyUI")
     arguments = parser.parse_args()
     try:
         if arguments.url:
@@ -68,10 +73,18 @@ def main() -> int:
 
 
 def take_all(url: str, out: Path) -> None:
-    """Write the picture of every node of this pack."""
+    """Write the pictures of all nodes of this pack.
+
+    Args:
+        url: the address of a running ComfyUI.
+        out: the folder for the pictures.
+
+    Raises:
+        Problem: there is no chromium.
+    """
     path = find_chromium()
     if path is None:
-        raise Problem("There is no chromium, which takes the pictures.")
+        raise Problem("No chromium is installed: it takes the pictures.")
     with chromium(path) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1100})
         page.set_default_timeout(TIMEOUT)
@@ -86,16 +99,16 @@ def take_all(url: str, out: Path) -> None:
 
 
 def picture(page: Any, kind: str) -> bytes:
-    """Return the PNG of one node, alone on the canvas, in a palette of 64 colours."""
+    """Return a PNG of one node, alone on the canvas, with a palette of 64 colours."""
     from PIL import Image
 
-    box = page.evaluate(ALONE, [kind, WIDTH, AT, CHOSEN.get(kind, {})])
+    box = page.evaluate(ALONE, [kind, WIDTH, OFFSET, CHOSEN.get(kind, {})])
     page.wait_for_timeout(1500)
     clip = {
-        "x": box["x"] + AT - EDGE,
-        "y": box["y"] + AT - TITLE,
-        "width": box["width"] + 2 * EDGE,
-        "height": box["height"] + TITLE + EDGE,
+        "x": box["x"] + OFFSET - MARGIN,
+        "y": box["y"] + OFFSET - TITLE,
+        "width": box["width"] + 2 * MARGIN,
+        "height": box["height"] + TITLE + MARGIN,
     }
     with Image.open(io.BytesIO(page.screenshot(clip=clip))) as shot:
         small = shot.convert("RGB").quantize(64)

@@ -1,7 +1,8 @@
-"""Write what the front end shows of the nodes in seven languages: `python3 dev.py python -m devtools.release.locales`.
+"""Write the translations of the nodes: `python3 dev.py python -m devtools.release.locales`.
 
-The English of names and tooltips stands in the nodes alone. `devtools/translations/LANGUAGE.json` maps each sentence
-of it to that language, so a changed sentence is one without a translation, and is named as such.
+The files in `locales/` hold the names and tooltips of all nodes in seven languages. The English text is written in the
+nodes and nowhere else. `devtools/release/translations/LANGUAGE.json` maps each English text to its translation. If the
+English changes, its translation is missing until the map is updated, and this tool reports it.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from ..run.server import ComfyServer
 FOLDER = ROOT / "locales"
 TRANSLATIONS = Path(__file__).with_name("translations")
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
-"""Beside English."""
-KEPT = frozenset({"appearnet", "cfg", "fps", "gamma", "lambda", "vae"})
-"""Names that are the same in every language, as are those of sockets (MODEL, VAE ...)."""
+"""Languages to translate to, besides English."""
+UNTRANSLATED = frozenset({"appearnet", "cfg", "fps", "gamma", "lambda", "vae"})
+"""Names that stay the same in every language, as do socket types in capitals (MODEL, VAE ...)."""
 
 Translate = Callable[[str], str]
 Schemas = Mapping[str, Any]
 
 
 def main() -> int:
-    """Run the command line."""
+    """Run the command line; exit code 1 if a text has no translation."""
     argparse.ArgumentParser(
         prog="python -m devtools.release.locales",
         description=__doc__,
@@ -50,7 +51,14 @@ def main() -> int:
 
 
 def all_files(object_info: Schemas) -> dict[str, str]:
-    """Return the text of every file under `locales/` by its path there; Problem names what lacks a translation."""
+    """Return the content of every file under `locales/` by its path there.
+
+    Args:
+        object_info: the host's GET /object_info.
+
+    Raises:
+        Problem: a text without a translation, or a translation of no text; the message names them.
+    """
     files = {}
     for language in ("en", *LANGUAGES):
         catalogue = None if language == "en" else read_catalogue(language)
@@ -62,31 +70,41 @@ def all_files(object_info: Schemas) -> dict[str, str]:
 
 
 def read_catalogue(language: str) -> dict[str, str]:
-    """Return a language's translations by their English."""
+    """Return the translations of a language, by the English text."""
     return dict(json.loads((TRANSLATIONS / f"{language}.json").read_text(encoding="utf-8")))
 
 
 def node_definitions(
     object_info: Schemas, catalogue: Mapping[str, str] | None, language: str = "en"
 ) -> dict[str, Any]:
-    """Return `nodeDefs` of all of the pack's nodes; Problem if the catalogue does not fit them."""
+    """Return the content of `nodeDefs.json`: names and tooltips of every node of the pack.
+
+    Args:
+        object_info: the host's GET /object_info.
+        catalogue: translations by the English text; None keeps the English.
+        language: the catalogue's language, for the message.
+
+    Raises:
+        Problem: as for `all_files`.
+    """
     used: set[str] = set()
-    lacking: list[str] = []
+    missing: list[str] = []
 
     def translate(text: str) -> str:
-        if catalogue is None or text in KEPT or text.isupper():
+        if catalogue is None or text in UNTRANSLATED or text.isupper():
             return text
         used.add(text)
         if text not in catalogue:
-            lacking.append(text)
+            missing.append(text)
         return catalogue.get(text, text)
 
     nodes = {name: info for name, info in object_info.items() if name.startswith("MicroCinema")}
     definitions = {name: _node(info, translate) for name, info in sorted(nodes.items())}
     stale = sorted(set(catalogue or {}) - used)
-    if lacking or stale:
+    if missing or stale:
         raise Problem(
-            f"devtools/translations/{language}.json lacks {sorted(set(lacking))} and has, of no node, {stale}."
+            f"devtools/release/translations/{language}.json has no translation of {sorted(set(missing))}, "
+            f"and these of its texts are in no node: {stale}."
         )
     return definitions
 

@@ -1,9 +1,7 @@
-"""Make each shipped workflow's thumbnail from its own real output.
+"""Make the thumbnails of the shipped workflows: `python3 dev.py python -m devtools.release.thumbnails`.
 
-The command is `python3 dev.py python -m devtools.release.thumbnails`.
-
-Nine frames of the clip, 3 by 3. A workflow that starts from pictures is given a drawn face; one that scales up, the
-demo's upscaler; one whose other files are not here gets a drawing of its graph.
+A thumbnail shows nine frames, 3 by 3, of the video that the workflow makes. Workflows that start from pictures get a
+drawn face, those that upscale get the demo's upscaler. If weights are missing, the thumbnail is a drawing of the graph.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ..run import edit
 from ..run.home import ROOT, Problem, say
@@ -21,17 +19,19 @@ from ..run.server import ComfyServer
 from ..run.upscaler import FILE_NAME as UPSCALER
 from ..run.upscaler import fetch_upscaler
 from ..run.workflow import Prompt, read_prompt
-from .pictures.files import write
+from .files import write_picture
+from .pictures.inputs import drawn_face
+from .pictures.layout import evenly_spaced
 
 FOLDER = ROOT / "workflows"
 FILES = ("file", "ckpt_name", "lora_name", "control_net_name", "model_name")
 """Inputs that name a file of weights."""
 SIDE, ACROSS = 384, 3
+"""Pixels of a thumbnail's side, and frames in a row."""
 LIMIT = 60
-"""Kilobytes of a thumbnail."""
+"""Largest size of a thumbnail in kilobytes."""
 GROUND, BOX, BAR, LINE, INK = "#1c1c1e", "#353539", "#44444a", "#7aa2d8", "#e6e6e6"
 
-T = TypeVar("T")
 Pictures = Sequence[Any]
 """PIL images."""
 
@@ -49,11 +49,11 @@ def main() -> int:
     )
     wanted = parser.parse_args().names or names
     try:
-        fetch_upscaler()  # first: a host looks for folders of models when it starts
+        fetch_upscaler()  # first: a host looks for model folders when it starts
         with ComfyServer(sys.executable, find_host()) as server:
             for name in wanted:
                 say(f"{name} ...")
-                size = write(FOLDER / f"{name}.jpg", [thumbnail(server, name)], limit=LIMIT)
+                size = write_picture(FOLDER / f"{name}.jpg", [thumbnail(server, name)], limit=LIMIT)
                 say(f"  {size / 1000:.0f} kB")
     except Problem as problem:
         print(problem, file=sys.stderr)
@@ -62,13 +62,13 @@ def main() -> int:
 
 
 def thumbnail(server: ComfyServer, name: str) -> Any:
-    """A shipped workflow's: of its video, or of its graph where its checkpoint is not here."""
+    """Return the thumbnail of a shipped workflow: of its video, or of its graph if weights are missing."""
     schemas = server.object_info()
     prompt = _prompt(name, schemas)
-    if not _has_its_files(prompt, schemas):
+    if not _host_has_files(prompt, schemas):
         return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
     if any(node["class_type"] == "LoadImage" for node in prompt.values()):
-        prompt = _pictured(server, prompt, [drawn_face(0.44), drawn_face(0.56)])
+        prompt = _with_pictures(server, prompt, [drawn_face(0.44), drawn_face(0.56)])
     return sheet(run(server, prompt))
 
 
@@ -80,8 +80,8 @@ def _prompt(name: str, schemas: Mapping[str, Any]) -> Prompt:
     return prompt
 
 
-def _has_its_files(prompt: Prompt, schemas: Mapping[str, Any]) -> bool:
-    """Whether the host offers every file of weights that the workflow names."""
+def _host_has_files(prompt: Prompt, schemas: Mapping[str, Any]) -> bool:
+    """Return whether the host has every file of weights that the workflow names."""
     for node in prompt.values():
         for field in FILES:
             spec = schemas[node["class_type"]]["input"].get("required", {}).get(field)
@@ -92,8 +92,8 @@ def _has_its_files(prompt: Prompt, schemas: Mapping[str, Any]) -> bool:
     return True
 
 
-def _pictured(server: ComfyServer, prompt: Prompt, pictures: Pictures) -> Prompt:
-    """Give the workflow's Load Image nodes the first of the pictures, one each."""
+def _with_pictures(server: ComfyServer, prompt: Prompt, pictures: Pictures) -> Prompt:
+    """Give each Load Image node of the workflow one of the pictures, in order."""
     for number, (node, picture) in enumerate(zip(edit.nodes_of(prompt, "LoadImage"), pictures, strict=False)):
         picture.save(server.input_dir / f"thumbnail_{number}.png")
         node["inputs"]["image"] = f"thumbnail_{number}.png"
@@ -101,7 +101,7 @@ def _pictured(server: ComfyServer, prompt: Prompt, pictures: Pictures) -> Prompt
 
 
 def run(server: ComfyServer, prompt: Prompt) -> list[Any]:
-    """Run a workflow; the frames of the video that it saves."""
+    """Run a workflow and return the frames of the video that it saves."""
     import av
 
     outputs = server.run(prompt, timeout=4 * 3600)
@@ -111,38 +111,19 @@ def run(server: ComfyServer, prompt: Prompt) -> list[Any]:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 
-def drawn_face(across: float) -> Any:
-    """A laughing face on blue, as anybody would draw one; `across` is its middle, as a share of the width."""
-    from PIL import Image, ImageDraw
-
-    page = Image.new("RGB", (1024, 1024), "#3d7bc4")
-    draw = ImageDraw.Draw(page)
-    x, y = round(across * 1024), 512
-    draw.ellipse([x - 330, y - 330, x + 330, y + 330], fill="#fbc62f")
-    for eye in (x - 120, x + 120):
-        draw.ellipse([eye - 42, y - 150, eye + 42, y - 30], fill="#3a2a1a")
-    draw.chord([x - 190, y - 120, x + 190, y + 220], 10, 170, fill="#8c2f39")
-    return page.resize((512, 512), Image.Resampling.LANCZOS)
-
-
 def sheet(frames: Pictures) -> Any:
-    """Nine frames, evenly spaced from the first to the last, 3 by 3 in a square."""
+    """Return nine frames, evenly spaced from the first to the last, 3 by 3 in a square."""
     from PIL import Image
 
     cell = SIDE // ACROSS
     page = Image.new("RGB", (SIDE, SIDE))
-    for place, frame in enumerate(evenly(frames, ACROSS * ACROSS)):
+    for place, frame in enumerate(evenly_spaced(frames, ACROSS * ACROSS)):
         page.paste(frame.resize((cell, cell)), (place % ACROSS * cell, place // ACROSS * cell))
     return page
 
 
-def evenly(items: Sequence[T], count: int) -> list[T]:
-    """So many of them (two or more), evenly spaced from the first to the last."""
-    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
-
-
 def draw_graph(workflow: dict[str, Any]) -> Any:
-    """The graph's boxes, titles and links, to fit a square."""
+    """Draw the boxes, titles and links of a workflow's graph, scaled to a square."""
     from PIL import Image, ImageDraw
 
     nodes = {node["id"]: node for node in workflow["nodes"] if node["type"] != "MarkdownNote"}

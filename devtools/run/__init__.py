@@ -1,1 +1,1 @@
-"""Running ComfyUI with this pack: the environment, the host, the server, and the demo."""
+"""Run ComfyUI with this pack: the environment, the host, the server, and the demo."""

@@ -1,22 +1,25 @@
-"""ComfyUI's HTTP API: submit a prompt, follow it, interrupt it; every failure is one sentence."""
+"""ComfyUI's API: submit a prompt, wait for it, interrupt it, and receive the messages of its websocket."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from .events import listen
 from .home import Problem
 
-Prompt = Mapping[str, Any]
+OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 class HostError(Problem):
-    """The host refused or broke off a run; the message is what it said."""
+    """The host refused or aborted a run; the message is the host's."""
 
 
 class Interrupted(HostError):
@@ -24,43 +27,51 @@ class Interrupted(HostError):
 
 
 class ComfyClient:
-    """Ask the ComfyUI at `url`."""
+    """A client of the ComfyUI at `url`; every failure is a HostError of one sentence."""
 
     def __init__(self, url: str = "") -> None:
         self.url = url
 
     def explain(self, error: Exception) -> str:
-        """Return why the server does not answer."""
-        return f"ComfyUI does not answer at {self.url}: {error}"
+        """Return why the server does not respond."""
+        return f"ComfyUI does not respond at {self.url}: {error}"
 
     def get(self, path: str) -> Any:
-        """GET `path`, as JSON."""
-        return self._ask(Request(self.url + path))
+        """GET `path` and return its JSON."""
+        return self._request(Request(self.url + path))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """POST `body` as JSON to `path`; the JSON answer, or None when it is empty."""
+        """POST `body` as JSON to `path` and return the JSON response, or None if it is empty."""
         data = json.dumps(body).encode()
-        return self._ask(Request(self.url + path, data, {"Content-Type": "application/json"}))
+        return self._request(Request(self.url + path, data, {"Content-Type": "application/json"}))
 
     def object_info(self, node: str | None = None) -> dict[str, Any]:
-        """Return the schemas of all nodes by node id, or that of one node."""
+        """Return the schemas of all nodes by node id, or the schema of one node."""
         return self.get(f"/object_info/{node}")[node] if node else self.get("/object_info")
 
-    def submit(self, prompt: Prompt, *, client_id: str = "") -> str:
-        """Queue an API-format prompt and return its id; HostError names what the host's validation found."""
+    def submit(self, prompt: Mapping[str, Any], *, client_id: str = "") -> str:
+        """Queue a prompt in the API format and return its id.
+
+        Raises:
+            HostError: the host's validation refused it.
+        """
         body = {"prompt": prompt, **({"client_id": client_id} if client_id else {})}
         try:
-            answer = self.post("/prompt", body)
+            response = self.post("/prompt", body)
         except HTTPError as error:
             raise HostError(_refusal(json.loads(error.read() or b"{}"))) from None
-        if answer["node_errors"]:
-            self.post("/queue", {"delete": [answer["prompt_id"]]})
+        if response["node_errors"]:
+            self.post("/queue", {"delete": [response["prompt_id"]]})
             self.interrupt()
-            raise HostError(_refusal(answer))
-        return str(answer["prompt_id"])
+            raise HostError(_refusal(response))
+        return str(response["prompt_id"])
 
     def wait(self, prompt_id: str, timeout: float = 1800) -> dict[str, Any]:
-        """Wait for a queued prompt; its outputs by node id, as /history gives them."""
+        """Wait for a queued prompt and return its outputs by node id, as /history has them.
+
+        Raises:
+            HostError: the run failed, or took longer than `timeout` seconds (it is then interrupted).
+        """
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
@@ -69,15 +80,18 @@ class ComfyClient:
                 return dict(entry["outputs"])
             time.sleep(0.2)
         self.interrupt()
-        raise HostError(f"The run was broken off: it took more than {timeout:.0f} s.")
+        raise HostError(f"The run was stopped: it took more than {timeout:.0f} s.")
 
     def run(
-        self,
-        prompt: Prompt,
-        on_event: Callable[[str, dict[str, Any]], None] | None = None,
-        timeout: float = 1800,
+        self, prompt: Mapping[str, Any], on_event: OnEvent | None = None, timeout: float = 1800
     ) -> dict[str, Any]:
-        """Submit a prompt and wait; `on_event(type, data)` gets a good run's text messages, in a thread."""
+        """Submit a prompt, wait for it, and return its outputs.
+
+        Args:
+            prompt: a prompt in the API format.
+            on_event: called as `on_event(type, data)`, in a thread, with each text message of the run.
+            timeout: time limit in seconds.
+        """
         if on_event is None:
             return self.wait(self.submit(prompt), timeout)
         with listen(self.url, on_event) as (client_id, over):
@@ -85,8 +99,12 @@ class ComfyClient:
             over.wait(30)
         return outputs
 
-    def run_expect_error(self, prompt: Prompt, timeout: float = 600) -> str:
-        """Run a prompt that has to fail; what the host said. AssertionError when it succeeds."""
+    def run_expect_error(self, prompt: Mapping[str, Any], timeout: float = 600) -> str:
+        """Run a prompt that has to fail and return the host's message.
+
+        Raises:
+            AssertionError: the run succeeded.
+        """
         try:
             self.run(prompt, timeout=timeout)
         except HostError as error:
@@ -94,17 +112,17 @@ class ComfyClient:
         raise AssertionError("the run was expected to fail, but it succeeded")
 
     def interrupt(self) -> None:
-        """Interrupt the run that is going on, if any."""
+        """Interrupt the current run, if any."""
         self.post("/interrupt", {})
 
     def free(self) -> None:
-        """Drop loaded models and cached results."""
+        """Unload the models and drop the cached results."""
         self.post("/free", {"unload_models": True, "free_memory": True})
 
-    def _ask(self, request: Request) -> Any:
+    def _request(self, request: Request) -> Any:
         try:
-            with urlopen(request, timeout=120) as answer:
-                data = answer.read()
+            with urlopen(request, timeout=120) as response:
+                data = response.read()
         except HTTPError:
             raise
         except (URLError, OSError) as error:
@@ -112,15 +130,15 @@ class ComfyClient:
         return json.loads(data) if data else None
 
 
-def _refusal(answer: Mapping[str, Any]) -> str:
-    """One line from the answer of a refused POST /prompt."""
+def _refusal(response: Mapping[str, Any]) -> str:
+    """Return one line from the response to a refused POST /prompt."""
     parts = [
         f"{node['class_type']}: {error['message']}"
         + (f" ({error['details']})" if error.get("details") else "")
-        for node in (answer.get("node_errors") or {}).values()
+        for node in (response.get("node_errors") or {}).values()
         for error in node["errors"]
     ]
-    overall = answer.get("error") or {}
+    overall = response.get("error") or {}
     return "; ".join(parts) or f"{overall.get('message', 'refused')} {overall.get('details', '')}".strip()
 
 
@@ -132,4 +150,67 @@ def _raise_if_failed(status: Mapping[str, Any]) -> None:
             raise Interrupted("The run was interrupted.")
         if kind == "execution_error":
             raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
-    raise HostError("The run failed, and the host did not say why.")
+    raise HostError("The run failed, and the host gave no reason.")
+
+
+@contextlib.contextmanager
+def listen(url: str, on_event: OnEvent) -> Iterator[tuple[str, threading.Event]]:
+    """Call `on_event(type, data)`, in a thread, for each text message of the server at `url`.
+
+    An exception in `on_event` ends the calls and is raised on exit. A server that is absent or disconnects raises
+    nothing here: whoever waits for the run gets that error.
+
+    Yields:
+        The client id to submit a prompt with, and an event. It is set after the prompt's last message, or when no
+        more can come; /history reports the end of a run before that message arrives.
+    """
+    client_id = uuid.uuid4().hex
+    connected, over = threading.Event(), threading.Event()
+    failed: list[Exception] = []
+
+    def receive(kind: str, data: dict[str, Any]) -> None:
+        try:
+            if not failed:
+                on_event(kind, data)
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+        if kind == "executing" and data.get("node") is None:  # the host's sign that this client's run is over
+            over.set()
+
+    loop = asyncio.new_event_loop()
+    reading = loop.create_task(_read_messages(f"{url}/ws?clientId={client_id}", connected, receive))
+    thread = threading.Thread(target=_run_loop, args=(loop, reading, over, connected), daemon=True)
+    thread.start()
+    try:
+        connected.wait(30)
+        yield client_id, over
+    finally:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended the connection
+            loop.call_soon_threadsafe(reading.cancel)
+        thread.join(5)
+    if failed:
+        raise failed[0]
+
+
+def _run_loop(
+    loop: asyncio.AbstractEventLoop, reading: asyncio.Task[None], *set_at_the_end: threading.Event
+) -> None:
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(reading)
+        loop.close()
+    finally:
+        for event in set_at_the_end:
+            event.set()
+
+
+async def _read_messages(url: str, connected: threading.Event, on_event: OnEvent) -> None:
+    import aiohttp  # in the environment only: it comes with ComfyUI
+
+    with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+        async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
+            connected.set()
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    content = json.loads(message.data)
+                    on_event(content["type"], content.get("data") or {})

@@ -1,4 +1,4 @@
-"""`dev.py demo`: one video from the shipped models, by the real ComfyUI."""
+"""`dev.py demo`: make one video with the shipped models in ComfyUI."""
 
 from __future__ import annotations
 
@@ -27,32 +27,40 @@ IMAGE_WORKFLOW = ROOT / "workflows" / "image_to_video_mini.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line of `dev.py demo`."""
-    parser.add_argument("--prompt", metavar="TEXT", help="what to show (default: the workflow's own)")
+    """Add the options of `dev.py demo`."""
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="what the video shows (default: the workflow's own prompt)"
+    )
     parser.add_argument(
         "--image",
         type=Path,
         metavar="FILE",
-        help="your own centre frame, of any size; its middle square is taken",
+        help="your own centre frame, of any size; its middle square is used",
     )
     parser.add_argument("--seed", type=int, help="the same seed gives the same video")
     parser.add_argument("--steps", type=int, help="sampling steps of every stage")
-    parser.add_argument("--rounds", type=int, choices=(0, 1, 2), help="interpolation: 9, 33 or 129 frames")
-    parser.add_argument("--upscale", action="store_true", help="four times the size, by Real-ESRGAN")
+    parser.add_argument(
+        "--rounds", type=int, choices=(0, 1, 2), help="interpolation rounds: 9, 33 or 129 frames"
+    )
+    parser.add_argument("--upscale", action="store_true", help="upscale the video 4x with Real-ESRGAN")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("output"),
         metavar="DIR",
-        help="where the video goes (default: %(default)s)",
+        help="the folder for the video (default: %(default)s)",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the server up and print its address")
+    parser.add_argument("--keep", action="store_true", help="keep the server running and print its address")
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise Problem for what can be seen to fail before anything is installed."""
+    """Check what can be checked before anything is installed.
+
+    Raises:
+        Problem: an option is out of range, or its file or folder cannot be used.
+    """
     if arguments.prompt is not None and not arguments.prompt.strip():
-        raise Problem("--prompt is empty: say what the video shall show.")
+        raise Problem("--prompt is empty: say what the video should show.")
     if arguments.image and not arguments.image.is_file():
         raise Problem(f"--image names {arguments.image}, but there is no such file.")
     if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
@@ -62,13 +70,17 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Problem(f"--out: cannot make the folder {arguments.out} ({error.strerror}).") from error
+        raise Problem(f"--out: cannot create the folder {arguments.out} ({error.strerror}).") from error
     if not os.access(arguments.out, os.W_OK):
         raise Problem(f"--out: the folder {arguments.out} is not writable.")
 
 
 def check_picture(path: Path) -> None:
-    """Raise Problem for what is no picture; it needs the environment."""
+    """Check that a file is a picture (this needs the environment).
+
+    Raises:
+        Problem: it is not.
+    """
     from PIL import Image
 
     try:
@@ -79,7 +91,7 @@ def check_picture(path: Path) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Start the host, run the shipped graph, stop the host; print the result as one JSON object."""
+    """Start the host, run the shipped workflow, stop the host; print the result as one JSON object."""
     start = time.monotonic()
     if arguments.image:
         check_picture(arguments.image)
@@ -99,8 +111,8 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.keep:
         assert server.process is not None
         say(
-            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end that to stop it, and delete "
-            f"{base} afterwards)."
+            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end it to stop the server, "
+            f"then delete {base})."
         )
     else:
         server.stop()
@@ -118,12 +130,12 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     progress.close()
     saved = server.output_dir / saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
-    video = _copy(saved, _free(arguments.out / f"{_slug(text)}-{seed}{saved.suffix}"))
+    video = _copy(saved, _unused(arguments.out / f"{_slug(text)}-{seed}{saved.suffix}"))
     return {"video": str(video), **measure(video), "stages": progress.seconds}
 
 
 def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
-    """Return the shipped graph in the API format, changed as the command line says."""
+    """Return the shipped workflow in the API format, changed according to the command line."""
     info = server.object_info()
     prompt = read_prompt(IMAGE_WORKFLOW if arguments.image else TEXT_WORKFLOW, info)
     if arguments.image:
@@ -145,7 +157,7 @@ def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
 
 
 def measure(video: Path) -> dict[str, Any]:
-    """Return frames, fps, width and height of a video file, counted by decoding it."""
+    """Return frames, fps, width and height of a video file; the frames are counted by decoding it."""
     import av
 
     with av.open(str(video)) as container:
@@ -156,17 +168,21 @@ def measure(video: Path) -> dict[str, Any]:
 
 
 def saved_video(outputs: dict[str, Any]) -> Path:
-    """Where the first file that a run saved lies, within the output folder."""
+    """Return the path of the first file that a run saved, relative to the output folder.
+
+    Raises:
+        HostError: there is none.
+    """
     for result in outputs.values():
         for files in result.values():
             for file in files if isinstance(files, list) else []:
                 if isinstance(file, dict) and file.get("type") == "output":
                     return Path(file["subfolder"]) / file["filename"]
-    raise HostError("The run ended well, but the host saved no video.")
+    raise HostError("The run succeeded, but the host saved no video.")
 
 
-def _free(path: Path) -> Path:
-    """The path, or where it is taken (another `--image`, `--steps` ...) the first of path-2, path-3 that is not."""
+def _unused(path: Path) -> Path:
+    """Return `path`, or if it exists the first of path-2, path-3 ... that does not."""
     names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(name for name in itertools.chain([path], names) if not name.exists())
 

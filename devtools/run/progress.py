@@ -1,4 +1,4 @@
-"""Progress of a run from the websocket's messages: one bar at a terminal, one line a stage elsewhere."""
+"""Progress of a run at the terminal: one bar for all stages; without a terminal, one line per stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 
 
 class Progress:
-    """Listens to a run (`listener(type, data)`), shows it, and keeps each stage's seconds by node title."""
+    """A listener for a run's websocket messages that shows them and measures each stage.
+
+    Attributes:
+        titles: the node titles by node id.
+        seconds: the duration of each stage so far, by node title.
+    """
 
     def __init__(self, prompt: Mapping[str, Mapping[str, Any]]) -> None:
         self.titles = {identity: node["_meta"]["title"] for identity, node in prompt.items()}
@@ -21,7 +26,7 @@ class Progress:
         self._done = 0
 
     def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Take one message."""
+        """Process one message."""
         if kind == "execution_start":
             self._since = self._start = time.monotonic()
         elif kind == "execution_cached":
@@ -32,7 +37,7 @@ class Progress:
             self._show(data["nodes"][self._node])
 
     def close(self) -> None:
-        """End the stage that is going on."""
+        """End the current stage."""
         self._enter(None)
 
     def _enter(self, node: str | None) -> None:
@@ -51,8 +56,7 @@ class Progress:
     def _show(self, state: Mapping[str, Any]) -> None:
         if not sys.stderr.isatty() or self._node is None:
             return
-        part = state["value"] / (state["max"] or 1)
-        filled = int(24 * part)
+        filled = int(24 * state["value"] / (state["max"] or 1))
         count = f" {state['value']:.0f}/{state['max']:.0f}" if state["max"] > 1 else ""
         text = (
             f"[{'#' * filled}{'.' * (24 - filled)}] {self._done + 1}/{len(self.titles)} "
@@ -66,6 +70,6 @@ class Progress:
             self._write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a terminal that is gone is no reason to lose the video
+        with contextlib.suppress(OSError):  # a closed terminal must not cost the video
             sys.stderr.write(text)
             sys.stderr.flush()

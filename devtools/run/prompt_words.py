@@ -7,27 +7,28 @@ from pathlib import Path
 
 from .home import ROOT
 
-# The words of the train split's captions, one a line.
-FILE = ROOT / "mini" / "world" / "vocabulary.txt"
+VOCABULARY = ROOT / "mini" / "world" / "caption_words.txt"
+"""The words of the train split's captions, one a line."""
+SUBJECTS = ROOT / "weights" / "vocabulary.txt"
+"""The subjects of the train split, one a line: names and nouns."""
 ARTICLES = {"a", "an", "the", "this", "that", "some"}
 PREPOSITIONS = {"of", "on", "in", "at", "to", "from", "by", "for", "with", "without", "as", "up", "down"}
 SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and", "or", "is", "are", "it", "its"}
-SUBJECTS = ROOT / "weights" / "vocabulary.txt"  # one subject a line: names and nouns of the train split
 
 
-def read_vocabulary(path: Path = FILE) -> frozenset[str]:
-    """Return the words, in lower case; empty when there is no such file."""
+def read_vocabulary(path: Path = VOCABULARY) -> frozenset[str]:
+    """Return the words in lower case; empty if there is no such file."""
     return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
 
 
 def read_subjects(path: Path = SUBJECTS) -> frozenset[str]:
-    """Return the subjects (a word or a few), in lower case; empty when there is no such file."""
+    """Return the subjects (one or more words each) in lower case; empty if there is no such file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return frozenset(line for line in lines if line)
 
 
 def known_subjects(prompt: str, subjects: frozenset[str]) -> list[str]:
-    """Return the subjects that the prompt names, the longest first, without those that a longer one holds."""
+    """Return the subjects that the prompt names, longest first, without those contained in a longer one."""
     text = f" {' '.join(_words(prompt))} "
     found: list[str] = []
     for subject in sorted(subjects, key=lambda subject: (-len(subject), subject)):
@@ -37,19 +38,16 @@ def known_subjects(prompt: str, subjects: frozenset[str]) -> list[str]:
 
 
 def split_words(prompt: str, vocabulary: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Return the prompt's (known, unknown) words, in order, once each, without "a", "of" and their like.
+    """Return the prompt's (known, unknown) words in order, each once, without articles and prepositions.
 
-    A word counts as known only as it is spelt: the text encoder has never seen any other form of it.
+    A word counts as known only in its exact spelling: the text encoder was trained with no other form of it.
     """
-    words = dict.fromkeys(_words(prompt))
-    matter = [word for word in words if word not in SMALL_WORDS]
-    return [word for word in matter if word in vocabulary], [
-        word for word in matter if word not in vocabulary
-    ]
+    words = [word for word in dict.fromkeys(_words(prompt)) if word not in SMALL_WORDS]
+    return [word for word in words if word in vocabulary], [word for word in words if word not in vocabulary]
 
 
 def notice(prompt: str, vocabulary: frozenset[str], subjects: frozenset[str] = frozenset()) -> str:
-    """Return the sentences for the person at the terminal: on the words, and on the subjects among them."""
+    """Return the message for the terminal: unknown words, and the subjects that the prompt names."""
     words = _words_notice(prompt, vocabulary)
     if not subjects:
         return words
@@ -59,12 +57,12 @@ def notice(prompt: str, vocabulary: frozenset[str], subjects: frozenset[str] = f
 
 def _words_notice(prompt: str, vocabulary: frozenset[str]) -> str:
     if not vocabulary:
-        return "There is no list of the words that the shipped models know."
+        return "The list of the shipped models' vocabulary is missing."
     known, unknown = split_words(prompt, vocabulary)
     if not unknown:
         return "The mini models' vocabulary has all of it."
     if not known:
-        return f"The mini models' vocabulary has nothing of it ({', '.join(unknown)}): expect anything."
+        return f"The mini models' vocabulary has nothing of it ({', '.join(unknown)}): expect a poor result."
     return f"Not in the mini models' vocabulary: {', '.join(unknown)} (known: {', '.join(known)})."
 
 

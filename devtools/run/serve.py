@@ -1,4 +1,4 @@
-"""`dev.py serve`: ComfyUI with this pack, for a person."""
+"""`dev.py serve`: start ComfyUI with this pack installed and open it in a browser."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .server import ComfyServer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line of `dev.py serve`."""
+    """Add the options of `dev.py serve`."""
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the server until Ctrl-C; pictures and settings stay in $MICROCINEMA_HOME/serve."""
+    """Run the server until Ctrl-C; its files and settings are kept in $MICROCINEMA_HOME/serve."""
     host = find_host(arguments.comfyui)
     say(f"Starting ComfyUI {host.version} ({host.source}) ...")
     with ComfyServer(sys.executable, host, base=home() / "serve") as server:
-        say(f"ComfyUI is at {server.url} (its folders: {server.base}). Ctrl-C stops it.")
+        say(f"ComfyUI is running at {server.url} (its folders: {server.base}). Press Ctrl-C to stop it.")
         if not arguments.no_browser:
             webbrowser.open(server.url)
         assert server.process is not None

@@ -1,4 +1,4 @@
-"""One ComfyUI server on a free loopback port, in a base directory of its own, this pack linked into it."""
+"""A ComfyUI server on a free loopback port, with its own base directory and this pack linked into it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,39 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from .client import ComfyClient, HostError
-from .home import ROOT, calm_environment, home
+from .env import has_gpu
+from .home import ROOT, child_environment, home
 from .host import Host
 
 PACK = "microcinema"
+"""The pack's folder in custom_nodes."""
+_UNTIL_STDIN_CLOSES = """
+import os, runpy, sys, threading
+
+def watch():
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+threading.Thread(target=watch, daemon=True).start()
+sys.argv = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script that ends with the process that started it: that process holds the other end of its stdin."""
 
 
 class ComfyServer(ComfyClient):
-    """Start, ask and stop a ComfyUI. Nothing outside `base` (and `$MICROCINEMA_HOME`) is written.
+    """A ComfyUI process and its client, as a context manager.
+
+    It writes only to `base` and `$MICROCINEMA_HOME`.
 
     Args:
         python: the interpreter to run it with.
-        host: which ComfyUI.
-        base: its base directory (models, input, output, custom_nodes ...); a temporary one when None.
-        pack: the node pack to link into its custom_nodes; None for a bare host.
+        host: the ComfyUI to run.
+        base: its base directory (models, input, output, custom_nodes ...); None for a temporary one.
+        pack: the node pack to link into its custom_nodes; None for none.
         arguments: further command line arguments of ComfyUI.
-        detached: let the server outlive this process (otherwise it ends with it, however that ends).
+        detached: whether the server outlives this process; otherwise it ends with it in every case.
     """
 
     def __init__(
@@ -49,29 +66,29 @@ class ComfyServer(ComfyClient):
         self.detached = detached
         self.python, self.host, self.pack, self.arguments = Path(python), host, pack, arguments
         self._temporary = base is None
-        runs = _tidied(home() / "runs")
+        runs = _without_old_runs(home() / "runs")
         self.base = base or Path(tempfile.mkdtemp(prefix="host-", dir=runs))
         super().__init__()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def input_dir(self) -> Path:
-        """Where LoadImage finds its pictures."""
+        """The folder that LoadImage reads from."""
         return self.base / "input"
 
     @property
     def output_dir(self) -> Path:
-        """Where SaveImage and SaveVideo write."""
+        """The folder that SaveImage and SaveVideo write to."""
         return self.base / "output"
 
     @property
     def models_dir(self) -> Path:
-        """The host's models folder: checkpoints, microcinema, upscale_models ... below it."""
+        """The host's models folder, with checkpoints, microcinema, upscale_models ... in it."""
         return self.base / "models"
 
     @property
     def log(self) -> str:
-        """All that the host has said so far."""
+        """The host's log so far."""
         file = self.base / "host.log"
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
@@ -82,12 +99,16 @@ class ComfyServer(ComfyClient):
         self.stop()
 
     def start(self, timeout: float = 900) -> ComfyServer:
-        """Start the server and wait until it answers; HostError when it dies or the pack does not load."""
-        self._lay_out()
+        """Start the server and wait until it responds.
+
+        Raises:
+            HostError: it ended, did not respond within `timeout` seconds, or could not load the pack.
+        """
+        self._create_folders()
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         environ = {
-            **calm_environment(),
+            **child_environment(),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": "",
             "PYTHONIOENCODING": "utf-8",
@@ -106,7 +127,7 @@ class ComfyServer(ComfyClient):
         return self
 
     def stop(self) -> None:
-        """Stop the server, gently and then by force, and remove a temporary base directory."""
+        """Terminate the server, kill it if it does not end, and remove a temporary base directory."""
         process, self.process = self.process, None
         if process and process.stdin:
             process.stdin.close()
@@ -121,12 +142,12 @@ class ComfyServer(ComfyClient):
             shutil.rmtree(self.base, ignore_errors=True)
 
     def explain(self, error: Exception) -> str:
-        """Return why the server does not answer: its last words, when it has ended."""
+        """Return why the server does not respond: the last line of its log if it has ended."""
         if self.process and self.process.poll() is not None:
-            return f"ComfyUI ended while running: {_last_words(self.log)}"
+            return f"ComfyUI ended while running: {_last_line(self.log)}"
         return super().explain(error)
 
-    def _lay_out(self) -> None:
+    def _create_folders(self) -> None:
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         if self.pack:
@@ -134,7 +155,7 @@ class ComfyServer(ComfyClient):
         (self.base / "model_paths.yaml").write_text(json.dumps(self._model_paths()))
 
     def _model_paths(self) -> dict[str, dict[str, str]]:
-        """Further model folders for --extra-model-paths-config (JSON is YAML): the host's own, and ours."""
+        """Return model folders for --extra-model-paths-config (JSON is YAML): the host's own and ours."""
         paths = {}
         for name, root in (("host", self.host.path / "models"), ("home", home() / "models")):
             folders = sorted(f.name for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
@@ -143,7 +164,7 @@ class ComfyServer(ComfyClient):
         return paths
 
     def _command(self, port: int) -> list[str]:
-        launcher = [] if self.detached else [str(Path(__file__).with_name("launch.py"))]
+        launcher = [] if self.detached else ["-c", _UNTIL_STDIN_CLOSES]
         device = [] if has_gpu(self.python) else ["--cpu"]
         return [
             str(self.python), "-s", *launcher, str(self.host.path / "main.py"),
@@ -159,15 +180,15 @@ class ComfyServer(ComfyClient):
         while time.monotonic() < until:
             assert self.process is not None
             if self.process.poll() is not None:
-                raise HostError(f"ComfyUI did not start: {_last_words(self.log)}")
+                raise HostError(f"ComfyUI did not start: {_last_line(self.log)}")
             try:
-                with urlopen(self.url + "/system_stats", timeout=5) as answer:
-                    answer.read()
+                with urlopen(self.url + "/system_stats", timeout=5) as response:
+                    response.read()
             except (URLError, OSError):
                 time.sleep(0.25)
                 continue
             return self._check_pack()
-        raise HostError(f"ComfyUI did not answer within {timeout:.0f} s: {_last_words(self.log)}")
+        raise HostError(f"ComfyUI did not respond within {timeout:.0f} s: {_last_line(self.log)}")
 
     def _check_pack(self) -> None:
         module = re.escape(str(self.base / "custom_nodes" / PACK))
@@ -180,23 +201,8 @@ class ComfyServer(ComfyClient):
                 raise HostError(f"ComfyUI could not load this pack: {found.group(1)}")
 
 
-def has_gpu(python: Path | str) -> bool:
-    """Whether torch sees a GPU; torch is only asked where the system shows a device at all."""
-    if sys.platform == "linux" and not any(
-        Path(device).exists()
-        for device in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri")
-    ):
-        return False
-    code = (
-        "import torch; print(torch.cuda.is_available() or torch.backends.mps.is_available()"
-        " or (hasattr(torch, 'xpu') and torch.xpu.is_available()))"
-    )
-    result = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
-    return result.stdout.strip() == "True"
-
-
-def _tidied(runs: Path) -> Path:
-    """Make the folder of temporary base directories; those that a killed process left days ago go."""
+def _without_old_runs(runs: Path) -> Path:
+    """Create the folder of temporary base directories; remove those that killed processes left days ago."""
     runs.mkdir(exist_ok=True)
     for folder in runs.glob("host-*"):
         if time.time() - folder.stat().st_mtime > 3 * 24 * 3600:
@@ -211,7 +217,7 @@ def _free_port() -> int:
 
 
 def link_folder(target: Path, link: Path) -> None:
-    """Make `link` lead to the folder `target`."""
+    """Link the folder `target` as `link`; a folder that is there already stays."""
     if link.is_symlink():
         link.unlink()
     if link.exists():
@@ -233,6 +239,6 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _last_words(log: str) -> str:
+def _last_line(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"

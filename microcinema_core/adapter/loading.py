@@ -1,31 +1,81 @@
-"""From files to the host's objects: dtypes and devices by the host's rules, weights strictly."""
+"""Finding weight files and loading them as the host's objects: strict keys, dtypes and devices by the host's rules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..config import AppearNetConfig, UNetConfig
-from ..files.checkpoint import Checkpoint, load_strict, read_checkpoint
-from ..files.metadata import metadata_of
+from ..config import UNTRAINED, AppearNetConfig, InjectionKind, Prediction, UNetConfig
+from ..files.checkpoint import Checkpoint, file_metadata, load_strict, read_checkpoint
+from ..files.inflate import inflate
+from ..files.stable_diffusion import read_stable_diffusion
 from ..networks.appearnet import AppearNet
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
-from .host import comfy
+from .host import comfy, folder_paths
 from .model import MicroCinemaModel, ModelInfo
 from .network import host_attention, model_config
 
+FOLDER_KEY = "microcinema"
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 NETWORK_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+TEMPORAL_LAYOUTS: dict[str, dict[str, Any]] = {
+    "paper": {"temporal_conv": "per_conv", "temporal_attention": "self", "position_encoding": "sinusoidal"},
+    "donor": {
+        "temporal_conv": "per_resblock",
+        "temporal_attention": "transformer",
+        "position_encoding": "none",
+    },
+}
+"""Where temporal layers go: after each convolution and attention (the paper), or as in published motion weights."""
+
+
+def register_folders() -> None:
+    """Register `models/microcinema` and the pack's own weights with the host, both under one key.
+
+    No folder is listed here.
+    """
+    folder_paths.add_model_folder_path(FOLDER_KEY, str(Path(folder_paths.models_dir) / FOLDER_KEY))
+    folder_paths.add_model_folder_path(FOLDER_KEY, str(SHIPPED_WEIGHTS))
+
+
+def list_files(*keys: str) -> list[str]:
+    """Return the safetensors files under the host's folder keys in order, each name once."""
+    names = (name for key in keys for name in folder_paths.get_filename_list(key))
+    return list(dict.fromkeys(name for name in names if name.endswith(".safetensors")))
+
+
+def list_diffusers_folders() -> list[str]:
+    """Return the diffusers folders directly under the host's `models/diffusers`."""
+    folders = (Path(folder) for folder in folder_paths.get_folder_paths("diffusers"))
+    return sorted(path.parent.name for folder in folders for path in folder.glob("*/model_index.json"))
+
+
+def find_file(name: str, *keys: str) -> Path:
+    """Return the path of a listed file or diffusers folder.
+
+    Raises:
+        ValueError: no such file; the message names the folders that were searched.
+    """
+    for key in keys:
+        path = folder_paths.get_full_path(key, name)
+        if path is not None:
+            return Path(path)
+        for folder in folder_paths.get_folder_paths(key):
+            if (Path(folder) / name / "model_index.json").is_file():
+                return Path(folder) / name
+    searched = ", ".join(folder for key in keys for folder in folder_paths.get_folder_paths(key))
+    raise ValueError(f"{name}: no such file in {searched}.")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The sockets of a file; a network that is not in it is an `Absent`."""
+    """The host's objects of one file; a network that the file lacks is a `MissingPart`."""
 
     model: Any
     clip: Any
@@ -33,12 +83,12 @@ class Loaded:
     appearnet: Any
 
 
-class AbsentPartError(AttributeError, ValueError):
-    """A node needs a network that the loaded file does not hold."""
+class MissingPartError(AttributeError, ValueError):
+    """Raised where a node uses a network that the loaded file does not hold."""
 
 
-class Absent:
-    """Stands at a socket whose network is not in the file; whoever uses it is told so."""
+class MissingPart:
+    """Placeholder for a network that is not in the file: any use of it raises `MissingPartError`."""
 
     WHERE = {
         "unet": "the U-Net: a MicroCinema file of role base or tsr has one",
@@ -54,15 +104,19 @@ class Absent:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AbsentPartError(self._message)
+        raise MissingPartError(self._message)
 
 
 def load_checkpoint(path: Path, *, expect_roles: tuple[str, ...] | None = None) -> Loaded:
-    """Load everything that a MicroCinema file holds; `ValueError` as `read_checkpoint` raises it."""
+    """Load all networks of a MicroCinema file.
+
+    Raises:
+        ValueError: as for `read_checkpoint`, or weights that do not fit their network's configuration.
+    """
     checkpoint = read_checkpoint(path, expect_roles=expect_roles)
 
     def build(part: str, make: Callable[[Checkpoint], Any]) -> Any:
-        return make(checkpoint) if part in checkpoint.parts else Absent(part, checkpoint)
+        return make(checkpoint) if part in checkpoint.parts else MissingPart(part, checkpoint)
 
     return Loaded(
         model=build("unet", build_model),
@@ -72,44 +126,82 @@ def load_checkpoint(path: Path, *, expect_roles: tuple[str, ...] | None = None) 
     )
 
 
-def build_model(checkpoint: Checkpoint) -> Any:
-    """Return the MODEL of a file's U-Net.
+def load_unet(path: Path, *, expect_roles: tuple[str, ...] | None = None) -> Any:
+    """Load only the MODEL of a MicroCinema file; errors as for `load_checkpoint`."""
+    return build_model(read_checkpoint(path, expect_roles=expect_roles))
+
+
+def load_appearnet(path: Path) -> AppearNetHandle:
+    """Load only the APPEARNET of a MicroCinema file; errors as for `load_checkpoint`."""
+    return build_appearnet(read_checkpoint(path))
+
+
+def inflate_checkpoint(
+    path: Path, *, injection: str, temporal_layout: str, prediction: str = "auto"
+) -> Loaded:
+    """Inflate a Stable Diffusion 1.x or 2.x file or diffusers folder to an untrained MODEL and APPEARNET.
+
+    Its lambda is 0, because the weights were trained without the noise prior.
+
+    Args:
+        path: the file or folder.
+        injection: how AppearNet's features reach the U-Net, one of `INJECTIONS`.
+        temporal_layout: a key of `TEMPORAL_LAYOUTS`.
+        prediction: what the network predicts, "eps" or "v"; "auto" takes it from the checkpoint.
 
     Raises:
-        ValueError: no U-Net in the file, or keys or shapes that are not its configuration's.
+        ValueError: no such file, another model, or keys that this U-Net does not have.
+    """
+    image = read_stable_diffusion(path)
+    spatial = image.part("unet")
+    try:
+        video = inflate(
+            spatial, injection=cast(InjectionKind, injection), **TEMPORAL_LAYOUTS[temporal_layout]
+        )
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    unknown = sorted(set(spatial) - set(video.unet))
+    if unknown:
+        raise ValueError(
+            f"{path.name}: {len(unknown)} keys that Stable Diffusion's U-Net does not have, the first is "
+            f"{unknown[0]}; a plain Stable Diffusion 1.x or 2.x was expected."
+        )
+    predicted = image.spec.prediction if prediction == "auto" else cast(Prediction, prediction)
+    checkpoint = Checkpoint(
+        parts={"unet": video.unet, "appearnet": video.appearnet},
+        spec=replace(UNTRAINED, prediction=predicted),
+        configs={"unet": video.unet_config.to_dict(), "appearnet": video.appearnet_config.to_dict()},
+        name=path.name,
+    )
+    return Loaded(model=build_model(checkpoint), clip=None, vae=None, appearnet=build_appearnet(checkpoint))
+
+
+def build_model(checkpoint: Checkpoint) -> Any:
+    """Build the MODEL of a file's U-Net.
+
+    Raises:
+        ValueError: no U-Net in the file, or weights that do not fit its configuration.
     """
     state_dict = checkpoint.part("unet")
     config = UNetConfig.from_dict(checkpoint.configs["unet"])
     latent_rgb = checkpoint.configs.get("vae", {}).get("latent_rgb")
-    settings = model_config(
-        config, prediction=checkpoint.prediction, terminal=checkpoint.terminal, latent_rgb=latent_rgb
-    )
-    settings.model_class = MicroCinemaModel
-    dtype, manual_cast = _dtypes(state_dict, list(settings.supported_inference_dtypes))
-    settings.set_inference_dtype(dtype, manual_cast)
-    model = settings.get_model(state_dict)
+    host_config = model_config(config, checkpoint.spec, latent_rgb=latent_rgb)
+    host_config.model_class = MicroCinemaModel
+    dtype, manual_cast = _dtypes(state_dict, list(host_config.supported_inference_dtypes))
+    host_config.set_inference_dtype(dtype, manual_cast)
+    model = host_config.get_model(state_dict)
     model.info = _info(checkpoint, config)
-    _fill(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
+    _load_weights(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
     return _patcher(model)
 
 
 def _info(checkpoint: Checkpoint, config: UNetConfig) -> ModelInfo:
-    said: dict[str, Any] = {
-        "role": checkpoint.role,
-        "lambda_": checkpoint.lambda_,
-        "fps": checkpoint.fps,
-        "frames": checkpoint.frames,
-        "residual": checkpoint.residual,
-    }
     kept = {key: value for key, value in checkpoint.configs.items() if key in ("unet", "vae")}
-    metadata = metadata_of(
-        configs=kept, prediction=checkpoint.prediction, terminal=checkpoint.terminal, **said
-    )
-    return ModelInfo(config=config, name=checkpoint.name, metadata=metadata, **said)
+    return ModelInfo(config, checkpoint.spec, checkpoint.name, file_metadata(checkpoint.spec, kept))
 
 
 def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
-    """Return the APPEARNET of a file; errors as for `build_model`."""
+    """Build the APPEARNET of a file; errors as for `build_model`."""
     state_dict = checkpoint.part("appearnet")
     config = AppearNetConfig.from_dict(checkpoint.configs["appearnet"])
     dtype, manual_cast = _dtypes(state_dict, list(NETWORK_DTYPES))
@@ -120,28 +212,18 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
         attn_precision=torch.float32 if config.unet.context_dim == 1024 else None,
         dtype=dtype,
     )
-    _fill(net, state_dict, f"the AppearNet of {checkpoint.name}")
+    _load_weights(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
-    return AppearNetHandle(_patcher(net), config, checkpoint.role, checkpoint.name)
+    return AppearNetHandle(_patcher(net), config, checkpoint.spec.role, checkpoint.name)
 
 
-def load_unet(path: Path, *, expect_roles: tuple[str, ...] | None = None) -> Any:
-    """Load the MODEL of a MicroCinema file alone; `ValueError` as for `load_checkpoint`."""
-    return build_model(read_checkpoint(path, expect_roles=expect_roles))
-
-
-def load_appearnet(path: Path) -> AppearNetHandle:
-    """Load the APPEARNET of a MicroCinema file alone; `ValueError` as for `load_checkpoint`."""
-    return build_appearnet(read_checkpoint(path))
-
-
-def _fill(network: torch.nn.Module, state_dict: dict[str, Tensor], what: str) -> None:
-    """Weights stay in the mapped file where they have the precision asked for, unless `--disable-mmap` forbids it."""
+def _load_weights(network: torch.nn.Module, state_dict: dict[str, Tensor], what: str) -> None:
+    """Load weights; those of the network's dtype stay in the mapped file, unless `--disable-mmap` forbids it."""
     load_strict(network, state_dict, what, assign=not comfy.utils.DISABLE_MMAP)
 
 
 def _dtypes(state_dict: dict[str, Tensor], supported: list[torch.dtype]) -> tuple[Any, Any]:
-    """Return (weight dtype, dtype to compute in or None) as the host's flags and the device want them."""
+    """Return (dtype of the weights, dtype to compute in or None), by the host's flags and the device."""
     parameters = sum(tensor.numel() for tensor in state_dict.values())
     stored = next((t.dtype for t in state_dict.values() if t.is_floating_point()), torch.float32)
     dtype = comfy.model_management.unet_dtype(

@@ -1,6 +1,4 @@
-"""The MODEL: a stock `BaseModel` that samples y, the variable in which the Appearance Noise Prior is plain
-noise.
-"""
+"""The MODEL: a stock `BaseModel` that samples y, the variable in which the Appearance Noise Prior is plain noise."""
 
 from __future__ import annotations
 
@@ -10,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import UNetConfig
+from ..config import UNTRAINED, ModelSpec, UNetConfig
 from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
-from ..networks.layers import of_size
+from ..networks.layers import resize_like
 from .feature_cache import (
     APPEARANCE,
-    AppearanceCall,
     AppearanceCond,
     FeatureCache,
-    name_of,
-    named,
+    Injector,
+    cache_key_of,
+    with_cache_key,
 )
 from .host import comfy
 from .network import HostUNet
@@ -29,33 +27,36 @@ ATTACHMENT = "microcinema"
 APPEARNET_KEY = "microcinema_appearnet"
 Z_C = "microcinema_z_c"
 DROP = "microcinema_drop_appearance"
-"""A conditioning entry with this key set runs without AppearNet and at lambda = 0."""
+"""Key of a conditioning entry: where it is true, the entry runs without AppearNet and at lambda = 0."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a MODEL's weights were trained for, as its file says; `metadata` in the file's own words."""
+    """Where a MODEL came from.
+
+    Attributes:
+        config: configuration of its U-Net.
+        spec: what its weights were trained for.
+        name: name of its file, for messages.
+        metadata: the file metadata that ModelSave stores with its weights.
+    """
 
     config: UNetConfig
-    role: str
-    lambda_: float
-    fps: float
-    frames: int
-    residual: float
+    spec: ModelSpec
     name: str
     metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """How one MODEL in a graph uses the centre frame; replaced as a whole, never changed.
+    """How a MODEL uses its centre frame; replaced as a whole, never changed in place.
 
     Attributes:
-        latent: raw latents as the VAE gave them, one frame or one for each frame, float32.
-        strength: of AppearNet's injection.
-        start_percent, end_percent: the part of the sampling run in which appearance is used at all.
-        lambda_: the prior's share of the noise that the network was trained with.
-        gamma: the user's extra share in the starting noise.
+        latent: the VAE's latents `f c h w`, float32; f is 1, or one for each frame.
+        strength: factor on what AppearNet injects.
+        start_percent, end_percent: the part of the sampling run in which the centre frame acts.
+        lambda_: share of z_c in the noise that the network was trained with (Eq. 3).
+        gamma: share of z_c that is added to the starting noise (section 4.2.2).
     """
 
     latent: Tensor
@@ -66,25 +67,27 @@ class Appearance:
     gamma: float = 0.0
 
     @property
-    def still(self) -> bool:
+    def single_frame(self) -> bool:
+        """Whether one centre frame serves all frames."""
         return self.latent.shape[0] == 1
 
     def active(self, sigma: Tensor, model_sampling: Any) -> bool:
-        """Whether this noise level lies within start and end percent."""
+        """Return whether a noise level lies between start and end percent."""
         if self.start_percent <= 0.0 and self.end_percent >= 1.0:
             return True
         start = model_sampling.percent_to_sigma(self.start_percent)
         end = model_sampling.percent_to_sigma(self.end_percent)
         return end <= float(sigma.max()) <= start
 
-    def fitted(self, noise: Tensor) -> Tensor:
-        """Return the latents if they fit a noise tensor `(b f) c h w`; `ValueError` says what does not
-        fit.
+    def latent_for(self, noise: Tensor) -> Tensor:
+        """Return the latents after checking them against a noise tensor `(b f) c h w`.
+
+        Raises:
+            ValueError: another size, or a number of frames that does not divide the noise's.
         """
         if self.latent.shape[1:] != noise.shape[1:]:
             raise ValueError(
-                f"centre_frame has latents of (channels, height, width) {tuple(self.latent.shape[1:])}, "
-                f"the latent "
+                f"centre_frame has latents of (channels, height, width) {tuple(self.latent.shape[1:])}, the latent "
                 f"image {tuple(noise.shape[1:])}: give both the same size, encoded with the model's own VAE."
             )
         if noise.shape[0] % self.latent.shape[0]:
@@ -96,9 +99,10 @@ class Appearance:
 
 
 class MicroCinemaModel(comfy.model_base.BaseModel):
-    """Evaluates the network at x = y + sigma * lambda * z_c and reads its answer against that same x.
+    """A stock model that evaluates its network at x = y + sigma * lambda * z_c, in place of the sampler's y.
 
-    One that was trained on (z_0 - z_c) / residual is asked for that, and answers z_0 (`noise.from_residual`).
+    The network's output is converted to z_0 at that same x. Where the network was trained on (z_0 - z_c) / residual,
+    `noise.from_residual` converts between that and z_0.
     """
 
     def __init__(self, model_config: Any, model_type: Any = None, device: Any = None) -> None:
@@ -107,14 +111,19 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         self.feature_cache = FeatureCache()
         self.info: ModelInfo | None = None
 
+    @property
+    def spec(self) -> ModelSpec:
+        """What the weights were trained for; `UNTRAINED` before a file is loaded."""
+        return UNTRAINED if self.info is None else self.info.spec
+
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
-        """Add z_c, in model space, to what the network gets; the host then crops it as it crops the noise."""
+        """Add z_c, in model space, to the network's conditions; the host crops it as it crops the noise."""
         out = super().extra_conds(**kwargs)
         appearance = self._appearance()
         if appearance is not None and not kwargs.get(DROP, False):
             noise = kwargs["noise"]
-            z_c = self.process_latent_in(appearance.fitted(noise).to(kwargs["device"], torch.float32))
-            out[Z_C] = AppearanceCond(z_c, name=object())
+            z_c = self.process_latent_in(appearance.latent_for(noise).to(kwargs["device"], torch.float32))
+            out[Z_C] = AppearanceCond(z_c, cache_key=object())
         return out
 
     def _apply_model(
@@ -127,7 +136,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the denoised estimate of y, which is that of x: both have the same clean frames."""
+        """Return the denoised estimate of y, which equals that of x: both have the same clean frames."""
         options = dict(transformer_options or {})
         z_c, appearance = kwargs.pop(Z_C, None), self._appearance()
 
@@ -139,34 +148,34 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
 
         if z_c is None or appearance is None:
             return network(x, t)
-        z_c, lambda_ = of_size(z_c, x), 0.0
+        z_c, lambda_ = resize_like(z_c, x), 0.0
         if appearance.active(t, self.model_sampling):
             lambda_ = appearance.lambda_
-            call = self._appearance_call(appearance)
-            if call is not None:
-                options[APPEARANCE] = call
-                kwargs[Z_C] = self._as_the_network_gets_it(z_c, x.device)
-        z_c, scale = z_c.to(x.device, torch.float32), self.info.residual if self.info else 0.0
+            injector = self._injector(appearance)
+            if injector is not None:
+                options[APPEARANCE] = injector
+                kwargs[Z_C] = self._as_network_input(z_c, x.device)
+        z_c, scale = z_c.to(x.device, torch.float32), self.spec.residual
         denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)
         return denoise(x.float(), t.float().reshape(-1, 1, 1, 1))
 
-    def state_dict_for_saving(self, *state_dicts: Any, **named: Any) -> dict[str, Tensor]:
-        """Add what a loader of ours must know: the host's ModelSave writes tensors, no metadata of a model's."""
-        out = super().state_dict_for_saving(*state_dicts, **named)
+    def state_dict_for_saving(self, *state_dicts: Any, **options: Any) -> dict[str, Tensor]:
+        """Add the file's metadata as a tensor, because the host's ModelSave writes tensors only."""
+        out = super().state_dict_for_saving(*state_dicts, **options)
         if self.info is not None:
             out[SAVED_METADATA] = metadata_tensor(self.info.metadata)
         return out
 
-    def _as_the_network_gets_it(self, z_c: Tensor, device: torch.device) -> Tensor:
-        """Return z_c with its name on the device and in the precision that the host would give it, without a name."""
+    def _as_network_input(self, z_c: Tensor, device: torch.device) -> Tensor:
+        """Return z_c with its cache key, which the host's own cast to this dtype would drop."""
         dtype = self.manual_cast_dtype or self.get_dtype()
-        return named(z_c.to(device, dtype), name_of(z_c))
+        return with_cache_key(z_c.to(device, dtype), cache_key_of(z_c))
 
     def _appearance(self) -> Appearance | None:
         return None if self.current_patcher is None else self.current_patcher.get_attachment(ATTACHMENT)
 
-    def _appearance_call(self, appearance: Appearance) -> AppearanceCall | None:
+    def _injector(self, appearance: Appearance) -> Injector | None:
         patchers = self.current_patcher.get_additional_models_with_key(APPEARNET_KEY)
         if not patchers or appearance.strength == 0:
             return None
-        return AppearanceCall(patchers[0].model, appearance.strength, appearance.still, self.feature_cache)
+        return Injector(patchers[0].model, appearance.strength, appearance.single_frame, self.feature_cache)

@@ -1,4 +1,4 @@
-"""The U-Net as the host calls it, and the host's configuration classes for it."""
+"""The 3D U-Net under the host's calling convention, and the host's configuration classes for it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import UNetConfig
+from ..config import ModelSpec, UNetConfig
 from ..networks.unet import UNet3D
 from .feature_cache import APPEARANCE, FRAMES
 from .host import comfy
 
 MEMORY_FACTOR = 2.0
-"""On top of the stock model: layers over time, and AppearNet, for which the host reserves nothing."""
+"""Memory compared with the stock model: temporal layers, and AppearNet, for which the host reserves nothing."""
 
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **options: Any) -> Tensor:
-    """Attention by whatever the host was started with, looked up at the call."""
+    """Attend with the function that the host was started with, looked up at each call."""
     return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, **options)
 
 
 def frames_per_video(batch: int, options: dict[str, Any]) -> int:
-    """Return the frames of one video in a batch: all of a branch's, unless TSR says that a branch holds
-    several.
+    """Return the number of frames of one video in a batch.
+
+    A guidance branch is one video, unless TSR sets `FRAMES` because it holds several.
     """
     branches = len(options.get("cond_or_uncond", (0,)))
     return options.get(FRAMES) or batch // branches
 
 
 class HostUNet(UNet3D):
-    """UNet3D under the host's calling convention; finds the number of frames and the appearance by itself."""
+    """UNet3D as the host calls it: the number of frames and the appearance come from the transformer options.
+
+    Args:
+        microcinema: the U-Net's configuration, which `host_unet_config` puts beside the host's own fields.
+        operations: namespace of layer classes.
+        attn_precision: dtype of the attention scores; None is the inputs' own.
+        dtype: dtype of the weights.
+        device: device of the weights.
+    """
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class HostUNet(UNet3D):
         transformer_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        """Map latents `(b f) c h w` to the prediction `(b f) c h w`, through the host's model wrappers."""
         options = {} if transformer_options is None else transformer_options
         kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
         wrappers = comfy.patcher_extension.get_all_wrappers(kind, options)
@@ -82,18 +92,25 @@ class HostUNet(UNet3D):
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         frames = frames_per_video(x.shape[0], options)
-        call = options.get(APPEARANCE)
+        injector = options.get(APPEARANCE)
         injection = None
-        if call is not None and microcinema_z_c is not None:
+        if injector is not None and microcinema_z_c is not None:
             branches = len(options.get("cond_or_uncond", (0,)))
-            injection = call.injection(microcinema_z_c, timesteps, context, frames=frames, branches=branches)
+            injection = injector.injection(
+                microcinema_z_c, timesteps, context, frames=frames, branches=branches
+            )
         return super().forward(
             x, timesteps, context, y, control, options, frames=frames, appearance=injection
         )
 
 
-class MiniLatents(comfy.latent_formats.LatentFormat):
-    """Latents of the mini family: unit variance as the VAE gives them, so the scale is 1."""
+class FoldedLatents(comfy.latent_formats.LatentFormat):
+    """Latents of a `FoldedVAE`: it normalises them to unit variance, so the scale is 1.
+
+    Args:
+        channels: number of channels.
+        latent_rgb: `VAEConfig.latent_rgb`, for previews.
+    """
 
     scale_factor = 1.0
 
@@ -105,10 +122,8 @@ class MiniLatents(comfy.latent_formats.LatentFormat):
             self.latent_rgb_factors_bias = rows[:, channels].tolist()
 
 
-class _Settings:
-    """What our classes add to a stock configuration: the network, its prediction, and the class of its
-    model.
-    """
+class _MicroCinemaConfig:
+    """Mixin of the stock configurations: memory factor, prediction and class of a MicroCinema model."""
 
     unet_config: dict[str, Any]
     unet_extra_config: dict[str, Any] = {}
@@ -117,48 +132,57 @@ class _Settings:
     model_class: Any = None
 
     def model_type(self, state_dict: dict[str, Tensor], prefix: str = "") -> Any:
-        """The file's own word, not a guess from its weights."""
+        """Return the host's model type from the file's metadata; the stock method guesses it from the weights."""
         types = comfy.model_base.ModelType
         return types.V_PREDICTION if self.prediction == "v" else types.EPS
 
     def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> Any:
+        """Build the model, its weights not yet loaded."""
         return self.model_class(self, model_type=self.model_type(state_dict, prefix), device=device)
 
 
-class MicroCinemaSD20(_Settings, comfy.supported_models.SD20):
+class MicroCinemaSD20(_MicroCinemaConfig, comfy.supported_models.SD20):
     """An inflated Stable Diffusion 2.x; its attention runs in float32, as stock 2.x needs it."""
 
     unet_extra_config = {"attn_precision": torch.float32}
 
 
-class MicroCinemaSD15(_Settings, comfy.supported_models.SD15):
+class MicroCinemaSD15(_MicroCinemaConfig, comfy.supported_models.SD15):
     """An inflated Stable Diffusion 1.x."""
 
 
-class MicroCinemaMini(_Settings, comfy.supported_models.SD15):
-    """The mini family, and any other U-Net with latents of its own."""
+class MicroCinemaCustom(_MicroCinemaConfig, comfy.supported_models.SD15):
+    """A U-Net of a VAE other than Stable Diffusion's."""
 
-    latent_format = MiniLatents
+    latent_format = FoldedLatents
 
 
-def model_config(config: UNetConfig, *, prediction: str, terminal: str = "sd", latent_rgb: Any = None) -> Any:
-    """Return the host's configuration object for a U-Net."""
+def model_config(config: UNetConfig, spec: ModelSpec, *, latent_rgb: Any = None) -> Any:
+    """Return the host's configuration object of a U-Net.
+
+    Args:
+        config: the U-Net's configuration.
+        spec: what its weights were trained for.
+        latent_rgb: `VAEConfig.latent_rgb`, for previews of latents other than Stable Diffusion's.
+    """
     stock = config.in_channels == 4
     if stock and config.context_dim == 1024:
         chosen: Any = MicroCinemaSD20(host_unet_config(config))
     elif stock:
         chosen = MicroCinemaSD15(host_unet_config(config))
     else:
-        chosen = MicroCinemaMini(host_unet_config(config))
-        chosen.latent_format = MiniLatents(config.in_channels, latent_rgb)
-    chosen.prediction = prediction
-    if terminal == "zero":
+        chosen = MicroCinemaCustom(host_unet_config(config))
+        chosen.latent_format = FoldedLatents(config.in_channels, latent_rgb)
+    chosen.prediction = spec.prediction
+    if spec.zero_terminal_snr:
         chosen.sampling_settings = {**chosen.sampling_settings, "zsnr": True}
+    if spec.betas == "linear":  # the host calls Stable Diffusion's own betas "linear"
+        chosen.sampling_settings = {**chosen.sampling_settings, "beta_schedule": "sqrt_linear"}
     return chosen
 
 
 def host_unet_config(config: UNetConfig) -> dict[str, Any]:
-    """Return a U-Net's shape in the host's words (its LoRA key map reads them), with our own beside them."""
+    """Return a U-Net's configuration in the host's fields, which its LoRA key map reads, with our own beside them."""
     depths = [depth for depth in config.transformer_depth for _ in range(config.num_res_blocks)]
     outputs = [depth for depth in config.transformer_depth for _ in range(config.num_res_blocks + 1)]
     return {

@@ -1,4 +1,4 @@
-"""Sampling by the host: key frames as the stock KSampler would make them."""
+"""Sampling with the host's samplers: key frames, as the stock KSampler makes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .host import comfy, latent_preview
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """The inputs that every stock sampler node has."""
+    """The inputs of every stock sampler node."""
 
     positive: Any
     negative: Any
@@ -46,10 +46,22 @@ def sample_video(
     lambda_: float,
     gamma: float,
 ) -> tuple[dict[str, Tensor], float]:
-    """Return (LATENT of `frames` key frames, their fps): Apply AppearNet, an empty latent and KSampler in one.
+    """Sample key frames: Apply AppearNet, an empty latent and KSampler in one.
+
+    Args:
+        model: a MODEL of role base.
+        appearnet: its AppearNet.
+        centre_frame: LATENT of one frame.
+        settings: the sampler's inputs.
+        frames: number of key frames.
+        lambda_: the noise prior's lambda; -1 is the weights' own.
+        gamma: share of z_c that is added to the starting noise.
+
+    Returns:
+        The LATENT of the key frames, and their frame rate.
 
     Raises:
-        ValueError: a MODEL of another role, more than one centre frame, or what `apply_appearance` refuses.
+        ValueError: a MODEL of another role, more than one centre frame, or as for `apply_appearance`.
     """
     inner = require_role(model, "base", "MicroCinema Sampler")
     patched = apply_appearance(model, appearnet, centre_frame, lambda_=lambda_, gamma=gamma)
@@ -71,17 +83,17 @@ def sample_video(
         settings.positive,
         settings.negative,
         empty,
-        callback=in_turn(latent_preview.prepare_callback(patched, settings.steps)),
+        callback=cycle_preview_frames(latent_preview.prepare_callback(patched, settings.steps)),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=settings.seed,
     )
-    return {"samples": samples}, inner.info.fps if inner.info else 2.0
+    return {"samples": samples}, inner.spec.fps
 
 
-def in_turn(callback: Callable[..., None]) -> Callable[..., None]:
-    """Return a sampling callback whose preview shows the next frame at each step, and so moves.
+def cycle_preview_frames(callback: Callable[..., None]) -> Callable[..., None]:
+    """Return a sampling callback whose preview shows the next frame at each step, so that it moves.
 
-    The host makes one still picture a step, of the batch's first frame; it has no way to send an animated one.
+    The host previews the first frame of a batch, one image a step; it cannot send an animated one.
     """
 
     def show(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
@@ -91,15 +103,17 @@ def in_turn(callback: Callable[..., None]) -> Callable[..., None]:
 
 
 def require_role(model: Any, role: str, node: str) -> Any:
-    """Return the network inside a MODEL that can do a role's work; `ValueError` says what it is instead.
+    """Return the network inside a MODEL of a role.
 
-    A U-Net of role unet, such as an inflated one, is taken for any role.
+    Role unet, which inflated models have, passes for every role.
+
+    Raises:
+        ValueError: another role, or a model of another family.
     """
     inner = require_microcinema(model)
-    if inner.info is not None and inner.info.role not in (role, "unet"):
+    if inner.info is not None and inner.spec.role not in (role, "unet"):
         raise ValueError(
-            f"{inner.info.name}: this MODEL's role is {inner.info.role!r}, {node} expected one of role "
-            f"{role!r}: "
-            f"load a {role} file for it."
+            f"{inner.info.name}: this MODEL's role is {inner.spec.role!r}, {node} expected one of role "
+            f"{role!r}: load a {role} file for it."
         )
     return inner

@@ -1,1 +1,1 @@
-"""Training data made of users' own videos: found, scored, cut and encoded into shards."""
+"""Training data from a user's own videos: find, score, cut and encode them into shards."""

@@ -1,4 +1,4 @@
-"""What `python -m microcinema_core.data.prepare` can be told."""
+"""The command line of `python -m microcinema_core.data.prepare`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 
 from ..files.paths import home_folder, tokenizer_folder
 from .videos.plan import Geometry, parse_sizes
-from .videos.run import Workers
-from .videos.score import Named, Scoring, folder_digest
-from .videos.table import Keep, parse_keep
+from .videos.run import WorkerOptions
+from .videos.score import CustomScore, ScoreSettings, folder_digest
+from .videos.score_table import KeepRule, parse_keep
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options:
-    """All that the command was told; see its help."""
+class PrepareOptions:
+    """The checked options of the command; its `--help` describes them."""
 
     clips: Path
     out: Path
     checkpoint: Path | None
     tokenizer: Path | None
     geometry: Geometry
-    scoring: Scoring
-    keep: list[Keep]
-    workers: Workers
+    scoring: ScoreSettings
+    keep: list[KeepRule]
+    workers: WorkerOptions
     table: Path | None = None
     missing_caption: str = "skip"
     captions: int = 1
@@ -36,40 +36,44 @@ class Options:
     dtype: str = "fp32"
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The command line."""
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """Describe the command line."""
     command = argparse.ArgumentParser(prog="python -m microcinema_core.data.prepare", description=description)
     add = command.add_argument
     add("clips", type=Path, help="folder of videos, table (.csv, .jsonl, MSR-VTT's .json), or tar shards")
     add("out", type=Path, help="folder for scores, report and sets")
     add("--checkpoint", type=Path, help="Stable Diffusion 1.x or 2.x: safetensors file or diffusers folder")
     add("--only-scores", action="store_true", help="stop before encoding, to choose thresholds first")
-    add("--keep", default="", help='clips to keep, as in "motion:0.1q..0.9q,clip:0.25.." (q: a quantile)')
-    add("--table", type=Path, help="a table that lies elsewhere than in CLIPS")
+    add(
+        "--keep",
+        default="",
+        help='ranges of scores to keep, such as "motion:0.1q..0.9q,clip:0.25.." (q: a quantile)',
+    )
+    add("--table", type=Path, help="a table that is not in CLIPS; its file names are relative to CLIPS")
     add("--missing-caption", choices=("skip", "empty"), default="skip", help="videos without a caption")
-    add("--captions", type=int, default=1, help="contexts stored a clip, of videos with several captions")
+    add("--captions", type=int, default=1, help="captions stored for each clip, of videos with several")
     add("--sizes", default="320x320", help="WIDTHxHEIGHT of each bucket: 320x320,448x256")
     add("--frames", type=int, default=9, help="frames of a base clip")
-    add("--fps", type=float, default=2.0, help="rate of base clips")
+    add("--fps", type=float, default=2.0, help="frame rate of base clips")
     add("--window", type=int, default=5, help="frames of an interpolation window")
     add("--rounds", type=int, default=2, help="rounds of fourfold interpolation to cut windows for; 0: none")
-    add("--most", type=int, default=4, help="most clips, and most windows of each rate, of one video")
+    add("--most", type=int, default=4, help="most base clips, and most windows of each rate, from one video")
     add(
         "--enlarge",
         type=float,
         default=2.0,
-        help="how much pictures may grow to fit; smaller ones are skipped",
+        help="largest factor by which frames may be enlarged; smaller videos are skipped",
     )
-    add("--test", type=float, default=0.02, help="part of the sources that is kept for testing; 0: none")
+    add("--test", type=float, default=0.02, help="fraction of the sources that is held out; 0: none")
     add("--clip-model", type=Path, help="local folder of a transformers CLIPModel, for the score `clip`")
     add("--score", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="a score of your own")
-    add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: the host's")
-    add("--device", default="cpu", help="where models run: cpu, cuda ...")
+    add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: ComfyUI's")
+    add("--device", default="cpu", help="device of the models: cpu, cuda ...")
     add(
         "--dtype",
         choices=("fp32", "bf16", "fp16"),
         default="fp32",
-        help="of the VAE's and text encoder's work",
+        help="precision of the VAE and the text encoder",
     )
     add("--workers", type=int, default=1, help="processes, each with one thread")
     add(
@@ -77,15 +81,19 @@ def parser(description: str) -> argparse.ArgumentParser:
         nargs="?",
         const="",
         metavar="ADDRESS",
-        help="work on Ray: this machine, or a cluster's address",
+        help="use Ray: on this machine, or the cluster at ADDRESS",
     )
-    add("--gpus", type=float, default=0.0, help="GPUs of each worker, on Ray")
-    add("--unit", type=int, default=64, help="videos that are worked on, kept and tried again together")
+    add("--gpus", type=float, default=0.0, help="GPUs of each worker, with --ray")
+    add("--unit", type=int, default=64, help="videos that are processed, stored and retried together")
     return command
 
 
-def options_of(given: argparse.Namespace) -> Options:
-    """Raises ValueError for what cannot be."""
+def parse_options(given: argparse.Namespace) -> PrepareOptions:
+    """Check the parsed command line.
+
+    Raises:
+        ValueError: an option has an impossible value; the message says what is expected.
+    """
     if given.checkpoint is None and not given.only_scores:
         raise ValueError(
             "name the Stable Diffusion file with --checkpoint, or stop before encoding with --only-scores"
@@ -95,46 +103,48 @@ def options_of(given: argparse.Namespace) -> Options:
             raise ValueError(f"--{name} is {getattr(given, name)}; at least {least} is needed")
     if not 0 <= given.test < 1:
         raise ValueError(f"--test is {given.test}; expected a part from 0 to below 1")
-    geometry = Geometry(
-        parse_sizes(given.sizes),
-        given.frames,
-        given.fps,
-        given.window,
-        given.rounds,
-        given.most,
-        given.enlarge,
-    )
-    tokenizer = given.tokenizer
-    if tokenizer is not None and not (tokenizer / "vocab.json").is_file():
+    if given.tokenizer is not None and not (given.tokenizer / "vocab.json").is_file():
         raise ValueError(
-            f"--tokenizer {tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"
+            f"--tokenizer {given.tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"
         )
-    return Options(
-        given.clips,
-        given.out,
-        None if given.only_scores else given.checkpoint,
-        tokenizer,
-        geometry,
-        _scoring(given),
-        parse_keep(given.keep),
-        Workers(given.workers, given.ray, given.gpus),
-        given.table,
-        given.missing_caption,
-        given.captions,
-        given.test,
-        given.unit,
-        given.dtype,
+    return PrepareOptions(
+        clips=given.clips,
+        out=given.out,
+        checkpoint=None if given.only_scores else given.checkpoint,
+        tokenizer=given.tokenizer,
+        geometry=_geometry(given),
+        scoring=_score_settings(given),
+        keep=parse_keep(given.keep),
+        workers=WorkerOptions(given.workers, given.ray, given.gpus),
+        table=given.table,
+        missing_caption=given.missing_caption,
+        captions=given.captions,
+        test=given.test,
+        unit=given.unit,
+        dtype=given.dtype,
     )
 
 
-def _scoring(given: argparse.Namespace) -> Scoring:
-    hooks = tuple(Named.parse(text) for text in given.score)
-    for hook in hooks:
-        hook.load()  # a wrong name is said before the work, not in a worker
+def _geometry(given: argparse.Namespace) -> Geometry:
+    return Geometry(
+        sizes=parse_sizes(given.sizes),
+        frames=given.frames,
+        fps=given.fps,
+        window=given.window,
+        rounds=given.rounds,
+        most=given.most,
+        enlarge=given.enlarge,
+    )
+
+
+def _score_settings(given: argparse.Namespace) -> ScoreSettings:
+    custom = tuple(CustomScore.parse(text) for text in given.score)
+    for score in custom:
+        score.load()  # so that a wrong name fails here, not in a worker
     folder = given.clip_model
     if folder is None:
-        logger.info("no --clip-model: clips get no score `clip`, captions are not checked against pictures")
-        return Scoring(hooks=hooks, device=given.device)
+        logger.info("no --clip-model: there is no score `clip`, captions are not compared to frames")
+        return ScoreSettings(custom=custom, device=given.device)
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"--clip-model {folder} has no config.json; expected a folder of transformers' CLIPModel"
@@ -142,4 +152,4 @@ def _scoring(given: argparse.Namespace) -> Scoring:
     tokenizer = given.tokenizer
     if tokenizer is None and not (folder / "vocab.json").is_file():
         tokenizer = tokenizer_folder(home_folder())
-    return Scoring(folder, folder_digest(folder), hooks, tokenizer, given.device)
+    return ScoreSettings(folder, folder_digest(folder), custom, tokenizer, given.device)

@@ -1,7 +1,8 @@
-"""A user's videos become training sets: `python -m microcinema_core.data.prepare CLIPS OUT --checkpoint FILE`.
+"""Make training sets from videos: `python -m microcinema_core.data.prepare CLIPS OUT --checkpoint FILE`.
 
-Scan, decode, cut, score; then choose by `--keep` and encode. Each step keeps what it did: the same command goes on
-where it stopped, and other thresholds, videos or weights cost only what they change. docs/training_data.md explains it.
+Scan, decode, cut and score the videos; then choose clips with `--keep` and encode them. Each step keeps its results:
+the same command continues where it stopped, and other thresholds, videos or weights cost only what they change.
+docs/training_data.md explains it.
 """
 
 from __future__ import annotations
@@ -15,71 +16,72 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..config import CONTEXT_LENGTH
 from ..files.paths import home_folder, tokenizer_folder
-from .options import Options, options_of, parser
-from .videos.encode_job import EncodeJob
-from .videos.encoders import Encoders
-from .videos.jobs import ScoreJob
-from .videos.plan import Unit, arrange, parse_sizes, split_bound
-from .videos.report import REPORT, Line, read_lines, write_lines
-from .videos.run import Result, run
+from .options import PrepareOptions, build_parser, parse_options
+from .videos.attempt import UnitResult
+from .videos.encode import EncodeJob, Encoders
+from .videos.plan import WorkUnit, parse_sizes, split_bound, update_units
+from .videos.report import REPORT, ReportEntry, read_report, write_report
+from .videos.run import run
+from .videos.score_job import ScoreJob
+from .videos.score_table import ScoreLimits, ScoreRow, draw_histograms, read_columns, resolve_limits
 from .videos.sets import write_sets
 from .videos.sources import Video, scan
-from .videos.stable_diffusion import load_networks
-from .videos.table import Limits, draw_histograms, limits_of, read_columns
+from .videos.stable_diffusion import load_encoder_networks
 
 logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 2 * 2 * 4 / 64
-"""Of latents: mean and std in float16, four channels, a 64th of the pixels."""
+"""Of latents: mean and std in float16, four channels, at 1/64 of the pixels."""
 
-CONTEXT_BYTES = 2 * 77 * 1024
-"""Of a caption, at most (SD 2.x)."""
+CONTEXT_BYTES = 2 * CONTEXT_LENGTH * 1024
+"""Of a caption's context, at most (SD 2.x)."""
 
 
-def prepare(options: Options) -> dict[str, Any]:
-    """Everything that the command does; returns what it prints.
+def prepare(options: PrepareOptions) -> dict[str, Any]:
+    """Run the whole command, and return the summary that it prints.
 
     Raises:
-        ValueError: something given is not what was expected; one sentence says what to do.
-        OSError: the disk is full or read-only; what is done stays.
+        ValueError: an input is not what was expected; the message says what to do.
+        OSError: the disk is full or read-only; finished work stays.
     """
-    videos, lines = scan(options.clips, table=options.table, missing_caption=options.missing_caption)
+    videos, entries = scan(options.clips, table=options.table, missing_caption=options.missing_caption)
     options.out.mkdir(parents=True, exist_ok=True)
-    units = arrange(options.out, videos, options.unit)
-    logger.info("%d videos in %d units, %d files left out", len(videos), len(units), len(lines))
+    units = update_units(options.out, videos, options.unit)
+    logger.info("%d videos in %d units, %d files left out", len(videos), len(units), len(entries))
     job = ScoreJob(options.out, options.geometry, options.scoring)
     failed = _failures(run(job, units, options.workers), "scored")
     scored = [unit for unit in units if job.done(unit)]
-    lines += [line for unit in scored for line in read_lines(job.report(unit))]
-    write_lines(options.out / REPORT, [*lines, *failed])
-    columns = read_columns([job.path(unit) for unit in scored], options.scoring.columns)
-    limits = limits_of(columns, options.keep)
+    entries += [entry for unit in scored for entry in read_report(job.report(unit))]
+    write_report(options.out / REPORT, [*entries, *failed])
+    columns = read_columns([job.path(unit) for unit in scored], options.scoring.names)
+    limits = resolve_limits(columns, options.keep)
     summary = {
         "videos": len(videos),
-        "skipped": len({line.file for line in lines if line.skipped}),
+        "skipped": len({entry.file for entry in entries if entry.skipped}),
         "clips": len(columns["role"]),
-        "scores": options.scoring.columns,
+        "scores": options.scoring.names,
         "histograms": [str(path) for path in _histograms(options.out, columns, limits)],
         "report": str(options.out / REPORT),
     }
     if options.checkpoint is not None:
         sets, more = _encode(options, options.checkpoint, job, scored, videos, limits)
-        write_lines(options.out / REPORT, [*lines, *failed, *more])
-        failed += [line for line in more if line.skipped]
+        write_report(options.out / REPORT, [*entries, *failed, *more])
+        failed += [entry for entry in more if entry.skipped]
         summary["sets"] = sets
     return summary | {"failed_units": len(failed)}
 
 
-def _failures(results: Sequence[Result], what: str) -> list[Line]:
+def _failures(results: Sequence[UnitResult], what: str) -> list[ReportEntry]:
     return [
-        Line(f"unit {result.unit}", f"it could not be {what}: {result.error}")
+        ReportEntry(f"unit {result.unit}", f"it could not be {what}: {result.error}")
         for result in results
         if result.error
     ]
 
 
-def _histograms(out: Path, columns: dict[str, Any], limits: Limits) -> list[Path]:
+def _histograms(out: Path, columns: dict[str, Any], limits: ScoreLimits) -> list[Path]:
     try:
         return draw_histograms(out / "histograms", columns, limits)
     except ValueError as error:
@@ -88,33 +90,34 @@ def _histograms(out: Path, columns: dict[str, Any], limits: Limits) -> list[Path
 
 
 def _encode(
-    options: Options,
+    options: PrepareOptions,
     checkpoint: Path,
     scores: ScoreJob,
-    units: Sequence[Unit],
+    units: Sequence[WorkUnit],
     videos: Sequence[Video],
-    limits: Limits,
-) -> tuple[dict[str, int], list[Line]]:
-    """Clips by set, and lines for the report."""
+    limits: ScoreLimits,
+) -> tuple[dict[str, int], list[ReportEntry]]:
+    """Encode the clips that are kept; return the number of clips by set, and entries for the report."""
     tokenizer = options.tokenizer or tokenizer_folder(home_folder())
-    networks = load_networks(checkpoint)
+    networks = load_encoder_networks(checkpoint)
     digest, empty = networks.digest(), Encoders(networks, tokenizer).contexts([""])
     del networks  # the workers load their own
     job = EncodeJob(
         options.out, scores, limits, checkpoint, digest, tokenizer, options.captions,
         split_bound(videos, options.test), options.scoring.device, options.dtype,
     )  # fmt: skip
-    _need_room(job, units)
+    _check_free_space(job, units)
     failed = _failures(run(job, units, options.workers), "encoded")
-    lines = [line for unit in units for line in read_lines(job.report(unit))]
-    return write_sets(job, units, empty), [*failed, *lines]
+    entries = [entry for unit in units for entry in read_report(job.report(unit))]
+    return write_sets(job, units, empty), [*failed, *entries]
 
 
-def _need_room(job: EncodeJob, units: Sequence[Unit]) -> None:
-    """OSError before the work, where its result cannot fit."""
-    rows = [row for unit in units if not job.done(unit) for some in job.wanted(unit).values() for row in some]
+def _check_free_space(job: EncodeJob, units: Sequence[WorkUnit]) -> None:
+    """Raise OSError before encoding where the result cannot fit."""
+    pending = [unit for unit in units if not job.done(unit)]
+    rows = [row for unit in pending for kept in job.kept_rows(unit).values() for row in kept]
     contexts = len({row["video"] for row in rows}) * job.captions * CONTEXT_BYTES
-    needed = contexts + sum(_bytes(row) for row in rows)
+    needed = contexts + sum(_latent_bytes(row) for row in rows)
     free = shutil.disk_usage(job.out).free
     logger.info("%d clips to encode, %.2f GB; %.1f GB are free", len(rows), needed / 1e9, free / 1e9)
     if needed > free:
@@ -122,27 +125,27 @@ def _need_room(job: EncodeJob, units: Sequence[Unit]) -> None:
         raise OSError(errno.ENOSPC, why, str(job.out))
 
 
-def _bytes(row: dict[str, Any]) -> int:
-    """Of a clip's latents."""
+def _latent_bytes(row: ScoreRow) -> int:
     [(width, height)] = parse_sizes(row["bucket"])
     return int(len(row["pts"]) * width * height * BYTES_PER_PIXEL)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
+    """Run the command; exit code 0 done, 1 incomplete, 2 wrong input, 130 interrupted."""
+    given = build_parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        summary = prepare(options_of(given))
+        summary = prepare(parse_options(given))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free some room" if full else "mend that"
-        sys.stderr.write(f"{error}; what is done stays: {advice} and run the same command again\n")
+        advice = "free some room" if full else "fix that"
+        sys.stderr.write(f"{error}; finished work is kept: {advice} and run the same command again\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; what is done stays: the same command goes on from here\n")
+        sys.stderr.write("stopped; finished work is kept: the same command continues from here\n")
         return 130
     sys.stdout.write(json.dumps(summary, indent=1) + "\n")
     if summary["failed_units"]:

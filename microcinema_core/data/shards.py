@@ -1,4 +1,4 @@
-"""Encoded clips on disk: safetensors shards beside an `index.json`, and a memory-mapped reader."""
+"""Encoded clips on disk: safetensors shards with an `index.json`, and a memory-mapped reader."""
 
 from __future__ import annotations
 
@@ -20,56 +20,63 @@ from torch.utils.data import Dataset
 from ..files.atomic import atomic_write
 
 INDEX = "index.json"
-EMPTY = "empty.safetensors"
-MOST_OPEN = 256
-"""Shards that a reader holds open; a process may have 1024 files."""
+EMPTY_PROMPT = "empty.safetensors"
+MAX_OPEN_SHARDS = 256
+"""Shards that a reader keeps open; a process is usually allowed 1024 files."""
 
 
 def shard_path(folder: Path, number: int) -> Path:
+    """Return the path of a numbered shard, such as `00012.safetensors`."""
     return folder / f"{number:05d}.safetensors"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """At once or not at all."""
+    """Write JSON atomically."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def write_shard(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """At once or not at all; OSError where the disk is full."""
+    """Write a safetensors file atomically.
+
+    Raises:
+        OSError: the file cannot be written; `errno` tells a full disk from other errors.
+    """
     try:
         with atomic_write(path) as part:
             save_file(tensors, part, metadata=dict(metadata) if metadata else None)
-    except SafetensorError as error:  # it hides the system's own
+    except SafetensorError as error:  # safetensors hides the system's OSError in it
         full = "No space left" in str(error) or "os error 28" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
 
 
 def shard_length(path: Path) -> int:
-    """How many clips a shard holds."""
+    """Return the number of clips in a shard."""
     with safe_open(path, "pt") as file:
         return file.get_slice("mean").get_shape()[0]
 
 
 class ShardDataset(Dataset[dict[str, Tensor]]):
-    """The clips of one folder, read where they lie.
+    """The clips of one folder of shards, read on demand through memory maps.
 
-    Items: `mean` and, where stored, `std` float32 (frames, c, h, w), the VAE's posterior; `fps` float32 ().
-    Sets of the mini world: `tokens` int32 (k, 77), k captions of the clip, one to be picked; `group` int32 (), into
-    `index["motion_keys"]`; `index["empty_tokens"]` is the empty prompt.
-    Sets of a user's videos (`data.prepare`): latents in model space; `text` float32 (k, 77, d), the contexts of k
-    captions; `group` int64 (), a hash of the source; `empty_text` is the empty prompt's context.
+    Every item has the VAE's posterior, `mean` and, where stored, `std`, as float32 `frames c h w`, and `fps`, a float32
+    scalar. The rest depends on the kind of set:
+
+    - Sets of the mini world: `tokens`, int32 `k 77`, holds k captions of the clip to pick from. `group`, an int32
+      scalar, is an index into `index["motion_keys"]`. `index["empty_tokens"]` is the empty prompt.
+    - Sets of a user's videos (`data.prepare`): latents are in model space. `text`, float32 `k 77 d`, holds the contexts
+      of k captions. `group`, an int64 scalar, is a hash of the source. `empty_text` is the empty prompt's context.
 
     Raises:
-        ValueError: the folder has no index, or its shards do not hold what the index says.
+        ValueError: the folder has no index, or lacks shards that the index names.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / INDEX).exists():
             raise ValueError(
-                f"{self.folder / INDEX} is missing: a set was expected, as data.prepare writes them of your videos "
-                "(OUT/base, OUT/tsr and, if a video was kept for testing, OUT/base-test, OUT/tsr-test), "
+                f"{self.folder / INDEX} is missing: a set was expected, as data.prepare writes from your videos "
+                "(OUT/base, OUT/tsr and, if a video was held out, OUT/base-test, OUT/tsr-test), "
                 f"or `python -m mini.world.encode {self.folder.name}` for the mini world"
             )
         self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
@@ -81,19 +88,19 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         self._open: OrderedDict[int, Any] = OrderedDict()
 
     def path(self, number: int) -> Path:
-        """Where a shard lies: by the name that the index gives it, else by its number."""
+        """Return a shard's path: the index may name it, else its number does."""
         names = self.index.get("files")
         return self.folder / names[number] if names else shard_path(self.folder, number)
 
     @property
     def empty_tokens(self) -> Tensor:
-        """int32 (77,)."""
+        """The empty prompt's tokens, int32 `77`, of a set that holds tokens."""
         return torch.tensor(self.index["empty_tokens"], dtype=torch.int32)
 
     @property
     def empty_text(self) -> Tensor:
-        """float32 (1, 77, d), of a set that holds contexts."""
-        return load_file(str(self.folder / EMPTY))["text"].float()
+        """The empty prompt's context, float32 `1 77 d`, of a set that holds contexts."""
+        return load_file(str(self.folder / EMPTY_PROMPT))["text"].float()
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -105,7 +112,7 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         row = index - (self._ends[number - 1] if number else 0)
         file = self._shard(number)
         item = {key: file.get_slice(key)[row : row + 1][0] for key in file.keys() if key != "text"}  # noqa: SIM118
-        if "caption" in item:  # a shard holds each context once; this says which ones are the clip's
+        if "caption" in item:  # a shard stores each context once; `caption` indexes the clip's own
             contexts = file.get_slice("text")
             item["text"] = torch.cat([contexts[place : place + 1] for place in item.pop("caption").tolist()])
         return {key: value.float() if value.dtype == torch.float16 else value for key, value in item.items()}
@@ -114,7 +121,7 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        if len(self._open) >= MOST_OPEN:
+        if len(self._open) >= MAX_OPEN_SHARDS:
             self._open.popitem(last=False)
         self._open[number] = safe_open(self.path(number), "pt")
         return self._open[number]

@@ -1,4 +1,4 @@
-"""Captions as the host's SD 1 tokenizer gives them: 49406 ... 49407, then 49407 to length 77."""
+"""Captions as CLIP tokens, as ComfyUI's tokenizer of Stable Diffusion 1.x gives them."""
 
 from __future__ import annotations
 
@@ -10,40 +10,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LENGTH = 77
-START, END = 49406, 49407
+from ..config import CONTEXT_LENGTH, END_TOKEN, START_TOKEN
+
+MAX_TEXT_TOKENS = CONTEXT_LENGTH - 2
+"""Tokens of text that fit between the start and the end token."""
+
+
+def pad_tokens(tokens: Sequence[int], *, padding: int = END_TOKEN) -> list[int]:
+    """Return start token, text, end token and padding, CONTEXT_LENGTH in all; longer texts are cut off."""
+    text = tokens[:MAX_TEXT_TOKENS]
+    return [START_TOKEN, *text, END_TOKEN, *[padding] * (MAX_TEXT_TOKENS - len(text))]
+
+
+def text_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Return the tokens of a text by a transformers `CLIPTokenizer`, without the start and the end token."""
+    return list(tokenizer(text)["input_ids"][1:-1])
 
 
 class CaptionTokenizer:
-    """CLIP's byte-pair tokens of plain captions.
+    """CLIP's byte-pair tokenizer for plain captions of at most 75 tokens.
 
-    `folder` holds `vocab.json` and `merges.txt` (the host's `comfy/sd1_tokenizer`). The host reads
-    parentheses as weights and starts a second chunk after 75 tokens, so both are errors here.
+    ComfyUI reads parentheses as weights and starts a second chunk after 75 tokens, so both are errors here.
+
+    Args:
+        folder: Folder of `vocab.json` and `merges.txt`, such as ComfyUI's `comfy/sd1_tokenizer`.
     """
 
     def __init__(self, folder: str | Path) -> None:
         from transformers import CLIPTokenizer
 
         self._clip: Any = CLIPTokenizer.from_pretrained(str(folder))
-        self._ids = lru_cache(maxsize=1 << 16)(self._tokenize)
+        self._tokens = lru_cache(maxsize=1 << 16)(self._tokenize)
 
     def _tokenize(self, text: str) -> tuple[int, ...]:
         if set(text) & set("()\\"):
             raise ValueError(f"caption {text!r} holds characters that the host reads as weights or escapes")
-        return tuple(self._clip(text)["input_ids"][1:-1])
+        return tuple(text_tokens(self._clip, text))
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """int32 (n, 77).
+        """Return the tokens of captions, int32 `n 77`.
 
         Raises:
-            ValueError: a caption with parentheses, or one longer than 75 tokens.
+            ValueError: a caption holds parentheses or backslashes, or is longer than 75 tokens.
         """
         rows = []
         for text in texts:
-            ids = self._ids(text)
-            if len(ids) > LENGTH - 2:
+            tokens = self._tokens(text)
+            if len(tokens) > MAX_TEXT_TOKENS:
                 raise ValueError(
-                    f"caption {text!r} has {len(ids)} tokens; at most {LENGTH - 2} fit one chunk"
+                    f"caption {text!r} has {len(tokens)} tokens; at most {MAX_TEXT_TOKENS} fit one chunk"
                 )
-            rows.append([START, *ids, END, *[END] * (LENGTH - 2 - len(ids))])
-        return torch.tensor(rows, dtype=torch.int32).reshape(len(texts), LENGTH)
+            rows.append(pad_tokens(tokens))
+        return torch.tensor(rows, dtype=torch.int32).reshape(len(texts), CONTEXT_LENGTH)

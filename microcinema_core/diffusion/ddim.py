@@ -1,4 +1,4 @@
-"""A standalone DDIM sampler, so that training can look at its own samples without ComfyUI."""
+"""A standalone DDIM sampler (Song et al. 2021), so that training can sample without ComfyUI."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from torch import Tensor
 from .schedule import Denoiser, NoiseSchedule
 
 
-def guided(conditional: Denoiser, unconditional: Denoiser | None, guidance_scale: float) -> Denoiser:
-    """Classifier-free guidance on the denoised estimates; a scale of 1 asks the conditional branch alone."""
+def classifier_free_guidance(
+    conditional: Denoiser, unconditional: Denoiser | None, guidance_scale: float
+) -> Denoiser:
+    """Return a denoiser with classifier-free guidance on the estimates of z_0 (Ho and Salimans 2022).
+
+    A scale of 1, or no unconditional branch, returns `conditional` itself.
+    """
     if unconditional is None or guidance_scale == 1.0:
         return conditional
 
@@ -25,26 +30,34 @@ def guided(conditional: Denoiser, unconditional: Denoiser | None, guidance_scale
 
 
 @dataclass(frozen=True)
-class Given:
-    """Latents of a clip that is partly given: `mask` is 0 on the given frames and 1 where frames are to be made."""
+class KnownFrames:
+    """The frames of a clip that sampling must keep.
+
+    Attributes:
+        latents: clean latents in the sampler's shape; ignored where the mask is 1.
+        mask: 0 on known frames, 1 on frames to generate; broadcasts against the latents.
+    """
 
     latents: Tensor
     mask: Tensor
 
 
-def keeping(denoise: Denoiser, given: Given, noise: Tensor) -> Denoiser:
-    """A denoiser that sees the given frames at each noise level, and answers them themselves (as the host masks)."""
+def inpaint(denoise: Denoiser, known: KnownFrames, noise: Tensor) -> Denoiser:
+    """Return a denoiser that keeps the known frames, as the host's noise mask does.
+
+    The network sees them at the current noise level, with this noise; the output holds their clean latents.
+    """
 
     def denoise_rest(x: Tensor, sigma: Tensor) -> Tensor:
-        known = given.latents + sigma * noise
-        answer = denoise(torch.lerp(known, x, given.mask), sigma)
-        return torch.lerp(given.latents, answer, given.mask)
+        noisy = known.latents + sigma * noise
+        denoised = denoise(torch.lerp(noisy, x, known.mask), sigma)
+        return torch.lerp(known.latents, denoised, known.mask)
 
     return denoise_rest
 
 
 def ddim_steps(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Iterator[Tensor]:
-    """Deterministic DDIM (eta = 0), which in x = z_0 + sigma * eps is Euler's method. Yields x after each step."""
+    """Yield x after each step of deterministic DDIM (eta = 0): Euler's method for x = z_0 + sigma * eps."""
     for sigma, next_sigma in pairwise(sigmas):
         denoised = denoise(x, sigma)
         x = denoised + (x - denoised) * (next_sigma / sigma)
@@ -59,10 +72,12 @@ def ddim(
     steps: int = 20,
     schedule: NoiseSchedule | None = None,
 ) -> Tensor:
-    """Samples z_0 `(b f) c h w` from unit noise of that shape.
+    """Sample z_0 from unit noise; the result has its shape, such as `(b f) c h w`.
 
-    The start is sqrt(1 + sigma_max^2) * noise, the scale at which the host starts too. Raises ValueError for
-    steps < 1.
+    The start is sqrt(1 + sigma_max^2) * noise, as in the host. The schedule is Stable Diffusion's by default.
+
+    Raises:
+        ValueError: fewer than one step.
     """
     sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps).to(noise.device)
     x = noise * (1 + sigmas[0] ** 2).sqrt()

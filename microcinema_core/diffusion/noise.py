@@ -1,9 +1,9 @@
-"""Appearance Noise Prior (section 3.3): the centre frame as a part of the noise.
+"""Appearance Noise Prior (section 3.3): a share of the centre frame in the noise.
 
-Training adds eps = lambda * z_c + eps_n (eq. 3), so x = z_0 + sigma * eps_n + sigma * lambda * z_c. With the change of
-variables y = x - sigma * lambda * z_c, a model trained with the prior is an ordinary denoiser of y under plain noise:
+Training adds eps = lambda * z_c + eps_n (Eq. 3), so x = z_0 + sigma * eps_n + sigma * lambda * z_c. Let
+y = x - sigma * lambda * z_c. Then a model trained with the prior is an ordinary denoiser of y under plain noise:
 evaluate it at y + sigma * lambda * z_c and let any sampler run on y. ODE solvers agree with the direct form to
-rounding; ancestral and SDE samplers, whose fresh noise knows nothing of z_c, are right only in this form.
+rounding. Ancestral and SDE samplers, whose fresh noise has no share of z_c, are correct only in this form.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ from torch import Tensor
 from .schedule import Denoiser
 
 LAMBDA = 0.03
-"""The coefficient that the paper's Fig. 6 found best in training; it belongs to the weights."""
+"""Share of z_c in the training noise, best in the paper's Fig. 6; a property of the weights."""
 GAMMA = 0.02
-"""The extra share of z_c in the starting noise that Fig. 6 found best; it belongs to the user."""
+"""Additional share of z_c in the starting noise, best in Fig. 6; a setting of the sampler."""
 
 
 def training_noise(eps_n: Tensor, z_c: Tensor, lambda_: float | Tensor) -> Tensor:
-    """Eq. 3: eps^i = lambda z^c + eps_n^i. z_c broadcasts over frames; a tensor lambda_ gives each clip its own."""
+    """Return Eq. 3's noise, eps^i = lambda z^c + eps_n^i, in the shape of eps_n.
+
+    z_c broadcasts over the frames; a tensor lambda_ sets one value per clip.
+    """
     return eps_n + lambda_ * z_c
 
 
 def shift(y: Tensor, z_c: Tensor, sigma: Tensor | float, lambda_: float | Tensor) -> Tensor:
-    """x = y + sigma lambda z_c: where the network that was trained with the prior is evaluated. Call it in float32."""
+    """Return x = y + sigma lambda z_c, where a network trained with the prior is evaluated; use float32."""
     return y + sigma * lambda_ * z_c
 
 
 def with_prior(denoise: Denoiser, z_c: Tensor, lambda_: float | Tensor) -> Denoiser:
-    """The denoiser of y. Shifted once, for the network's input and for the x that its answer is read against.
+    """Return the denoiser of y from a denoiser of x that was trained with the prior.
 
-    A lambda_ of 0 has nothing to shift.
+    The shifted x is used twice, as the network's input and to turn its output into z_0. A lambda_ of 0.0 returns
+    `denoise` itself.
     """
     if isinstance(lambda_, float) and not lambda_:
         return denoise
@@ -43,10 +47,11 @@ def with_prior(denoise: Denoiser, z_c: Tensor, lambda_: float | Tensor) -> Denoi
 
 
 def from_residual(denoise: Denoiser, z_c: Tensor, scale: float) -> Denoiser:
-    """The denoiser of frames, of one that was trained on (z_0 - z_c) / scale; a scale of 0 is one of frames already.
+    """Return a denoiser of frames from one that was trained on (z_0 - z_c) / scale.
 
-    With y = z_0 + sigma eps, (y - z_c) / scale is that residual at noise sigma / scale. Not of the paper: what stays
-    as z_c shows it is right before anything is learnt.
+    With y = z_0 + sigma eps, (y - z_c) / scale is that residual at noise sigma / scale. This is not from the paper:
+    it makes static content correct before any training. A scale of 0 returns `denoise`, which denoises frames
+    already.
     """
     if not scale:
         return denoise
@@ -58,11 +63,12 @@ def from_residual(denoise: Denoiser, z_c: Tensor, scale: float) -> Denoiser:
 
 
 def starting_noise(eps_n: Tensor, z_c: Tensor, gamma: float, mask: Tensor | float = 1.0) -> Tensor:
-    """Unit noise that a sampler of y starts from: eps_n + gamma z_c (section 4.2.2; lambda z_c is the shift's part).
+    """Return the unit noise a sampler of y starts from: eps_n + gamma z_c (section 4.2.2).
 
-    mask is 1 where the frame is to be made and 0 where it is given (the host reuses the noise for given regions).
-    At full noise ComfyUI starts from sqrt(1 + sigma_max^2) * noise, so gamma = 1 / sqrt(1 + sigma_max^2), 0.068 for
-    SD's schedule, would put the whole mean of a video near z_c back into the start.
+    The paper's lambda z_c is not added here, as `shift` adds it. The mask is 1 on frames to generate and 0 on known
+    frames, because the host reuses the noise there. At full noise ComfyUI starts from sqrt(1 + sigma_max^2) * noise.
+    So gamma = 1 / sqrt(1 + sigma_max^2), 0.068 for Stable Diffusion's schedule, would restore the whole mean of a
+    video near z_c.
     """
     if gamma == 0:
         return eps_n

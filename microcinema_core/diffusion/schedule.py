@@ -1,33 +1,46 @@
-"""Stable Diffusion's noise schedule, and the three ways a network may state its answer.
+"""Stable Diffusion's noise schedule, and conversion between a network's output (eps or v) and z_0.
 
-Sampling runs in the variance-exploding picture that ComfyUI's samplers use, x = z_0 + sigma * eps; training in the
-variance-preserving one of eq. 4, z_t = sqrt(alpha_bar) z_0 + sqrt(1 - alpha_bar) eps. They differ by the factor
+Sampling uses the variance-exploding form of ComfyUI's samplers, x = z_0 + sigma * eps. Training uses the
+variance-preserving form of Eq. 4, z_t = sqrt(alpha_bar) z_0 + sqrt(1 - alpha_bar) eps. The two differ by the factor
 sqrt(1 + sigma^2) = 1 / sqrt(alpha_bar).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["eps", "v"]
-Terminal = Literal["sd", "zero"]
-"""How much signal the noisiest step holds: SD's schedule leaves 0.068 z_0; "zero" leaves none (Lin et al. 2023)."""
+from ..config import Betas, ModelSpec, Prediction
+
 ALMOST_ZERO = 4.8973451890853435e-08
-"""alpha_bar of that step in the host (comfy/model_sampling.py), so that sigma stays finite."""
+"""The last alpha_bar under zero terminal SNR, as in ComfyUI (comfy/model_sampling.py); sigma stays finite."""
 
 
-def alphas_cumprod(steps: int = 1000, linear_start: float = 0.00085, linear_end: float = 0.0120) -> Tensor:
-    """alpha_bar_t of SD's "scaled linear" schedule, (steps,) float64: betas are squares of a linear ramp."""
-    betas = torch.linspace(linear_start**0.5, linear_end**0.5, steps, dtype=torch.float64) ** 2
-    return torch.cumprod(1.0 - betas, dim=0)
+def alphas_cumprod(
+    steps: int = 1000,
+    linear_start: float = 0.00085,
+    linear_end: float = 0.0120,
+    betas: Betas = "scaled_linear",
+) -> Tensor:
+    """Return alpha_bar_t for t = 0 .. steps - 1, float64.
+
+    Args:
+        steps: length of the schedule.
+        linear_start, linear_end: the first and last beta.
+        betas: "scaled_linear" squares a linear ramp of square roots (Stable Diffusion); "linear" is a linear ramp.
+    """
+    power = 2 if betas == "scaled_linear" else 1
+    ramp = torch.linspace(linear_start ** (1 / power), linear_end ** (1 / power), steps, dtype=torch.float64)
+    return torch.cumprod(1.0 - ramp**power, dim=0)
 
 
 def zero_terminal(alpha_bar: Tensor) -> Tensor:
-    """The same schedule, its sqrt(alpha_bar) shifted and stretched to end at zero (Lin et al. 2023, algorithm 1)."""
+    """Rescale a schedule to zero terminal SNR (Lin et al. 2023, algorithm 1).
+
+    sqrt(alpha_bar) is shifted and stretched so that its first value stays and its last becomes zero.
+    """
     root = alpha_bar.sqrt()
     answer = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
     answer[-1] = ALMOST_ZERO
@@ -35,38 +48,44 @@ def zero_terminal(alpha_bar: Tensor) -> Tensor:
 
 
 def diffuse(z_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Eq. 4. alpha_bar broadcasts against z_0."""
+    """Return z_t of Eq. 4 at noise eps; alpha_bar broadcasts against z_0."""
     return alpha_bar.sqrt() * z_0 + (1.0 - alpha_bar).sqrt() * eps
 
 
 def training_target(z_0: Tensor, eps: Tensor, alpha_bar: Tensor, prediction: Prediction) -> Tensor:
-    """What the network is asked for: eps (eq. 5), or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0."""
+    """Return the training target: eps (Eq. 5), or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0."""
     if prediction == "eps":
         return eps
     return alpha_bar.sqrt() * eps - (1.0 - alpha_bar).sqrt() * z_0
 
 
 def denoised_from_output(output: Tensor, x: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:
-    """The estimate of z_0 that the network's answer at x = z_0 + sigma * eps implies."""
+    """Return the estimate of z_0 that a network's output at x = z_0 + sigma * eps implies."""
     if prediction == "eps":
         return x - sigma * output
     return x / (sigma**2 + 1) - output * sigma / (sigma**2 + 1).sqrt()
 
 
 class NoiseSchedule:
-    """sigma_t for t = 0 .. steps - 1, and the fractional t of any sigma (linear in log sigma, as the host has it)."""
+    """The noise levels of a schedule.
+
+    Attributes:
+        alpha_bar: alpha_bar_t for t = 0 .. steps - 1.
+        sigmas: the same as sigma_t, float32.
+    """
 
     def __init__(self, alpha_bar: Tensor | None = None) -> None:
         self.alpha_bar = alphas_cumprod() if alpha_bar is None else alpha_bar
         self.sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt().float()
 
     @classmethod
-    def ending(cls, terminal: Terminal) -> NoiseSchedule:
-        """SD's schedule, or the one that ends in pure noise."""
-        return cls(zero_terminal(alphas_cumprod()) if terminal == "zero" else None)
+    def from_spec(cls, spec: ModelSpec) -> NoiseSchedule:
+        """Return the schedule that a model's weights were trained with."""
+        alpha_bar = alphas_cumprod(betas=spec.betas)
+        return cls(zero_terminal(alpha_bar) if spec.zero_terminal_snr else alpha_bar)
 
     def timestep(self, sigma: Tensor) -> Tensor:
-        """Fractional timesteps, same shape as sigma."""
+        """Return fractional timesteps in the shape of sigma, interpolated linearly in log sigma as in ComfyUI."""
         log_sigmas = self.sigmas.log().to(sigma.device)
         log_sigma = sigma.log().clamp(log_sigmas[0], log_sigmas[-1])
         high = torch.searchsorted(log_sigmas, log_sigma.contiguous()).clamp(1, len(log_sigmas) - 1)
@@ -75,9 +94,10 @@ class NoiseSchedule:
         return low + weight
 
     def sampling_sigmas(self, steps: int) -> Tensor:
-        """(steps + 1,) falling sigmas, evenly spaced in t from the noisiest step to the cleanest, with a final 0.
+        """Return (steps + 1,) falling sigmas, evenly spaced in t, with a final 0 (ComfyUI's `normal`).
 
-        The host's scheduler `normal`.
+        Raises:
+            ValueError: fewer than one step.
         """
         if steps < 1:
             raise ValueError(f"steps is {steps}; sampling needs at least 1.")
@@ -86,13 +106,19 @@ class NoiseSchedule:
 
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x, sigma) -> the estimate of z_0; x and result `(b f) c h w`, sigma a scalar tensor."""
+"""A function of x, `(b f) c h w` or another shape, and a scalar tensor sigma, to the estimate of z_0."""
 
 
 def denoiser(
     network: Callable[[Tensor, Tensor], Tensor], schedule: NoiseSchedule, prediction: Prediction = "eps"
 ) -> Denoiser:
-    """A network of (scaled input, timestep per row) as a denoiser of x = z_0 + sigma * eps."""
+    """Turn a network into a denoiser of x = z_0 + sigma * eps.
+
+    Args:
+        network: maps z_t and a timestep per row to its prediction.
+        schedule: the noise schedule that it was trained with.
+        prediction: what it predicts.
+    """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         timesteps = schedule.timestep(sigma).expand(x.shape[0]).to(x.device)

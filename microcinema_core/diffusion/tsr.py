@@ -1,7 +1,8 @@
-"""Temporal super-resolution (section 3.1): each adjacent pair of key frames becomes five, the given two kept.
+"""Temporal super-resolution (section 3.1): three frames between each pair of adjacent key frames.
 
-Which sampler runs is the caller's: the host's in the nodes, DDIM in training. Here is what does not depend on it: the
-windows, their appearance, and noise that belongs to an absolute frame, so that batching windows changes nothing.
+The caller supplies the sampler: the host's in the nodes, DDIM in training. This module holds the parts that do not
+depend on it: the windows, their appearance latents, and the noise. Noise belongs to an absolute frame, so the result
+does not depend on how windows are batched.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from torch import Tensor
 from ..networks.appearnet import interpolated_appearance
 
 FACTOR = 4
-"""Each round multiplies the frame rate by this: 9 -> 33 -> 129 frames, 2 -> 8 -> 32 fps."""
+"""Factor of one round in the frame rate: 9 -> 33 -> 129 frames, 2 -> 8 -> 32 fps."""
 WINDOW = FACTOR + 1
-"""Frames that the model sees at once: two given ones and the three between."""
+"""Frames of one window: two key frames and three between them."""
 _ROUND_STRIDE = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A batch of p pairs, as a sampler takes it. All tensors `(p 5) c h w`.
+    """A batch of p windows, the sampler's input; all tensors `(p 5) c h w` unless noted.
 
-    latents: given ends, zeros between. mask `(p 5) 1 1 1`: 0 on given frames, 1 where frames are to be made.
-    appearance: what AppearNet sees and the noise prior is built from, frame by frame.
+    Attributes:
+        noise: plain noise of the windows' frames.
+        latents: key frames at both ends, zeros between them.
+        mask: `(p 5) 1 1 1`; 0 on key frames, 1 on frames to generate.
+        appearance: AppearNet's input and z_c of the noise prior, frame by frame.
     """
 
     noise: Tensor
@@ -36,7 +40,7 @@ class Windows:
     appearance: Tensor
 
     def halves(self) -> tuple[Windows, Windows]:
-        """The same pairs in two batches, where one is too many; needs two pairs or more."""
+        """Split the windows into two batches, for when one does not fit in memory; needs at least two windows."""
         cut = (self.noise.shape[0] // WINDOW + 1) // 2 * WINDOW
         parts = [(t[:cut], t[cut:]) for t in (self.noise, self.latents, self.mask, self.appearance)]
         first, second = zip(*parts, strict=True)
@@ -44,26 +48,35 @@ class Windows:
 
 
 SampleWindows = Callable[[Windows], Tensor]
-"""Makes `(p 5) c h w` latents of a batch of windows."""
+"""A sampler: a batch of windows -> latents `(p 5) c h w`."""
 
 
 def frames_after(key_frames: int, rounds: int) -> int:
-    """9 -> 33 -> 129."""
+    """Return the number of frames after some rounds: 9 -> 33 -> 129."""
     return (key_frames - 1) * FACTOR**rounds + 1
+
+
+def fps_after(fps: float, rounds: int) -> float:
+    """Return the frame rate after some rounds: 2 -> 8 -> 32 fps."""
+    return fps * FACTOR**rounds
 
 
 def round_noise(
     seed: int, round_: int, frames: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Plain noise `f c h w` for one round's whole output, one draw from a generator of (seed, round)."""
+    """Draw the plain noise `f c h w` of a round's whole output from one generator of (seed, round)."""
     generator = torch.Generator("cpu").manual_seed((seed + round_ * _ROUND_STRIDE) % 2**63)
     return torch.randn((frames, *shape), generator=generator, dtype=dtype)
 
 
 def windows(keys: Tensor, noise: Tensor, first: int, count: int) -> Windows:
-    """The windows of pairs `first` .. `first + count - 1`.
+    """Build the windows of the pairs `first` to `first + count - 1`.
 
-    keys: key frames `k c h w`. noise: of the whole output, `(4 (k - 1) + 1) c h w`.
+    Args:
+        keys: key frames `k c h w`.
+        noise: noise of the round's whole output, `(4 (k - 1) + 1) c h w`.
+        first: index of the first pair.
+        count: number of pairs.
     """
     starts, ends = keys[first : first + count], keys[first + 1 : first + count + 1]
     sliced = torch.stack([noise[i * FACTOR : i * FACTOR + WINDOW] for i in range(first, first + count)])
@@ -87,10 +100,19 @@ def interpolate(
     seed: int = 0,
     chunk: Callable[[int], int] | int = 4,
 ) -> Tensor:
-    """Key latents `k c h w` -> `((k - 1) 4^rounds + 1) c h w`; the given frames come back bit for bit.
+    """Interpolate key latents `k c h w` to `((k - 1) 4^rounds + 1) c h w`.
 
-    chunk: pairs per call of `sample`, a number, or a function of how many are left.
-    Raises ValueError for fewer than two key frames or no round.
+    The key frames come back bit for bit.
+
+    Args:
+        keys: key frames.
+        sample: sampler of the windows.
+        rounds: rounds of four-fold interpolation; each round's output is the next one's key frames.
+        seed: seed of the noise.
+        chunk: pairs per call of `sample`: a number, or a function of the number of pairs left.
+
+    Raises:
+        ValueError: fewer than two key frames, or fewer than one round.
     """
     if keys.shape[0] < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path, *, suffix: str = "") -> Iterator[Path]:
-    """Yield a name beside `path` to write to; the file takes its place at the end, a failure leaves nothing.
+    """Yield a temporary path beside `path` to write to, which replaces `path` at the end.
 
-    suffix: how that name ends, for writers that go by it.
+    If the block raises, the temporary file is removed and `path` is left as it was.
+
+    Args:
+        path: the file to write; its folder is made.
+        suffix: ending of the temporary name, for writers that choose a format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished{suffix}")

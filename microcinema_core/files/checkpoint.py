@@ -1,25 +1,26 @@
-"""MicroCinema's own weight files: one safetensors file, one or several networks, strict in what it takes.
+"""MicroCinema's weight files: one safetensors file with one or several networks, read strictly.
 
-The networks lie under the prefixes that Stable Diffusion files use; what is needed to build them (role,
-configuration, `lambda`, fps, frames, prediction) lies in the metadata, under `microcinema.`.
+Each network's keys have the prefix that Stable Diffusion files use. The metadata, under `microcinema.`, hold what is
+needed to build the networks: a `ModelSpec` and their configurations.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.schedule import Prediction, Terminal
-from .metadata import PREDICTIONS, ROLES, TERMINALS, metadata_of, read_fields
-from .packing import pack_vocabulary, unpack_vocabulary
-from .safetensors_io import read_header, read_tensors, write_tensors
+from ..config import Config, ModelSpec
+from .safetensors_io import describe, header_shapes, read_header, read_tensors, write_tensors
 
+FORMAT = "1"
+"""Version of the file format, metadata entry `microcinema.format`."""
 PREFIXES = {
     "unet": "model.diffusion_model.",
     "appearnet": "appearnet.",
@@ -27,50 +28,39 @@ PREFIXES = {
     "vae": "first_stage_model.",
 }
 SINGLE_ROLES = ("unet", "appearnet")
+"""Roles of files with one network, whose keys have no prefix."""
 StateDict = Mapping[str, Tensor]
-
-
-class Config(Protocol):
-    """What a configuration must be able to do to be written: every dataclass of `config.py` can."""
-
-    def to_dict(self) -> dict[str, Any]: ...
+TOKEN_EMBEDDING = "text_model.embeddings.token_embedding."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file that was read.
+    """The contents of one weight file.
 
     Attributes:
-        parts: state dicts, prefix removed, of those of "unet", "appearnet", "text", "vae" in the file.
-        role: "image", "base", "tsr" (several networks) or "unet", "appearnet" (one).
-        configs: the parts' configurations as plain dictionaries, for each class's `from_dict`.
-        lambda_: the Appearance Noise Prior's lambda that the weights were trained with (0 for role image).
-        fps, frames: what the weights were trained for.
-        prediction: "eps" or "v".
-        terminal: "sd", or "zero" where the noise schedule ends without signal.
-        residual: the scale of the difference from z_c that is diffused (`noise.from_residual`); 0: the frames.
-        metadata: all metadata of the file, as read.
+        parts: state dicts without prefix, by name: "unet", "appearnet", "text", "vae", as far as the file has them.
+        spec: what the weights were trained for.
+        configs: the parts' configurations as JSON objects, for each class's `from_dict`.
+        metadata: all metadata of the file, unchanged.
         name: the file's name, for messages.
     """
 
     parts: dict[str, dict[str, Tensor]]
-    role: str
+    spec: ModelSpec
     configs: dict[str, dict[str, Any]]
-    lambda_: float
-    fps: float
-    frames: int
-    prediction: Prediction = "eps"
-    terminal: Terminal = "sd"
-    residual: float = 0.0
     metadata: dict[str, str] = field(default_factory=dict)
     name: str = ""
 
     def part(self, key: str) -> dict[str, Tensor]:
-        """Return one network's state dict; `ValueError` names what the file does hold."""
+        """Return one network's state dict.
+
+        Raises:
+            ValueError: the file does not hold this network; the message names those that it holds.
+        """
         if key not in self.parts or key not in self.configs:
             held = ", ".join(sorted(self.parts))
             raise ValueError(
-                f"{self.name}: no {key} in this file of role {self.role!r}, which holds: {held}."
+                f"{self.name}: no {key} in this file of role {self.spec.role!r}, which holds: {held}."
             )
         return self.parts[key]
 
@@ -79,48 +69,32 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     parts: Mapping[str, StateDict],
     *,
-    role: str,
+    spec: ModelSpec,
     configs: Mapping[str, Config | Mapping[str, Any]],
-    lambda_: float,
-    fps: float,
-    frames: int,
-    prediction: str = "eps",
-    terminal: str = "sd",
-    residual: float = 0.0,
     dtype: torch.dtype = torch.float16,
     extra_metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write networks to one safetensors file, at once or not at all.
+    """Write networks to one safetensors file, atomically, and return its path.
 
     Args:
         path: the file; its folder is made.
-        parts: state dicts under "unet", "appearnet", "text", "vae".
-        role: one of `ROLES`; the roles "unet" and "appearnet" hold that network only, keys without prefix.
-        configs: the configuration of every part, under the same keys.
-        lambda_, fps, frames, prediction, terminal, residual: see `Checkpoint`.
-        dtype: what floating point tensors are stored as.
-        extra_metadata: further entries, e.g. `modelspec.license`; they win over the defaults.
+        parts: state dicts by name: "unet", "appearnet", "text", "vae".
+        spec: what the weights were trained for. A file of the role "unet" or "appearnet" holds only that network, with
+            keys without prefix.
+        configs: the configuration of every part, by the same names.
+        dtype: storage type of floating-point tensors.
+        extra_metadata: further entries, such as `modelspec.license`; they override the defaults.
 
     Raises:
-        ValueError: unknown role or part, a part without configuration, or an unknown prediction.
+        ValueError: an unknown part, or a part without configuration.
     """
-    _check_arguments(parts, role=role, configs=configs, prediction=prediction, terminal=terminal)
+    _check_parts(parts, spec.role, configs)
     tensors = {
-        _prefix(key, role) + name: _stored(tensor, dtype)
+        _prefix(key, spec.role) + name: _stored(tensor, dtype)
         for key, state_dict in parts.items()
-        for name, tensor in (pack_vocabulary(state_dict) if key == "text" else state_dict).items()
+        for name, tensor in (pack_token_embedding(state_dict) if key == "text" else state_dict).items()
     }
-    plain = {key: _plain(config) for key, config in configs.items()}
-    metadata = metadata_of(
-        role=role,
-        configs=plain,
-        lambda_=lambda_,
-        fps=fps,
-        frames=frames,
-        prediction=prediction,
-        terminal=terminal,
-        residual=residual,
-    )
+    metadata = file_metadata(spec, {key: _plain(config) for key, config in configs.items()})
     write_tensors(Path(path), tensors, {**metadata, **dict(extra_metadata or {})})
     return Path(path)
 
@@ -132,30 +106,82 @@ def read_checkpoint(
 
     Args:
         path: the file.
-        expect_roles: the roles that the caller can use; None takes every role.
+        expect_roles: the roles that the caller can use; None accepts all.
 
     Raises:
-        ValueError: not a readable safetensors file, not a MicroCinema file, another role, or keys that belong
-            to no network; the message says what was found and what was expected.
+        ValueError: not a readable safetensors file, not a MicroCinema file, of another role, or with keys that belong
+            to no network. The message states what was found and what was expected.
     """
     name = Path(path).name
-    fields = read_fields(name, read_header(path), expect_roles)
+    spec, configs = read_metadata(name, read_header(path), expect_roles)
     tensors, metadata = read_tensors(path)
-    return Checkpoint(parts=_split(name, tensors, fields["role"]), metadata=metadata, name=name, **fields)
+    return Checkpoint(_split(name, tensors, spec.role), spec, configs, metadata, name)
+
+
+def file_metadata(spec: ModelSpec, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return a file's metadata for a spec and the configurations of its networks."""
+    return {
+        "format": "pt",
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"microcinema/{spec.role}",
+        "modelspec.title": f"MicroCinema {spec.role}",
+        "modelspec.prediction_type": {"eps": "epsilon", "v": "v"}[spec.prediction],
+        "microcinema.format": FORMAT,
+        "microcinema.config": json.dumps(configs, sort_keys=True),
+        **spec.to_metadata(),
+    }
+
+
+def read_metadata(
+    name: str, header: Mapping[str, dict], expect_roles: Collection[str] | None = None
+) -> tuple[ModelSpec, dict[str, dict[str, Any]]]:
+    """Read the spec and the networks' configurations from a file's header.
+
+    Args:
+        name: the file's name, for messages.
+        header: from `read_header`.
+        expect_roles: the roles that the caller can use; None accepts all.
+
+    Raises:
+        ValueError: not a MicroCinema file, of another role, or with a metadata entry missing or unreadable.
+    """
+    wanted = _wanted(expect_roles)
+    metadata = header.get("__metadata__", {})
+    version = metadata.get("microcinema.format")
+    if version is None:
+        raise ValueError(_foreign(name, header, wanted=wanted))
+    if version != FORMAT:
+        raise ValueError(
+            f"{name}: MicroCinema format {version}, this version reads {FORMAT}: update the node pack."
+        )
+    try:
+        spec, configs = ModelSpec.from_metadata(metadata), json.loads(metadata["microcinema.config"])
+    except KeyError as error:
+        missing = str(error.args[0]).removeprefix(ModelSpec.PREFIX)
+        raise ValueError(
+            f"{name}: the metadata entry '{ModelSpec.PREFIX}{missing}' is missing, {wanted} was expected."
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: a metadata entry is unreadable ({error}), {wanted} was expected."
+        ) from error
+    if expect_roles is not None and spec.role not in expect_roles:
+        raise ValueError(f"{name}: this file's role is {spec.role!r}, {wanted} was expected.")
+    return spec, configs
 
 
 def load_strict(module: nn.Module, state_dict: StateDict, what: str, *, assign: bool = False) -> None:
-    """Load a state dict of which every key and shape must fit.
+    """Load a state dict whose keys and shapes all have to match.
 
     Args:
-        module: the network; works with layers that only get their weight at loading.
+        module: the network; layers that create their weight only on loading are supported.
         state_dict: its tensors; not changed.
-        what: the network's name for the message, e.g. "the U-Net of mini_base.safetensors".
-        assign: take the tensors themselves where the precision is the network's own, instead of copying them. A file
-            that is mapped into memory is then read as it is used, and what is written to a weight stays out of it.
+        what: the network's name for messages, e.g. "the U-Net of mini_base.safetensors".
+        assign: use the tensors themselves instead of copies where their dtype is the network's. A memory-mapped file
+            is then read on use; writing to a weight does not change the file.
 
     Raises:
-        ValueError: names the first missing, unexpected and misshapen keys and says how many there are.
+        ValueError: names the first missing, unexpected and misshapen keys, and how many there are of each.
     """
     own = module.state_dict()
     wrong = [
@@ -181,18 +207,7 @@ def _few(keys: Collection[str], kind: str, limit: int = 4) -> str:
     return f"{len(keys)} {kind} key{'s' if len(keys) > 1 else ''}: {shown}{more}"
 
 
-def _check_arguments(
-    parts: Mapping[str, StateDict], *, role: str, configs: Mapping[str, Any], prediction: str, terminal: str
-) -> None:
-    if role not in ROLES:
-        raise ValueError(f"role {role!r} is unknown, expected one of {', '.join(ROLES)}")
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction {prediction!r} is unknown, expected one of {', '.join(PREDICTIONS)}")
-    if terminal not in TERMINALS or (terminal, prediction) == ("zero", "eps"):
-        raise ValueError(
-            f"a noise schedule that ends at {terminal!r} with prediction {prediction!r} cannot be, "
-            "expected sd, or zero with v: pure noise says nothing of z_0 to a model that answers noise"
-        )
+def _check_parts(parts: Mapping[str, StateDict], role: str, configs: Mapping[str, Any]) -> None:
     unknown = set(parts) - set(PREFIXES)
     if unknown or not parts:
         raise ValueError(f"parts {sorted(parts)} are unknown, expected some of {', '.join(PREFIXES)}")
@@ -229,5 +244,51 @@ def _split(name: str, tensors: dict[str, Tensor], role: str) -> dict[str, dict[s
     if strangers:
         raise ValueError(f"{name}: {_few(strangers, 'unexpected')}, which belong to no MicroCinema network.")
     if "text" in parts:
-        parts["text"] = unpack_vocabulary(parts["text"])
+        parts["text"] = unpack_token_embedding(parts["text"])
     return parts
+
+
+def _wanted(roles: Collection[str] | None) -> str:
+    return (
+        f"a MicroCinema file of role {' or '.join(repr(role) for role in roles)}"
+        if roles
+        else "a MicroCinema file"
+    )
+
+
+def _foreign(name: str, header: Mapping[str, dict], *, wanted: str) -> str:
+    kind = describe(header_shapes(header))
+    hint = ": use the node MicroCinema Inflate to turn it into a MicroCinema model"
+    inflatable = "Diffusion 1.x" in kind or "Diffusion 2.x" in kind
+    return f"{name}: this is {kind}, {wanted} was expected{hint if inflatable else ''}."
+
+
+def pack_token_embedding(text: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a text encoder's state dict with only the non-zero rows of its token embedding.
+
+    The rows' token ids and the vocabulary's size are stored beside them. This saves 12 MB for an encoder that was
+    trained on a thousand words.
+    """
+    packed = {key: tensor for key, tensor in text.items() if key != TOKEN_EMBEDDING + "weight"}
+    if len(packed) == len(text):
+        return packed
+    weight = text[TOKEN_EMBEDDING + "weight"]
+    ids = weight.any(dim=1).nonzero()[:, 0]
+    size = torch.tensor([weight.shape[0]], dtype=torch.int32)
+    return {
+        **packed,
+        TOKEN_EMBEDDING + "rows": weight[ids],
+        TOKEN_EMBEDDING + "ids": ids.int(),
+        TOKEN_EMBEDDING + "size": size,
+    }
+
+
+def unpack_token_embedding(text: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `pack_token_embedding`; a state dict with a full embedding is returned unchanged."""
+    if TOKEN_EMBEDDING + "rows" not in text:
+        return dict(text)
+    rows, ids = text[TOKEN_EMBEDDING + "rows"], text[TOKEN_EMBEDDING + "ids"]
+    weight = rows.new_zeros(int(text[TOKEN_EMBEDDING + "size"]), rows.shape[1])
+    weight[ids.long()] = rows
+    plain = {key: tensor for key, tensor in text.items() if not key.startswith(TOKEN_EMBEDDING)}
+    return {**plain, TOKEN_EMBEDDING + "weight": weight}

@@ -1,4 +1,4 @@
-"""Where data lives: everything under `$MICROCINEMA_HOME`, outside the checkout."""
+"""The data folder, `$MICROCINEMA_HOME`, and the files in it. Imports the standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOST_VARIABLE = "COMFYUI_PATH"
 
 
 def home_folder(given: str | os.PathLike[str] | None = None) -> Path:
-    """`given`, else `$MICROCINEMA_HOME`, else `microcinema` in the user's cache directory."""
+    """Return `given`, or `$MICROCINEMA_HOME`, or `microcinema` in the user's cache folder."""
     chosen = given or os.environ.get(HOME_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -24,16 +24,11 @@ def home_folder(given: str | os.PathLike[str] | None = None) -> Path:
     return caches / "microcinema"
 
 
-def emoji_folder(home: Path) -> Path:
-    """Decoded emoji: `catalogue.jsonl` and `frames/<id>.npy`."""
-    return home / "data" / "emoji"
-
-
 def tokenizer_folder(home: Path) -> Path:
-    """The host's own CLIP tokenizer files: `comfy/sd1_tokenizer` of `$COMFYUI_PATH`, or of a host in `home`.
+    """Return the folder of ComfyUI's CLIP tokenizer, from `$COMFYUI_PATH` or from a ComfyUI in `home`.
 
     Raises:
-        ValueError: no host was found.
+        ValueError: there is no ComfyUI.
     """
     hosts = [Path(os.environ[HOST_VARIABLE]).expanduser()] if os.environ.get(HOST_VARIABLE) else []
     hosts += [folder for pattern in ("host", "hosts/*", "hosts/*/*") for folder in sorted(home.glob(pattern))]
@@ -42,5 +37,5 @@ def tokenizer_folder(home: Path) -> Path:
             return found
     raise ValueError(
         f"found no comfy/sd1_tokenizer under ${HOST_VARIABLE} or {home}; "
-        "name the folder with --tokenizer, or let `python3 dev.py demo` fetch a host first"
+        "name the folder with --tokenizer, or a ComfyUI by COMFYUI_PATH"
     )

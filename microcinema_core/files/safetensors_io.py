@@ -1,6 +1,6 @@
-"""Safetensors files: written whole or not at all, read so that every wrong file becomes one clear sentence.
+"""Safetensors files: written atomically, read with a one-sentence error for every kind of wrong file.
 
-Nothing here unpickles. A file is judged by its bytes, never by its name.
+Nothing is unpickled. A file is judged by its bytes, not by its name.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from torch import Tensor
 from .atomic import atomic_write
 
 HEADER_LIMIT = 100_000_000
+"""Largest header in bytes that the safetensors format allows."""
 SAVED_METADATA = "microcinema.metadata"
-"""A tensor of JSON bytes: the host's ModelSave writes a model's tensors, but none of its metadata."""
+"""Key of a tensor with metadata as JSON bytes, as ComfyUI's ModelSave writes tensors but no metadata."""
 SAVED_UNET = "model.diffusion_model."
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
-    """Return a safetensors file's JSON header, tensors not read. In a file that the host's ModelSave wrote, what
-    the model says of itself stands in the header too.
+    """Return the JSON header of a safetensors file without reading its tensors.
+
+    If ComfyUI's ModelSave wrote the file, the metadata that it saved as a tensor is merged into the header.
 
     Raises:
-        ValueError: the file is absent, empty, a pickle, a text, cut short or otherwise no safetensors file.
+        ValueError: the file is missing, empty, truncated, or not a safetensors file.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,9 +58,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return (tensors on the CPU, metadata) of a safetensors file; errors as for `read_header`.
+    """Return the tensors, on the CPU, and the metadata of a safetensors file; errors as for `read_header`.
 
-    Of a file that the host saved from our MODEL, the U-Net alone: text encoder and VAE there are in the host's words.
+    Of a file that ComfyUI's ModelSave wrote only the U-Net is returned, because its text encoder and VAE are under
+    ComfyUI's keys.
     """
     header = read_header(path)
     try:
@@ -71,15 +74,15 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def metadata_tensor(metadata: Mapping[str, str]) -> Tensor:
-    """Return metadata as the tensor under which the host saves it; `read_header` finds it again."""
+    """Return metadata as a tensor of JSON bytes (uint8), from which `read_header` restores it."""
     return torch.frombuffer(bytearray(json.dumps(dict(metadata)).encode()), dtype=torch.uint8)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that all may read."""
+    """Write a safetensors file atomically, readable by all users."""
     with atomic_write(path) as part:
         save_file(tensors, part, metadata=metadata)
-        part.chmod(0o644)  # safetensors lets the owner alone read
+        part.chmod(0o644)  # safetensors makes it readable by the owner only
 
 
 def _saved_metadata(path: Path, data: bytes) -> dict[str, str]:
@@ -91,12 +94,12 @@ def _saved_metadata(path: Path, data: bytes) -> dict[str, str]:
 
 
 def header_shapes(header: Mapping[str, dict]) -> dict[str, tuple[int, ...]]:
-    """Return the tensors' shapes that a header lists."""
+    """Return the tensors' shapes from a header."""
     return {key: tuple(value["shape"]) for key, value in header.items() if key != "__metadata__"}
 
 
 def describe(shapes: Shapes) -> str:
-    """Name the kind of network that these keys and shapes belong to, in words for a message."""
+    """Return the kind of model that these keys and shapes belong to, in words for a message."""
     unet = "model.diffusion_model."
     if any(key.startswith(("lora_", "lora_unet")) or ".lora_" in key for key in shapes):
         return "a LoRA"

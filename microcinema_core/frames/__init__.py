@@ -1,1 +1,1 @@
-"""Finished frames: the centre frame, clips joined from segments, and their colours."""
+"""Pictures and frames outside the networks: preparing the centre frame, joining segments, matching colours."""

@@ -1,8 +1,7 @@
-"""The centre frame: one picture of any size, aspect and kind, made into what the models were trained on.
+"""Preparation of the centre frame: a picture of any size, aspect ratio and kind, made into the model's input.
 
-The centre frame is the reference of the whole video (section 3.1 of the paper): what the other frames look
-like comes from it. The paper takes it from a text-to-image model at the model's own size; what happens to a
-user's own picture is decided here.
+The centre frame sets the appearance of the whole video (section 3.1). The paper takes it from a text-to-image
+model, at the video model's own size. How a user's own picture is fitted to that size is decided here.
 """
 
 from __future__ import annotations
@@ -22,47 +21,52 @@ Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[str, ...] = get_args(Fit)
 
 SIZE_STEP = 8
-"""Sizes are multiples of this: every VAE here works on blocks of 8 x 8 pixels."""
+"""Widths and heights are multiples of this: every VAE here works on blocks of 8 x 8 pixels."""
 
 DEFAULT_SIZE = 320
-"""Side in pixels that the paper's models were trained at, and so that of an inflated Stable Diffusion."""
+"""Side in pixels at which the paper trained, used for every Stable Diffusion model."""
 
-MINI_SIZE = 128
-"""Side in pixels of the mini family's pictures."""
+FOLDED_VAE_SIZE = 128
+"""Side in pixels at which models with a `FoldedVAE` are trained."""
 
 BACKGROUND = 1.0
-"""Shade, 0 to 1, behind transparent pixels and beside a padded picture: white.
-
-The same for both, so that a cut-out drawing that is padded shows no seam.
-"""
+"""White, as a shade from 0 to 1. It is both behind transparency and around a padded picture, so no seam shows."""
 
 _AREA_FACTOR = 4
 
 log = logging.getLogger(__name__)
 
 
-def require_finite(pictures: Tensor, what: str) -> None:
-    """Raise ValueError if `pictures`, `(b, c, h, w)`, hold a NaN or an infinity; `what` names them."""
+def require_finite(pictures: Tensor, name: str) -> None:
+    """Check that `b c h w` pictures hold no NaN or infinity.
+
+    Raises:
+        ValueError: a picture does; the message starts with `name`.
+    """
     finite = reduce(torch.isfinite(pictures).to(torch.uint8), "b c h w -> b", "min")
     bad = (finite == 0).nonzero().flatten().tolist()
     if bad:
         raise ValueError(
-            f"{what} holds NaN or infinite values (in {len(bad)} of {len(finite)} pictures, first in number "
-            f"{bad[0]}), but needs plain numbers from 0 to 1. The step before it overflowed: if that is a "
-            "VAE, run it in float32 (--fp32-vae)."
+            f"{name} holds NaN or infinite values (in {len(bad)} of {len(finite)} pictures, first in number "
+            f"{bad[0]}), but every value must be a finite number from 0 to 1. An earlier step overflowed: "
+            "if that was a VAE, run it in float32 (--fp32-vae)."
         )
 
 
 def to_rgb(pictures: Tensor, *, background: float = BACKGROUND) -> Tensor:
-    """Make `(b, c, h, w)` pictures of 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA) channels RGB.
+    """Convert `b c h w` pictures in [0, 1] to RGB `b 3 h w`.
 
-    Values and alpha are 0 to 1; alpha is not premultiplied and is laid over a flat `background` shade. Raises
-    ValueError for any other number of channels.
+    Args:
+        pictures: 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA) channels. Alpha is not premultiplied.
+        background: shade behind transparent pixels.
+
+    Raises:
+        ValueError: another number of channels.
     """
     channels = pictures.shape[1]
     if channels not in (1, 2, 3, 4):
         raise ValueError(
-            f"A picture has 1 (grey), 2, 3 (RGB) or 4 (RGBA) channels, but this one has {channels}."
+            f"A picture has 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA) channels, but this one has {channels}."
         )
     colour = pictures[:, : 1 if channels < 3 else 3]
     if channels in (2, 4):
@@ -71,39 +75,52 @@ def to_rgb(pictures: Tensor, *, background: float = BACKGROUND) -> Tensor:
     return colour if channels >= 3 else repeat(colour, "b 1 h w -> b c h w", c=3)
 
 
-def plain_rgb(pictures: Tensor, what: str) -> Tensor:
-    """RGB float32 `(b, 3, h, w)` of pictures of 1 to 4 channels.
+def checked_rgb(pictures: Tensor, name: str) -> Tensor:
+    """Convert `b c h w` pictures to RGB `b 3 h w`, float32, after checking their values.
 
-    Raises ValueError, naming `what`, if there is none or one is not finite.
+    Raises:
+        ValueError: an empty batch, NaN, infinity or a wrong number of channels; `name` is for the message.
     """
     if not pictures.numel():
-        raise ValueError(f"{what} holds no picture (shape {tuple(pictures.shape)}); at least one is needed.")
-    require_finite(pictures, what)
+        raise ValueError(f"{name} holds no picture (shape {tuple(pictures.shape)}), but needs at least one.")
+    require_finite(pictures, name)
     return to_rgb(pictures.to(torch.float32))
 
 
 def trained_size(vae: Any) -> int:
-    """Side in pixels that the models of this VAE object of the host were trained at: mini 128, others 320."""
-    first_stage = getattr(vae, "first_stage_model", vae)
-    return MINI_SIZE if isinstance(first_stage, FoldedVAE) else DEFAULT_SIZE
+    """Return the side in pixels at which models with this VAE were trained: 128 for `FoldedVAE`, otherwise 320.
+
+    `vae` is the host's VAE object or the network itself.
+    """
+    network = getattr(vae, "first_stage_model", vae)
+    return FOLDED_VAE_SIZE if isinstance(network, FoldedVAE) else DEFAULT_SIZE
 
 
-def whole_size(asked: int, default: int) -> int:
-    """The side in pixels for `asked`: `default` for 0, otherwise the nearest multiple of 8 above 0."""
-    if asked < 0:
-        raise ValueError(f"A width or height is 0 (the model's own) or more, but {asked} was given.")
-    if asked == 0:
-        return default
-    size = max(SIZE_STEP, (asked + SIZE_STEP // 2) // SIZE_STEP * SIZE_STEP)
-    if size != asked:
-        log.warning(
-            "MicroCinema: a centre frame's side must be a multiple of %d: %d, not %d.", SIZE_STEP, size, asked
+def resolve_side(requested: int, default: int) -> int:
+    """Return the side in pixels to use: `default` for 0, otherwise the nearest positive multiple of 8.
+
+    Raises:
+        ValueError: a negative side.
+    """
+    if requested < 0:
+        raise ValueError(
+            f"A width or height is 0 (the size the model was trained at) or more, but {requested} was given."
         )
-    return size
+    if requested == 0:
+        return default
+    side = max(SIZE_STEP, (requested + SIZE_STEP // 2) // SIZE_STEP * SIZE_STEP)
+    if side != requested:
+        log.warning(
+            "MicroCinema: the centre frame's sides must be multiples of %d; using %d instead of %d.",
+            SIZE_STEP,
+            side,
+            requested,
+        )
+    return side
 
 
 def centre_crop(picture: Tensor, *, aspect: float) -> Tensor:
-    """The largest centred part of `(b, c, h, w)` whose width / height is `aspect`, to the nearest pixel."""
+    """Crop `b c h w` to its largest centred part with width / height = `aspect`, to the nearest pixel."""
     height, width = picture.shape[-2:]
     crop_height = min(height, max(1, round(width / aspect)))
     crop_width = min(width, max(1, round(height * aspect)))
@@ -112,14 +129,14 @@ def centre_crop(picture: Tensor, *, aspect: float) -> Tensor:
 
 
 def resize(picture: Tensor, *, height: int, width: int) -> Tensor:
-    """Resize `(b, c, h, w)` by antialiased bicubic interpolation; values stay within 0 to 1.
+    """Resize `b c h w` with antialiased bicubic interpolation; the result is clamped to [0, 1].
 
-    A very large picture is first reduced by area to four times the goal, as the cost of the antialiasing
-    filter grows with the factor (8k to 128 pixels: 13 s without, 0.1 s with).
+    A very large picture is first reduced by area to four times the target size, because the cost of the
+    antialiasing filter grows with the factor (8k to 128 pixels: 0.1 s instead of 13 s).
     """
-    have_height, have_width = picture.shape[-2:]
-    coarse = min(have_height, _AREA_FACTOR * height), min(have_width, _AREA_FACTOR * width)
-    if coarse != (have_height, have_width):
+    source_height, source_width = picture.shape[-2:]
+    coarse = min(source_height, _AREA_FACTOR * height), min(source_width, _AREA_FACTOR * width)
+    if coarse != (source_height, source_width):
         picture = geometry.resize(picture, coarse, interpolation="area")
     if tuple(picture.shape[-2:]) != (height, width):
         picture = geometry.resize(picture, (height, width), interpolation="bicubic", antialias=True)
@@ -127,7 +144,7 @@ def resize(picture: Tensor, *, height: int, width: int) -> Tensor:
 
 
 def pad_to_fit(picture: Tensor, *, height: int, width: int, background: float = BACKGROUND) -> Tensor:
-    """Shrink or grow the whole `(b, c, h, w)` picture into the frame and fill the rest with `background`."""
+    """Scale the whole `b c h w` picture to fit inside the frame and fill the rest with `background`."""
     scale = min(height / picture.shape[-2], width / picture.shape[-1])
     inner_height = min(height, max(1, round(picture.shape[-2] * scale)))
     inner_width = min(width, max(1, round(picture.shape[-1] * scale)))
@@ -138,17 +155,22 @@ def pad_to_fit(picture: Tensor, *, height: int, width: int, background: float = 
 
 
 def prepare_centre_frame(pictures: Tensor, *, width: int, height: int, fit: str = "crop") -> Tensor:
-    """Make the first of `(b, c, h, w)` pictures, 0 to 1, the centre frame `(1, 3, height, width)`, 0 to 1.
+    """Make the first of `b c h w` pictures in [0, 1] the centre frame, RGB `1 3 height width` in [0, 1].
 
-    `fit` says what happens if the aspect differs: "crop" keeps the middle, "pad" keeps everything on a white
-    ground, "stretch" distorts. Transparency is laid over white. Raises ValueError for an empty batch, NaN, an
-    unknown `fit` or number of channels.
+    Args:
+        pictures: 1 to 4 channels; transparency is laid over white.
+        width, height: size in pixels.
+        fit: what to do if the aspect ratio differs. "crop" keeps the middle, "pad" adds white borders,
+            "stretch" distorts.
+
+    Raises:
+        ValueError: an empty batch, NaN, an unknown `fit` or a wrong number of channels.
     """
     if fit not in FITS:
-        raise ValueError(f"fit is one of {', '.join(FITS)}, but {fit!r} was given.")
+        raise ValueError(f"fit must be one of {', '.join(FITS)}, but {fit!r} was given.")
     if len(pictures) > 1:
-        log.warning("MicroCinema: %d pictures came as the centre frame; the first is taken.", len(pictures))
-    picture = plain_rgb(pictures[:1], "The centre frame")
+        log.warning("MicroCinema: the centre frame got %d pictures; using the first.", len(pictures))
+    picture = checked_rgb(pictures[:1], "The centre frame")
     if fit == "pad":
         return pad_to_fit(picture, height=height, width=width)
     if fit == "crop":

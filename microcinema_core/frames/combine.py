@@ -1,8 +1,7 @@
-"""From frames to a clip: joining segments, keeping the centre frame's colours, playing back and forth.
+"""From frames to a video: joining segments, closing a loop, matching colours, playback order.
 
-The paper's cascade makes key frames, then the frames between them (section 3.1); longer videos are chains of
-such segments. What is done to finished frames is this project's own choice and stands here. Frames are
-`(f, c, h, w)` with values 0 to 1.
+The paper's cascade makes key frames, then the frames between them (section 3.1). Longer videos are chains of such
+segments. The paper does not say how to join them; this module does. Frames are `f c h w` in [0, 1].
 """
 
 from __future__ import annotations
@@ -18,36 +17,39 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .centre_frame import plain_rgb
+from ..config import centre_index
+from .centre_frame import checked_rgb
 from .colour import colour_drift, match_colours
 
 _MAX_DENOMINATOR = 1001
 
 
-def centre_index(frames: int) -> int:
-    """Index of the centre frame of a clip: N // 2 (4 of 9, 64 of 129)."""
-    return frames // 2
-
-
 def frame_rate(fps: float) -> Fraction:
-    """The exact rate for `fps` frames a second (23.976 is 2997/125). Raises ValueError unless above 0."""
+    """Return `fps` as an exact fraction: 2997/125 for 23.976.
+
+    Raises:
+        ValueError: `fps` is not a finite number above 0.
+    """
     if not math.isfinite(fps) or fps <= 0:
         raise ValueError(f"fps must be a number above 0, but {fps} was given.")
     return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
 
 
-class Clip(NamedTuple):
-    """Frames as they are played, and how far their colours are from the anchor's."""
+class CombinedVideo(NamedTuple):
+    """Frames in playback order, and how far their colours are from the anchor's.
+
+    Attributes:
+        frames: RGB `f 3 h w` in [0, 1].
+        drift: L*a*b* distance of each joined frame's mean colour from the anchor's, before correction.
+        remaining_drift: the same after correction; equal to `drift` if the colour strength is 0.
+    """
 
     frames: Tensor
-    """RGB, `(f, 3, h, w)`."""
     drift: Tensor
-    """Distance in L*a*b* of each joined frame's mean colour from the anchor's, as the frames were given."""
-    drift_left: Tensor
-    """The same in the clip that is played; equal to `drift` with a colour strength of 0."""
+    remaining_drift: Tensor
 
 
-def combine(
+def combine_frames(
     segments: Mapping[str, Tensor],
     *,
     skip_shared: bool = False,
@@ -57,36 +59,50 @@ def combine(
     colour_anchor: Tensor | None = None,
     ping_pong: bool = False,
     repeat: int = 1,
-) -> Clip:
-    """Everything below in its order: join, close the loop, match colours, play.
+) -> CombinedVideo:
+    """Join segments, close the loop, match colours and put the frames into playback order.
 
-    `segments` maps each segment's name, for errors, to its frames of 1 to 4 channels. Colours are matched to
-    the first picture of `colour_anchor`, or else to the centre frame of the first segment. A clip that goes back and
-    forth ends where it began, so `ping_pong` leaves nothing for `loop` to do.
+    Args:
+        segments: frames `f c h w` of 1 to 4 channels by the segment's name, which error messages use.
+        skip_shared: leave out the first frame of every segment but the first (`join_segments`).
+        cross_fade: number of frames that blend at each join.
+        loop: join the end to the beginning (`close_loop`). Has no effect with `ping_pong`, which already loops.
+        colour_strength: strength of `match_colours`.
+        colour_anchor: pictures `b c h w`, of which the first is used; by default the first segment's centre frame.
+        ping_pong: play forwards, then backwards.
+        repeat: number of times that the video is played.
+
+    Raises:
+        ValueError: NaN, unequal sizes, segments too short to be joined, or a setting out of range.
     """
-    plain = {name: plain_rgb(frames, name) for name, frames in segments.items()}
-    first = next(iter(plain.values()))
+    rgb = {name: checked_rgb(frames, name) for name, frames in segments.items()}
+    first = next(iter(rgb.values()))
     centre = first[centre_index(len(first))][None]
-    anchor = centre if colour_anchor is None else plain_rgb(colour_anchor[:1], "colour_anchor")
-    clip = join_segments(plain, skip_shared=skip_shared, cross_fade=cross_fade)
+    anchor = centre if colour_anchor is None else checked_rgb(colour_anchor[:1], "colour_anchor")
+    frames = join_segments(rgb, skip_shared=skip_shared, cross_fade=cross_fade)
     if loop and not ping_pong:
-        clip = close_loop(clip, skip_shared=skip_shared, cross_fade=cross_fade)
-    drift = drift_left = colour_drift(clip, anchor)
+        frames = close_loop(frames, skip_shared=skip_shared, cross_fade=cross_fade)
+    drift = remaining_drift = colour_drift(frames, anchor)
     if colour_strength:
-        clip = match_colours(clip, anchor, strength=colour_strength)
-        drift_left = colour_drift(clip, anchor)
-    return Clip(play(clip, ping_pong=ping_pong, repeat=repeat), drift, drift_left)
+        frames = match_colours(frames, anchor, strength=colour_strength)
+        remaining_drift = colour_drift(frames, anchor)
+    return CombinedVideo(playback_frames(frames, ping_pong=ping_pong, repeat=repeat), drift, remaining_drift)
 
 
 def join_segments(
     segments: Mapping[str, Tensor], *, skip_shared: bool = False, cross_fade: int = 0
 ) -> Tensor:
-    """Join named segments `(f_i, c, h, w)` into one clip.
+    """Join named segments `f_i c h w` into one video `f c h w`.
 
-    With `skip_shared` the first frame of each but the first is left out: right for segments that begin with the last
-    frame of the one before. With `cross_fade` 0 every other frame is kept; with k > 0 the last k frames of each blend
-    into the first k of the next, so the clip is k frames shorter per join. Raises ValueError for unequal sizes and
-    too short segments.
+    Args:
+        segments: frames by the segment's name.
+        skip_shared: leave out the first frame of every segment but the first. Right for segments that begin with
+            the last frame of the one before.
+        cross_fade: number of frames at the end of a segment that blend into the beginning of the next. The video
+            gets shorter by that number at each join; 0 keeps all frames.
+
+    Raises:
+        ValueError: unequal sizes, or a segment that is too short.
     """
     if skip_shared:
         segments = _without_shared(segments)
@@ -94,22 +110,27 @@ def join_segments(
     return functools.reduce(lambda before, after: _cross_fade(before, after, cross_fade), segments.values())
 
 
-def close_loop(clip: Tensor, *, skip_shared: bool = False, cross_fade: int = 0) -> Tensor:
-    """Join a clip's end to its own beginning, as `join_segments` joins two segments, so that it repeats smoothly.
+def close_loop(frames: Tensor, *, skip_shared: bool = False, cross_fade: int = 0) -> Tensor:
+    """Join the end of a video `f c h w` to its beginning, as `join_segments` does, so that it loops smoothly.
 
-    With `skip_shared` its last frame, the first one again, is left out; its last `cross_fade` frames blend into the
-    first ones. Raises ValueError where the clip is too short for that.
+    Args:
+        frames: the video.
+        skip_shared: leave out the last frame. Right for videos that end with their first frame.
+        cross_fade: number of frames at the end that blend into the beginning.
+
+    Raises:
+        ValueError: too few frames.
     """
-    clip = clip[: len(clip) - skip_shared]
-    if 2 * cross_fade > len(clip) or not len(clip):
+    frames = frames[: len(frames) - skip_shared]
+    if 2 * cross_fade > len(frames) or not len(frames):
         raise ValueError(
             f"A loop with a cross_fade of {cross_fade} needs {max(1, 2 * cross_fade)} frames or more, but the clip "
-            f"has {len(clip)}. Use at most {len(clip) // 2}."
+            f"has {len(frames)}. Use at most {len(frames) // 2}."
         )
     if not cross_fade:
-        return clip
-    blended = _blend(clip[-cross_fade:], clip[:cross_fade])
-    return torch.cat([blended, clip[cross_fade:-cross_fade]])
+        return frames
+    blended = _blend(frames[-cross_fade:], frames[:cross_fade])
+    return torch.cat([blended, frames[cross_fade:-cross_fade]])
 
 
 def _without_shared(segments: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,28 +138,28 @@ def _without_shared(segments: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in others:
         if len(segments[name]) < 2:
             raise ValueError(
-                f"{name} has one frame, and skip_shared leaves out the first of each further segment, so nothing of "
-                "it would be left. Give more frames, or turn skip_shared off."
+                f"{name} has one frame, and skip_shared leaves out the first frame of each further segment, so "
+                "nothing would remain of it. Give more frames, or turn skip_shared off."
             )
     return {name: frames if name == first else frames[1:] for name, frames in segments.items()}
 
 
 def _check_segments(segments: Mapping[str, Tensor], cross_fade: int) -> None:
     if cross_fade < 0:
-        raise ValueError(f"cross_fade is a number of frames, 0 or more, but {cross_fade} was given.")
+        raise ValueError(f"cross_fade must be a number of frames, 0 or more, but {cross_fade} was given.")
     first, *others = segments
     height, width = segments[first].shape[-2:]
     for name in others:
         if segments[name].shape[-2:] != (height, width):
             raise ValueError(
-                f"Frames to be joined must be of one size, but {first} is {width} x {height} and {name} is "
+                f"All segments must have the same size, but {first} is {width} x {height} and {name} is "
                 f"{segments[name].shape[-1]} x {segments[name].shape[-2]}. Resize one of them."
             )
     for place, (name, frames) in enumerate(segments.items()):
         fades = (place > 0) + (place < len(others))
         if fades * cross_fade > len(frames):
             raise ValueError(
-                f"A cross_fade of {cross_fade} takes {fades * cross_fade} frames of {name}, which has "
+                f"A cross_fade of {cross_fade} needs {fades * cross_fade} frames of {name}, which has "
                 f"{len(frames)}. Use at most {len(frames) // fades}."
             )
 
@@ -150,27 +171,30 @@ def _cross_fade(before: Tensor, after: Tensor, count: int) -> Tensor:
 
 
 def _blend(before: Tensor, after: Tensor) -> Tensor:
-    """From the one to the other in even steps, neither of them pure."""
+    """Blend from one to the other in even steps; no frame is purely one of them."""
     weight = torch.linspace(0, 1, len(before) + 2, dtype=before.dtype, device=before.device)[1:-1]
     return torch.lerp(before, after, rearrange(weight, "f -> f 1 1 1"))
 
 
-def play(frames: Tensor, *, ping_pong: bool = False, repeat: int = 1) -> Tensor:
-    """The clip as it is played: forwards and back if `ping_pong`, all of it `repeat` times.
+def playback_frames(frames: Tensor, *, ping_pong: bool = False, repeat: int = 1) -> Tensor:
+    """Put frames `f c h w` into playback order: back and forth with `ping_pong`, all of it `repeat` times.
 
-    The turning frames are not doubled: n frames become 2n - 2 back and forth, which repeat without a stutter.
+    The frames at the turning points are not doubled: n frames become 2n - 2, which repeat without a stutter.
+
+    Raises:
+        ValueError: `repeat` is below 1.
     """
     if repeat < 1:
-        raise ValueError(f"repeat is how often the clip is played, 1 or more, but {repeat} was given.")
+        raise ValueError(f"repeat must be a number of times, 1 or more, but {repeat} was given.")
     if ping_pong:
         frames = torch.cat([frames, frames[1:-1].flip(0)])
     return frames if repeat == 1 else frames.repeat(repeat, 1, 1, 1)
 
 
-def check_audio(audio: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The host's AUDIO as its video writer takes it: the first of the batch, mono or stereo; None if empty.
+def prepare_audio(audio: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Convert the host's AUDIO to what its video writer accepts: one mono or stereo track, None if it is empty.
 
-    `waveform` is `(b, channels, samples)`. More than two channels become their mean.
+    Of `waveform`, `b channels samples`, the first of the batch is kept. More than two channels become their mean.
     """
     waveform = audio["waveform"][:1]
     if not waveform.numel():
@@ -181,22 +205,22 @@ def check_audio(audio: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def pad_to_even(frames: Tensor) -> Tensor:
-    """Double the last row or column of frames with an odd side: H.264 in 4:2:0 knows even sizes only."""
+    """Repeat the last row or column of frames with an odd side: H.264 with 4:2:0 chroma needs even sides."""
     height, width = frames.shape[-2:]
     if height % 2 == 0 and width % 2 == 0:
         return frames
     return F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate")
 
 
-def describe(clip: Clip, fps: float) -> str:
-    """One line for the user: how many frames, how long, and how far the colours are from the anchor's."""
-    count = len(clip.frames)
+def describe_video(video: CombinedVideo, fps: float) -> str:
+    """Return one line for the user: number of frames, duration, colour drift before and after correction."""
+    count = len(video.frames)
     line = f"{count} frames at {fps:g} a second: {float(count / frame_rate(fps)):.3f} s. "
-    line += f"Colour drift from the anchor: {_drift_words(clip.drift)}"
-    if not torch.equal(clip.drift, clip.drift_left):
-        line += f"; after correction {_drift_words(clip.drift_left)}"
+    line += f"Colour drift from the anchor: {_drift_text(video.drift)}"
+    if not torch.equal(video.drift, video.remaining_drift):
+        line += f"; after correction {_drift_text(video.remaining_drift)}"
     return line + "."
 
 
-def _drift_words(drift: Tensor) -> str:
+def _drift_text(drift: Tensor) -> str:
     return f"{drift.mean():.1f} on average, {drift.max():.1f} at most (frame {int(drift.argmax())})"

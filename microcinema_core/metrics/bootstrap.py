@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap over motions: clips of one key are alike, so that whole keys are drawn, not clips."""
+"""Bootstrap intervals over groups of clips: clips of one key are alike, so whole keys are resampled, not clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from torch import Tensor
 
 
 def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
-    """Multiplicities (resamples, n) of n clips: each resample draws as many keys as there are, with replacement."""
+    """Draw the multiplicities of n clips in each resample, (resamples, n), float64.
+
+    Each resample draws as many keys as there are, with replacement.
+
+    Args:
+        keys: the group of each clip, for example its motion or its source video.
+        resamples: number of resamples.
+        seed: of the draws.
+
+    Raises:
+        ValueError: there are no clips.
+    """
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     if not numbers:
         raise ValueError("there are no keys to draw from")
@@ -21,20 +32,35 @@ def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
 
 
 def interval(statistic: Callable[[Tensor], float], weights: Tensor) -> tuple[float, float]:
-    """The 95% percentile interval of a statistic of clip weights (n,), over the resamples of weights (resamples, n)."""
+    """Return the 95% percentile interval of a statistic.
+
+    Args:
+        statistic: maps clip weights (n,) to a number.
+        weights: one row per resample, (resamples, n).
+    """
     values = torch.tensor([statistic(row) for row in weights], dtype=torch.float64)
     low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> float:
-    """Of values (n,) with weights (n,) of 0 or more; ValueError where all are 0."""
+    """Return the mean of values (n,) with weights (n,) of 0 or more.
+
+    Raises:
+        ValueError: the shapes differ, or all weights are 0.
+    """
     values, weights = _checked(values, weights)
     return float((values * weights).sum() / weights.sum())
 
 
 def weighted_median(values: Tensor, weights: Tensor) -> float:
-    """Half the weight lies on either side; the mean of two neighbours where it parts between them. Errors as above."""
+    """Return the median of values (n,) with weights (n,) of 0 or more.
+
+    Half the weight lies on either side; if the boundary falls between two values, their mean is returned.
+
+    Raises:
+        ValueError: the shapes differ, or all weights are 0.
+    """
     values, weights = _checked(values, weights)
     values, order = values[weights > 0].sort()
     share = weights[weights > 0][order].cumsum(dim=0)

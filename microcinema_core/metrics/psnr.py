@@ -1,4 +1,4 @@
-"""What figures of pictures in [-1, 1] are made of."""
+"""PSNR and motion of RGB pictures in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from torch import Tensor
 
 
 def decibels(error: Tensor) -> Tensor:
-    """PSNR of a mean squared error, or of several. The mean of PSNRs is not the PSNR of the mean error."""
+    """Convert mean squared errors, elementwise, to PSNR in dB.
+
+    The mean of several PSNRs is not the PSNR of their mean error.
+    """
     return 10 * torch.log10(4 / error)
 
 
 def psnr(pictures: Tensor, real: Tensor) -> Tensor:
-    """In dB, over all pixels of all pictures."""
+    """Return the PSNR in dB of pictures of any one shape, over all pixels together."""
     return decibels((pictures - real).square().mean())
 
 
 def motion(clips: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring frames of `b f c h w`, by clip."""
+    """Return the mean absolute difference of consecutive frames of clips `b f c h w`, by clip (b,)."""
     return reduce(clips.diff(dim=1).abs(), "b f c h w -> b", "mean")

@@ -1,8 +1,9 @@
-"""AppearNet (section 3.2): the encoder and middle of the U-Net look at the centre frame and inject what they see.
+"""AppearNet (section 3.2): a copy of the U-Net's encoder and middle block that injects appearance.
 
-Its input is the appearance latents only: the centre frame N times for the base model, for TSR the line between two key
-frames. With equal frames, edge-repeating temporal convolutions and no frame positions, all frames stay equal, so it is
-evaluated on ONE frame per video; exact to rounding, and 1/N of the cost.
+Its features are added to the main branch and modulate its norms. Its input is the appearance latents alone: the
+centre frame N times for the base model, and for TSR the line between two key frames. With equal frames,
+edge-repeating temporal convolutions and no frame positions, all frames stay equal. So it is evaluated on ONE frame
+per video, which is exact to rounding at 1/N of the cost.
 """
 
 from __future__ import annotations
@@ -15,18 +16,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import AppearNetConfig
+from ..config import CONTEXT_LENGTH, AppearNetConfig
 from .injection import Injection
-from .layers import Attention, LayerFactory, attention, zero_
-from .spatial import Modulation, Options
+from .layers import AttentionFunction, LayerFactory, attention, zero_
+from .spatial import Modulation, TransformerOptions
 from .temporal import TemporalAttention, TemporalConv
 from .unet import Encoder3D, UNet3D
 
-CONTEXT_LENGTH = 77
-
 
 class SpadeHead(nn.Module):
-    """gamma_a and beta_a of eq. 2, convolved from a feature: 3x3, SiLU, 3x3; the last one starts at zero."""
+    """The convolutions that make gamma_a and beta_a of Eq. 2: 3x3, SiLU and a zero-initialised 3x3."""
 
     def __init__(self, feature: int, hidden: int, channels: int, make: LayerFactory) -> None:
         super().__init__()
@@ -34,12 +33,24 @@ class SpadeHead(nn.Module):
         self.out = zero_(make.conv(hidden, channels * 2, 3, padding=1))
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a feature `n f h w` to gamma and beta, each `n c h w`."""
         gamma, beta = self.out(F.silu(self.shared(feature))).chunk(2, dim=1)
         return gamma, beta
 
 
 class AppearNet(nn.Module):
-    """Encoder, middle, and the injection's own weights. `features` sees the frame, `inject` the strength."""
+    """Encoder, middle block and the weights of the injection.
+
+    `features` depends on the centre frame and may be cached; `inject` applies the injection's weights and a strength.
+
+    Args:
+        config: the encoder's shape and the kind of injection (a row of Table 2).
+        operations: namespace of layer classes, torch.nn or one of the host's.
+        dtype: dtype of the weights; None is torch's default.
+        device: device of the weights; None is torch's default.
+        attend: attention function.
+        attn_precision: dtype in which the host computes attention weights; None leaves it to the host.
+    """
 
     def __init__(
         self,
@@ -48,14 +59,14 @@ class AppearNet(nn.Module):
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        attend: Attention = attention,
+        attend: AttentionFunction = attention,
         attn_precision: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         make = LayerFactory(operations, dtype, device, attend, attn_precision)
         self.config = config
         self.dtype = make.dtype
-        self.norms: list[ModulatedNorm] = []
+        self.spade_targets: list[SpadeTarget] = []
         if config.injection == "concat":
             self.concat = zero_(make.conv(config.unet.in_channels, config.unet.model_channels, 3, padding=1))
             return
@@ -71,28 +82,32 @@ class AppearNet(nn.Module):
         if self.config.injection != "add_dec":
             self.encoder_add = nn.ModuleList(zero_(make.conv(c, c, 1)) for c in widths)
         if self.config.injection == "spade":
-            self.norms = modulated_norms(self.config)
+            self.spade_targets = spade_targets(self.config)
             self.spade = nn.ModuleDict(
                 {
                     n.key: SpadeHead(n.feature_channels, self.config.hidden, n.channels, make)
-                    for n in self.norms
+                    for n in self.spade_targets
                 }
             )
 
     @property
     def per_clip(self) -> bool:
-        """Whether one evaluation serves all steps of a sampling run (and all prompts)."""
+        """Whether one evaluation serves all steps and prompts of a sampling run."""
         return not (self.config.time_conditioned or self.config.text_conditioned)
 
     def features(
         self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, *, frames: int
     ) -> list[Tensor]:
-        """One feature per input block and the middle.
+        """Compute the features of the input blocks and of the middle block, each `(b f) c h w`.
 
-        z_c: appearance latents `(b f) c h w`; frames = 1 takes the one-frame shortcut, which needs equal frames
-            and one timestep and text for all frames of a video.
-        timesteps `(b f)`, context `(b f) l d`: matter only where the config says so; t = 0 and the empty prompt
-            stand in for them.
+        The injection `concat` has no encoder, and its one feature is z_c.
+
+        Args:
+            z_c: appearance latents `(b f) c h w`.
+            timesteps: `(b f)`; replaced by 0 unless the config is `time_conditioned`.
+            context: text `(b f) l d`; replaced by the empty prompt unless the config is `text_conditioned`.
+            frames: frames per video in z_c. 1 is the one-frame shortcut: it needs equal frames, and one timestep and
+                one text for all frames of a video.
         """
         if self.config.injection == "concat":
             return [z_c]
@@ -101,19 +116,19 @@ class AppearNet(nn.Module):
         if not self.config.text_conditioned or context is None:
             context = self.get_buffer("empty_prompt").to(z_c).expand(z_c.shape[0], -1, -1)
         net = self.encoder
-        options: Options = {}
+        options: TransformerOptions = {}
         emb = net.embed(timesteps, z_c.dtype)
         h, features = z_c, []
         for block in (*net.input_blocks, net.middle_block):
-            h = net.run(block, h, emb, context, options, frames)
+            h = net.run_block(block, h, emb, context, options, frames)
             features.append(h)
         return features
 
     def inject(self, features: list[Tensor], *, frames: int = 1, strength: float | Tensor = 1.0) -> Injection:
-        """What the main branch is given, of features for as many frames a video.
+        """Compute the main branch's Injection from `features` with the same number of frames per video.
 
-        Strength s: (1 + s gamma) GN(h) + s beta, and s times the additive terms. A tensor `(b f) 1 1 1` sets it by
-        video or frame.
+        A strength s scales the additive terms and, in Eq. 2, gives (1 + s gamma) GN(h) + s beta. A tensor
+        `(b f) 1 1 1` sets it per video or frame; 0 is the U-Net alone.
         """
 
         def scaled(x: Tensor) -> Tensor:
@@ -128,7 +143,7 @@ class AppearNet(nn.Module):
             middle=scaled(self.middle_add(middle)),
             norms={
                 (n.resblock, n.which): Modulation(*map(scaled, self.spade[n.key](features[n.feature])))
-                for n in self.norms
+                for n in self.spade_targets
             },
         )
 
@@ -138,9 +153,9 @@ class AppearNet(nn.Module):
 
 
 def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Tensor:
-    """TSR's appearance latents: z_c^i = (1 - i/4) z^0 + (i/4) z^4 for `b c h w` key frames -> `(b f) c h w`.
+    """Return TSR's appearance latents `(b f) c h w`: z_c^i = (1 - i/4) z^0 + (i/4) z^4 (section 3.1).
 
-    The ends are the given latents themselves, unaltered.
+    The key frames `first` and `last` are `b c h w`; they come back unaltered as the first and last frame.
     """
     weight = torch.arange(frames, device=first.device, dtype=first.dtype)[None, :, None, None, None] / (
         frames - 1
@@ -151,10 +166,11 @@ def interpolated_appearance(first: Tensor, last: Tensor, frames: int = 5) -> Ten
 
 
 def adapt_for_tsr(net: AppearNet, generator: torch.Generator | None = None) -> None:
-    """Readies an AppearNet of the base model for TSR, whose frames differ, in place.
+    """Adapt a base model's AppearNet in place for TSR, where the frames of its input differ.
 
-    Base training saw equal frames: only the sum of each temporal kernel's taps was ever learnt, and the temporal
-    attention's q and k never got a gradient. So the sum goes to the centre tap, and q and k start fresh.
+    With the equal frames of base training, only the sum of each temporal kernel's taps was learnt, and the temporal
+    attention's q and k had no gradient. So the sum moves to the centre tap, and q and k are initialised again (Xavier
+    uniform, drawn from the generator).
     """
     for module in net.encoder.modules():
         if isinstance(module, TemporalConv):
@@ -167,8 +183,8 @@ def adapt_for_tsr(net: AppearNet, generator: torch.Generator | None = None) -> N
                 nn.init.xavier_uniform_(projection.get_parameter("weight"), generator=generator)
 
 
-class ModulatedNorm(NamedTuple):
-    """A norm of the main branch that SPADE modulates, and the feature that does it."""
+class SpadeTarget(NamedTuple):
+    """The address of a norm in the main branch that SPADE modulates, and the index of its feature."""
 
     resblock: str
     which: Literal["in", "out"]
@@ -178,11 +194,15 @@ class ModulatedNorm(NamedTuple):
 
     @property
     def key(self) -> str:
+        """Name of the norm's head in the state dict, such as `input_blocks_1_0_in`."""
         return f"{self.resblock}.{self.which}".replace(".", "_")
 
 
-def modulated_norms(config: AppearNetConfig) -> list[ModulatedNorm]:
-    """Input block i is modulated by f_i, the middle by f_middle, output block k by f_{last - k}: same resolution."""
+def spade_targets(config: AppearNetConfig) -> list[SpadeTarget]:
+    """List the norms that SPADE modulates, each with the feature of its own resolution.
+
+    Input block i is modulated by f_i, the middle block by its own feature, output block k by f_{last - k}.
+    """
     with torch.device("meta"):
         net = UNet3D(config.unet.as_2d())
     last = len(net.input_blocks) - 1
@@ -192,6 +212,6 @@ def modulated_norms(config: AppearNetConfig) -> list[ModulatedNorm]:
     for block, i in zip((*net.input_blocks, net.middle_block, *net.output_blocks), sources, strict=True):
         for name, resblock in block.resblocks():
             if config.spade_norms == "both":
-                norms.append(ModulatedNorm(name, "in", resblock.in_layers[0].num_channels, i, widths[i]))
-            norms.append(ModulatedNorm(name, "out", resblock.out_layers[0].num_channels, i, widths[i]))
+                norms.append(SpadeTarget(name, "in", resblock.in_layers[0].num_channels, i, widths[i]))
+            norms.append(SpadeTarget(name, "out", resblock.out_layers[0].num_channels, i, widths[i]))
     return norms

@@ -1,6 +1,6 @@
-"""What AppearNet hands to the main branch, and where it is added.
+"""AppearNet's output as the main branch receives it, and where it is added (section 3.2).
 
-Everything is computed before the U-Net runs, so that the U-Net knows no AppearNet, only an `Injection`.
+It is computed before the U-Net runs, so the U-Net depends on an `Injection` and not on AppearNet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .layers import by_video, of_size
+from .layers import resize_like, split_videos
 from .spatial import Modulation
 
 
@@ -17,14 +17,15 @@ from .spatial import Modulation
 class Injection:
     """Additive features and SPADE modulations, strength included; each `b f c h w`.
 
-    f is 1 where one serves all frames of a video. Every b videos of a batch get the same, so that branches that look
-    at the same pictures share one: see `layers.by_video`.
+    f is 1 where one feature serves all frames of a video. A batch may hold the b videos several times: guidance
+    branches with the same appearance share one Injection, see `layers.split_videos`.
 
-    conv_in: added to the answer of the first convolution and its layer over time (`concat`).
-    encoder: by input block, added to h after its skip is stored.
-    skips: by input block, added to its skip as the decoder takes it (so that a skip counts once).
-    middle: added to h after the middle block.
-    norms: by the name of the norm's ResBlock and which norm of it, ("input_blocks.1.0", "in" | "out").
+    Attributes:
+        conv_in: added to the output of the first convolution and its temporal layer (`concat`).
+        encoder: by input block, added to h after its skip is stored.
+        skips: by input block, added to its skip when the decoder takes it, so that a skip counts once.
+        middle: added to h after the middle block.
+        norms: by ResBlock and norm within it, such as `("input_blocks.1.0", "in" | "out")`.
     """
 
     conv_in: Tensor | None = None
@@ -34,11 +35,12 @@ class Injection:
     norms: dict[tuple[str, str], Modulation] = field(default_factory=dict)
 
 
-NOTHING = Injection()
+NO_INJECTION = Injection()
+"""The U-Net alone: the text-to-video model."""
 
 
-def add(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
-    """x `(n b f) c h w` plus a feature `b f c h w`, or `b 1 c h w`."""
+def add_feature(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
+    """Add a feature `b f c h w` or `b 1 c h w`, resized, to `(n b f) c h w`; None adds nothing."""
     if feature is None:
         return x
-    return (by_video(feature, x, frames) + of_size(feature, x)).flatten(0, 2)
+    return (split_videos(x, feature, frames) + resize_like(feature, x)).flatten(0, 2)

@@ -1,4 +1,4 @@
-"""Small parts that every network here shares: attention, timestep embedding, layouts of frames."""
+"""Building blocks that the networks share: attention, embeddings, frame layouts, zero initialisation."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-Attention = Callable[..., Tensor]
-"""(q, k, v, heads, **host options) -> out, all `b l (heads d)`."""
+from ..config import centre_index
+
+AttentionFunction = Callable[..., Tensor]
+"""`(q, k, v, heads, **options) -> out`; all tensors `b l (heads d)`, the options are the host's."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
-    """Scaled dot-product attention on tokens `b l (heads d)`; the host injects its own in place of it."""
+    """Compute scaled dot-product attention over tokens `b l (heads d)`; the host passes its own instead."""
     q, k, v = (rearrange(t, "b l (n d) -> b n l d", n=heads) for t in (q, k, v))
     return rearrange(F.scaled_dot_product_attention(q, k, v), "b n l d -> b l (n d)")
 
 
-def short_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
-    """The same with the weights written out: for training on short sequences, where the fused CPU kernel's
-    backward pass takes three to five times as long in bf16."""
+def unfused_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
+    """Compute the same attention with an explicit weight matrix, for training on short sequences on a CPU.
+
+    There the fused kernel's backward pass takes three to five times as long in bfloat16.
+    """
     q, k, v = (rearrange(t, "b l (n d) -> b n l d", n=heads) for t in (q, k, v))
     weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
     return rearrange(weights @ v, "b n l d -> b l (n d)")
 
 
 def timestep_embedding(timesteps: Tensor, dim: int, max_period: int = 10000) -> Tensor:
-    """(n,) timesteps, fractions allowed -> (n, dim) float32: cosines, then sines, as Stable Diffusion has them."""
+    """Return the sinusoidal embedding `n dim` (float32) of timesteps `n`, which may be fractional.
+
+    Cosines come first, then sines, as in Stable Diffusion.
+    """
     half = dim // 2
     freqs = torch.exp(
         -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
@@ -42,85 +49,119 @@ def timestep_embedding(timesteps: Tensor, dim: int, max_period: int = 10000) -> 
 
 
 def frame_positions(frames: int, channels: int, device: torch.device) -> Tensor:
-    """(frames, channels) sinusoids of the distance to the centre frame, so that clips of 9 and 17 frames share them."""
-    return timestep_embedding(torch.arange(frames, device=device) - frames // 2, channels, max_period=100)
+    """Return sinusoids `f c` of each frame's distance to the centre frame.
+
+    Measured from the centre, positions are shared by clips of 9 and 17 frames.
+    """
+    distance = torch.arange(frames, device=device) - centre_index(frames)
+    return timestep_embedding(distance, channels, max_period=100)
 
 
 def per_frame(value: Tensor, frames: int) -> Tensor:
-    """`b ...` -> `(b f) ...`: one value per video, repeated for each of its frames."""
+    """Repeat one value per video, `b ...`, for each of its frames: `(b f) ...`."""
     return value.repeat_interleave(frames, dim=0)
 
 
-def of_size(feature: Tensor, x: Tensor) -> Tensor:
-    """A feature at the height and width of x. They differ where a patch of the host's shrinks some blocks, or a
-    sampler enlarges the latents on its way."""
+def resize_like(feature: Tensor, x: Tensor) -> Tensor:
+    """Resize a feature `... c h w` bilinearly to the height and width of x.
+
+    They differ where a host's patch shrinks some blocks, or a sampler enlarges the latents between steps.
+    """
     if feature.shape[-2:] == x.shape[-2:]:
         return feature
-    pictures = feature.flatten(0, -4)
-    pictures = F.interpolate(pictures, size=x.shape[-2:], mode="bilinear", align_corners=False)
-    return pictures.unflatten(0, feature.shape[:-3])
+    images = feature.flatten(0, -4)
+    images = F.interpolate(images, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return images.unflatten(0, feature.shape[:-3])
 
 
-def by_video(feature: Tensor, x: Tensor, frames: int) -> Tensor:
-    """x `(n b f) c h w` as the view `n b f c h w` that a feature `b f c h w` or `b 1 c h w` broadcasts to."""
+def split_videos(x: Tensor, feature: Tensor, frames: int) -> Tensor:
+    """View x `(n b f) c h w` as `n b f c h w`, so that a feature broadcasts against it.
+
+    The feature is `b f c h w` or `b 1 c h w`. n counts the guidance branches of a batch, such as prompt and negative
+    prompt, which share the feature.
+    """
     return x.unflatten(0, (-1, feature.shape[0], frames))
 
 
 def zero_(module: nn.Module) -> nn.Module:
-    """Fills a layer's parameters with zeros, in place: a branch that starts as nothing."""
+    """Zero a layer's parameters in place and mark it, so that its branch starts by contributing nothing.
+
+    The mark is the plain attribute `starts_at_zero = True` on the layer and its submodules. Inflation builds the
+    networks on the meta device, where parameters have no values, and reads the marks instead.
+    """
+    for submodule in module.modules():
+        submodule.starts_at_zero = True  # type: ignore[assignment]
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
+def zero_initialised_keys(network: nn.Module) -> set[str]:
+    """Return the state-dict keys of all parameters that `zero_` zeroed; works on the meta device."""
+    return {
+        key
+        for name, module in network.named_modules()
+        if getattr(module, "starts_at_zero", False)
+        for key, _ in module.named_parameters(prefix=name, recurse=False)
+    }
+
+
 @dataclass(frozen=True)
 class LayerFactory:
-    """Makes every layer of a network, so that one definition serves training and the host.
+    """Constructor of every layer of a network, so that one definition serves training and the host.
 
     Attributes:
         operations: namespace of layer classes (Linear, Conv2d, GroupNorm, LayerNorm): torch.nn, or one of comfy.ops.
-        dtype, device: of the weights; None is torch's default.
-        attend: the attention function.
+        dtype: dtype of the weights; None is torch's default.
+        device: device of the weights; None is torch's default.
+        attend: attention function.
         attn_precision: dtype in which the host computes attention weights; None leaves it to the host.
     """
 
     operations: Any = nn
     dtype: torch.dtype | None = None
     device: torch.device | str | None = None
-    attend: Attention = attention
+    attend: AttentionFunction = attention
     attn_precision: torch.dtype | None = None
 
     def linear(self, dim: int, out: int, *, bias: bool = True) -> nn.Module:
+        """Make a Linear layer `... dim -> ... out`."""
         return self.operations.Linear(dim, out, bias=bias, dtype=self.dtype, device=self.device)
 
     def conv(self, channels: int, out: int, kernel: int | tuple[int, int], **kw: Any) -> nn.Module:
+        """Make a Conv2d of `n channels h w` inputs with `out` channels."""
         return self.operations.Conv2d(channels, out, kernel, dtype=self.dtype, device=self.device, **kw)
 
     def group_norm(self, channels: int, eps: float = 1e-5) -> nn.Module:
+        """Make a GroupNorm of 32 groups, as in Stable Diffusion."""
         return self.operations.GroupNorm(32, channels, eps=eps, dtype=self.dtype, device=self.device)
 
     def layer_norm(self, dim: int) -> nn.Module:
+        """Make a LayerNorm over the last dimension."""
         return self.operations.LayerNorm(dim, dtype=self.dtype, device=self.device)
 
 
 class GEGLU(nn.Module):
+    """A linear layer gated by the GELU of a second one (Shazeer 2020)."""
+
     def __init__(self, dim: int, inner: int, make: LayerFactory) -> None:
         super().__init__()
         self.proj = make.linear(dim, inner * 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map tokens `... dim` to `... inner`."""
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
 
 def feed_forward(dim: int, make: LayerFactory) -> nn.Sequential:
-    """GEGLU feed-forward with Stable Diffusion's key names (net.0.proj, net.2)."""
+    """Make a GEGLU feed-forward on tokens `... dim` with Stable Diffusion's key names (net.0.proj, net.2)."""
     net = nn.Sequential(GEGLU(dim, dim * 4, make), nn.Identity(), make.linear(dim * 4, dim))
     return nn.Sequential(OrderedDict(net=net))
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention with Stable Diffusion's key names; self-attention where no context is given."""
+    """Multi-head attention with Stable Diffusion's key names; self-attention without a context."""
 
     def __init__(self, dim: int, heads: int, make: LayerFactory, *, context_dim: int | None = None) -> None:
         super().__init__()
@@ -133,6 +174,14 @@ class CrossAttention(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | None = None, value: Tensor | None = None, **options: Any
     ) -> Tensor:
+        """Attend from tokens `b l dim` to a context `b m context_dim`; returns `b l dim`.
+
+        Args:
+            x: tokens of the queries.
+            context: tokens of the keys; None attends to x itself.
+            value: tokens of the values; None takes the context.
+            options: passed on to the attention function.
+        """
         context = x if context is None else context
         value = context if value is None else value
         out = self.attend(self.to_q(x), self.to_k(context), self.to_v(value), self.heads, **options)

@@ -1,7 +1,7 @@
-"""Stable Diffusion's spatial blocks with its key names, each followed by its layer over time.
+"""Stable Diffusion's spatial blocks with its key names, each followed by its temporal layer.
 
-They honour the attention hooks of a stock ComfyUI model, so that whatever patches Stable Diffusion patches these.
-Layers over time stay outside all hooks. Names and calling conventions: comfy/ldm/modules/attention.py of the host.
+They honour the attention hooks of a stock ComfyUI model, so that every patch for Stable Diffusion works on them too.
+Temporal layers stay outside all hooks. Names and calling conventions: comfy/ldm/modules/attention.py of the host.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig
 from . import temporal
-from .layers import CrossAttention, LayerFactory, by_video, feed_forward, of_size
+from .layers import CrossAttention, LayerFactory, feed_forward, resize_like, split_videos
 
-Options = dict[str, Any]
-"""The host's transformer_options: shared by all blocks of one call, patches among them."""
+TransformerOptions = dict[str, Any]
+"""The host's `transformer_options`, patches included; all blocks of one call share it."""
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """SPADE's gamma and beta for one norm, strength included: `b f c h w`, or `b 1 c h w` for all frames of a video."""
+    """SPADE's gamma and beta of Eq. 2 for one norm, strength included.
+
+    Both are `b f c h w`, or `b 1 c h w` where one serves all frames of a video.
+    """
 
     gamma: Tensor
     beta: Tensor
@@ -34,9 +37,17 @@ class Modulation:
 def normalise(
     norm: nn.Module, x: Tensor, *, frames: int, over_clip: bool, modulation: Modulation | None
 ) -> Tensor:
-    """Group normalisation over a frame or a clip, then eq. 2: (1 + gamma) * h + beta, around the pretrained affine.
+    """Apply group normalisation (Eq. 1) and SPADE's (1 + gamma) * h + beta (Eq. 2) to `(n b f) c h w`.
 
-    Where nobody asks for gradients the norm's answer is modulated in place: at this many pixels each copy counts.
+    The pretrained affine of the norm stays, inside the modulation. Without gradients the norm's output is modulated
+    in place, which saves copies of large activations.
+
+    Args:
+        norm: GroupNorm of c channels.
+        x: activations.
+        frames: frames per video, f.
+        over_clip: whether statistics are taken over a whole video instead of each frame.
+        modulation: gamma and beta; None leaves the plain norm.
     """
     if over_clip and frames > 1:
         clip = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
@@ -45,20 +56,24 @@ def normalise(
         h = norm(x)
     if modulation is None:
         return h
-    gamma, beta = of_size(modulation.gamma, h), of_size(modulation.beta, h)
-    clips = by_video(gamma, h, frames)
+    gamma, beta = resize_like(modulation.gamma, h), resize_like(modulation.beta, h)
+    clips = split_videos(h, gamma, frames)
     if torch.is_grad_enabled():
         return (clips * (1 + gamma) + beta).flatten(0, 2)
     return clips.mul_(1 + gamma).add_(beta).flatten(0, 2)
 
 
-def silu(h: Tensor) -> Tensor:
-    """SiLU of what nobody else holds: in place where nobody asks for gradients."""
+def silu_maybe_inplace(h: Tensor) -> Tensor:
+    """Apply SiLU, in place unless gradients are enabled; the caller must not use h afterwards."""
     return F.silu(h, inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, with the timestep embedding between; a 1x1 convolution where widths differ."""
+    """Norm, SiLU and convolution, twice, with the timestep embedding added in between.
+
+    A temporal layer follows each convolution or the block, by the config. The skip is a 1x1 convolution where the
+    numbers of channels differ.
+    """
 
     def __init__(
         self, channels: int, out: int, embed_dim: int, config: UNetConfig, make: LayerFactory
@@ -86,16 +101,20 @@ class ResBlock(nn.Module):
         first: Modulation | None = None,
         second: Modulation | None = None,
     ) -> Tensor:
+        """Map features `(b f) channels h w` and embeddings `(b f) e` to `(b f) out h w`.
+
+        first and second are SPADE's modulations of the two norms; None leaves a norm plain.
+        """
         h = normalise(self.in_layers[0], x, frames=frames, over_clip=self.over_clip, modulation=first)
-        h = self.in_temporal(self.in_layers[2](silu(h)), frames)
+        h = self.in_temporal(self.in_layers[2](silu_maybe_inplace(h)), frames)
         h = h + self.emb_layers(emb).to(h.dtype)[:, :, None, None]
         h = normalise(self.out_layers[0], h, frames=frames, over_clip=self.over_clip, modulation=second)
-        h = self.out_temporal(self.out_layers[3](silu(h)), frames)
+        h = self.out_temporal(self.out_layers[3](silu_maybe_inplace(h)), frames)
         return self.temporal(self.skip_connection(x) + h, frames)
 
 
 class Downsample(nn.Module):
-    """Halves height and width by a strided convolution."""
+    """A strided convolution that halves height and width, and its temporal layer."""
 
     def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -103,11 +122,12 @@ class Downsample(nn.Module):
         self.temporal = temporal.after_conv(channels, config, make)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c ceil(h/2) ceil(w/2)`."""
         return self.temporal(self.op(x), frames)
 
 
 class Upsample(nn.Module):
-    """Repeats pixels to the size of the skip that comes next, then convolves."""
+    """Nearest-neighbour upsampling to the size of the next skip, a convolution, and its temporal layer."""
 
     def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -115,11 +135,12 @@ class Upsample(nn.Module):
         self.temporal = temporal.after_conv(channels, config, make)
 
     def forward(self, x: Tensor, frames: int, size: tuple[int, int]) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c H W`, where `size` is (H, W)."""
         return self.temporal(self.conv(F.interpolate(x, size=size, mode="nearest")), frames)
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the text, feed-forward, with the host's attention hooks around each."""
+    """Self-attention, cross-attention to the text and feed-forward, with the host's attention hooks."""
 
     def __init__(self, dim: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -130,7 +151,8 @@ class TransformerBlock(nn.Module):
         self.norm1, self.norm2, self.norm3 = (make.layer_norm(dim) for _ in range(3))
         self.heads, self.dim_head, self.attn_precision = heads, dim // heads, make.attn_precision
 
-    def forward(self, x: Tensor, context: Tensor | None, options: Options) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None, options: TransformerOptions) -> Tensor:
+        """Map tokens `n (h w) c` to tokens of the same shape; the context is `n l d`."""
         extra = {k: v for k, v in options.items() if k not in ("patches", "patches_replace")}
         extra |= {"n_heads": self.heads, "dim_head": self.dim_head, "attn_precision": self.attn_precision}
         patches = options.get("patches", {})
@@ -141,9 +163,14 @@ class TransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x))
 
     def _attend(
-        self, name: str, n: Tensor, context: Tensor | None, options: Options, extra: Options
+        self,
+        name: str,
+        n: Tensor,
+        context: Tensor | None,
+        options: TransformerOptions,
+        extra: TransformerOptions,
     ) -> Tensor:
-        """One attention of the block with its input patch, its replacement, and its output patch."""
+        """Run one attention of the block with its input patch, its replacement and its output patch."""
         layer: CrossAttention = getattr(self, name)
         patches = options.get("patches", {})
         value = None
@@ -163,8 +190,8 @@ class TransformerBlock(nn.Module):
         return n
 
 
-def _replacement(name: str, options: Options) -> Callable[..., Tensor] | None:
-    """The patch that stands in for this attention, by (block, id, index in the transformer) or by (block, id)."""
+def _replacement(name: str, options: TransformerOptions) -> Callable[..., Tensor] | None:
+    """Return the patch that replaces this attention, by (block, id, transformer index) or (block, id)."""
     replacements = options.get("patches_replace", {}).get(name, {})
     block = options.get("block")
     if block is None:
@@ -173,7 +200,7 @@ def _replacement(name: str, options: Options) -> Callable[..., Tensor] | None:
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer over the pixels of each frame, then the attention over frames."""
+    """Transformer over the pixels of each frame, then its temporal attention (section 3.1)."""
 
     def __init__(self, channels: int, depth: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -190,15 +217,15 @@ class SpatialTransformer(nn.Module):
         )
         self.temporal = temporal.after_attention(channels, config, make)
 
-    def forward(self, x: Tensor, context: Tensor | None, options: Options, frames: int) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None, options: TransformerOptions, frames: int) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c h w`; the context is `(b f) l d`."""
         options["activations_shape"] = list(x.shape)
         h, w = x.shape[-2:]
         y = self.norm(x)
         if not self.use_linear:
             y = self.proj_in(y)
-        y = rearrange(
-            y, "n c h w -> n (h w) c"
-        ).contiguous()  # else a product for each frame, not one for all
+        # Contiguous, so that the projection is one matrix product instead of one per frame.
+        y = rearrange(y, "n c h w -> n (h w) c").contiguous()
         if self.use_linear:
             y = self.proj_in(y)
         for index, block in enumerate(self.transformer_blocks):

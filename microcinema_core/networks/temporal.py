@@ -1,7 +1,8 @@
-"""The layers over time that inflate the image model (section 3.1). Each is born as the identity.
+"""The temporal layers that inflate the image model (section 3.1).
 
-Frames travel in the batch, `(b f) c h w`; a layer is told how many frames a video has. Only the last projection of each
-layer starts at zero: with q, k, v and out all zero, attention would never learn.
+Each is the identity at initialisation. Frames are part of the batch, `(b f) c h w`, and each call is passed the
+number of frames per video. Only the last projection of each layer is zero-initialised: with q, k, v and out all zero,
+attention would never learn.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from .layers import CrossAttention, LayerFactory, feed_forward, frame_positions,
 
 
 def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
-    """Applies a (3, 1) Conv2d over the frames of `(b f) c h w`, the edge frames repeated.
+    """Apply a (3, 1) Conv2d over the frames of `(b f) c h w`, with the edge frames repeated as padding.
 
-    The view `b c f (h w)` of channels-last activations is itself channels-last, so only the padding copies. With equal
-    frames, however many, the result is the 1x1 convolution by the summed kernel (AppearNet's one-frame shortcut).
+    The view `b c f (h w)` of channels-last activations is itself channels-last, so only the padding copies. For any
+    number of equal frames the result is the 1x1 convolution by the summed kernel (AppearNet's one-frame shortcut).
     """
     h, w = x.shape[-2:]
     x = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)
@@ -28,18 +29,22 @@ def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
 
 
 class TemporalConv(nn.Module):
-    """A 1D convolution over frames behind a skip connection: x + conv(x). After each spatial convolution."""
+    """A 1D convolution over frames with a skip connection, x + conv(x); follows each spatial convolution."""
 
     def __init__(self, channels: int, make: LayerFactory) -> None:
         super().__init__()
         self.conv = zero_(make.conv(channels, channels, (3, 1)))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c h w`."""
         return x + conv_over_frames(self.conv, x, frames)
 
 
 class TemporalConvStack(nn.Module):
-    """Four of GroupNorm, SiLU, convolution behind one skip connection: the layout of published motion weights."""
+    """Four times GroupNorm, SiLU and temporal convolution, with one skip connection.
+
+    It follows each ResBlock. This is the layout of published motion weights (`temporal_conv = "per_resblock"`).
+    """
 
     def __init__(self, channels: int, make: LayerFactory) -> None:
         super().__init__()
@@ -48,6 +53,7 @@ class TemporalConvStack(nn.Module):
         zero_(self.convs[-1])
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c h w`."""
         y = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
             clip = rearrange(y, "(b f) c h w -> b c (f h) w", f=frames)
@@ -57,7 +63,7 @@ class TemporalConvStack(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Attention of each position over its frames, behind a skip connection. After each spatial transformer."""
+    """Attention of each pixel over its frames, with a skip connection; follows each spatial transformer."""
 
     def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -67,6 +73,7 @@ class TemporalAttention(nn.Module):
         zero_(self.attn.to_out)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c h w`."""
         h, w = x.shape[-2:]
         tokens = self.norm(rearrange(x, "(b f) c h w -> (b h w) f c", f=frames))
         if self.positions:
@@ -75,7 +82,10 @@ class TemporalAttention(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Two attentions over frames and a GEGLU feed-forward: the layout of published motion weights."""
+    """Two attentions over frames and a GEGLU feed-forward, with a skip connection around all.
+
+    This is the layout of published motion weights (`temporal_attention = "transformer"`).
+    """
 
     def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -88,6 +98,7 @@ class TemporalTransformer(nn.Module):
         self.proj_out = zero_(make.linear(channels, channels))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c h w`."""
         h, w = x.shape[-2:]
         clip = self.norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
         tokens = self.proj_in(rearrange(clip, "b c (f h) w -> (b h w) f c", f=frames))
@@ -100,24 +111,25 @@ class TemporalTransformer(nn.Module):
 
 
 class NoTemporal(nn.Module):
-    """Stands where the image model has no layer over time."""
+    """The identity, where a layout has no temporal layer."""
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Return `(b f) c h w` unchanged."""
         return x
 
 
 def after_conv(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
-    """The layer that follows a spatial convolution."""
+    """Make the temporal layer that follows a spatial convolution."""
     return TemporalConv(channels, make) if config.temporal_conv == "per_conv" else NoTemporal()
 
 
 def after_resblock(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
-    """The layer that follows a ResBlock."""
+    """Make the temporal layer that follows a ResBlock."""
     return TemporalConvStack(channels, make) if config.temporal_conv == "per_resblock" else NoTemporal()
 
 
 def after_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
-    """The layer that follows a spatial transformer."""
+    """Make the temporal layer that follows a spatial transformer."""
     match config.temporal_attention:
         case "self":
             return TemporalAttention(channels, config, make)

@@ -1,7 +1,7 @@
-"""The 3D U-Net (section 3.1): Stable Diffusion's, with a layer over time after each convolution and each attention.
+"""The 3D U-Net (section 3.1): Stable Diffusion's, with temporal convolutions and attentions.
 
-`forward` is the table of contents. Order and names of the hooks follow the host's UNetModel, so that all that patches a
-stock model patches this one: comfy/ldm/modules/diffusionmodules/openaimodel.py of ComfyUI 0.3.75 and 0.33.0.
+`forward` is the table of contents. Order and names of the hooks follow the host's UNetModel, so that every patch for
+a stock model works on this one: comfy/ldm/modules/diffusionmodules/openaimodel.py of ComfyUI 0.3.75 and 0.33.0.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig
 from . import temporal
-from .injection import NOTHING, Injection, add
-from .layers import Attention, LayerFactory, attention, timestep_embedding
-from .spatial import Downsample, Options, ResBlock, SpatialTransformer, Upsample
+from .injection import NO_INJECTION, Injection, add_feature
+from .layers import AttentionFunction, LayerFactory, attention, timestep_embedding
+from .spatial import Downsample, ResBlock, SpatialTransformer, TransformerOptions, Upsample
 
 
-class Block(nn.ModuleList):
-    """One entry of input_blocks, middle_block or output_blocks: its layers, in order."""
+class UNetBlock(nn.ModuleList):
+    """One entry of input_blocks or output_blocks, or the middle block: its layers, in order."""
 
     def __init__(self, name: str, layers: list[nn.Module]) -> None:
         super().__init__(layers)
         self.block_name = name
 
     def resblocks(self) -> Iterator[tuple[str, ResBlock]]:
-        """The ResBlocks with their full names, by which an Injection addresses them."""
+        """Yield the ResBlocks with their full names, by which an Injection addresses them."""
         for index, layer in enumerate(self):
             if isinstance(layer, ResBlock):
                 yield f"{self.block_name}.{index}", layer
 
 
 class Encoder3D(nn.Module):
-    """Time embedding, input blocks and middle: the part that AppearNet shares with the U-Net."""
+    """Time embedding, input blocks and middle block: the part that AppearNet shares with the U-Net."""
 
     def __init__(self, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Encoder3D(nn.Module):
         self.input_blocks, self.skip_channels = _input_blocks(config, embed_dim, make)
         channels = self.skip_channels[-1]
         self.conv_in_temporal = temporal.after_conv(config.model_channels, config, make)
-        self.middle_block = Block(
+        self.middle_block = UNetBlock(
             "middle_block",
             [
                 ResBlock(channels, channels, embed_dim, config, make),
@@ -57,23 +57,34 @@ class Encoder3D(nn.Module):
         )
 
     def embed(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
-        """(n,) timesteps -> (n, 4 * model_channels)."""
+        """Map timesteps `n` to embeddings `n e`, where e is 4 * model_channels."""
         return self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
 
-    def run(
+    def run_block(
         self,
         block: nn.Module,
         h: Tensor,
         emb: Tensor,
         context: Tensor | None,
-        options: Options,
+        options: TransformerOptions,
         frames: int,
         *,
-        injection: Injection = NOTHING,
+        injection: Injection = NO_INJECTION,
         size: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """Runs the layers of one block. `size` is the height and width that an upsampler must reach."""
-        assert isinstance(block, Block)
+        """Run the layers of one block on `(b f) c h w`.
+
+        Args:
+            block: a UNetBlock.
+            h: activations.
+            emb: embeddings `(b f) e` of the timesteps.
+            context: text `(b f) l d`.
+            options: the host's `transformer_options`.
+            frames: frames per video, f.
+            injection: SPADE's modulations; its additive terms are added between blocks by the caller.
+            size: height and width that an upsampler must reach.
+        """
+        assert isinstance(block, UNetBlock)
         for index, layer in enumerate(block):
             if isinstance(layer, ResBlock):
                 name = f"{block.block_name}.{index}"
@@ -89,9 +100,15 @@ class Encoder3D(nn.Module):
         return h
 
     def _plain(
-        self, layer: nn.Module, h: Tensor, emb: Tensor, context: Tensor | None, options: Options, frames: int
+        self,
+        layer: nn.Module,
+        h: Tensor,
+        emb: Tensor,
+        context: Tensor | None,
+        options: TransformerOptions,
+        frames: int,
     ) -> Tensor:
-        """A downsampler or the first convolution, which the host lets a patch stand in for."""
+        """Run a downsampler or the first convolution, which a patch of the host's may replace."""
         for class_type, handler in options.get("patches", {}).get("forward_timestep_embed_patch", ()):
             if isinstance(layer, class_type):
                 return handler(layer, h, emb, context, options, None, None, frames, None)
@@ -101,7 +118,19 @@ class Encoder3D(nn.Module):
 
 
 class UNet3D(Encoder3D):
-    """The main branch. Alone it is a text-to-video model; with an Injection, an image&text-to-video model."""
+    """The main branch (section 3.1).
+
+    Alone it is a text-to-video model, with an Injection the image&text-to-video model. The predicted tensor is noise
+    or v, by the file's metadata; the network itself does not depend on it.
+
+    Args:
+        config: the shape, its temporal layout included.
+        operations: namespace of layer classes, torch.nn or one of the host's.
+        dtype: dtype of the weights; None is torch's default.
+        device: device of the weights; None is torch's default.
+        attend: attention function.
+        attn_precision: dtype in which the host computes attention weights; None leaves it to the host.
+    """
 
     def __init__(
         self,
@@ -110,7 +139,7 @@ class UNet3D(Encoder3D):
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        attend: Attention = attention,
+        attend: AttentionFunction = attention,
         attn_precision: torch.dtype | None = None,
     ) -> None:
         make = LayerFactory(operations, dtype, device, attend, attn_precision)
@@ -129,27 +158,36 @@ class UNet3D(Encoder3D):
         context: Tensor | None = None,
         y: Tensor | None = None,
         control: dict[str, list[Tensor | None]] | None = None,
-        transformer_options: Options | None = None,
+        transformer_options: TransformerOptions | None = None,
         *,
         frames: int = 1,
         appearance: Injection | None = None,
     ) -> Tensor:
-        """Predicts the noise (or v) of a batch of clips.
+        """Predict the noise (Eq. 5) or v of a batch of clips, `(b f) c h w`.
 
-        x: noisy latents `(b f) c h w`. timesteps: `(b f)`, fractions allowed. context: text, `(b f) l d`.
-        control: the host's ControlNet residuals. frames: f. Returns `(b f) c h w`.
-        Raises ValueError where the batch does not hold whole clips.
+        Args:
+            x: noisy latents z_t of Eq. 4, `(b f) c h w`.
+            timesteps: `(b f)`; fractions are allowed.
+            context: text `(b f) l d`.
+            y: unused; passed on to the host's patches.
+            control: the host's ControlNet residuals.
+            transformer_options: the host's patches and state.
+            frames: frames per clip, f.
+            appearance: AppearNet's output; None is the text-to-video model.
+
+        Raises:
+            ValueError: the batch is not a multiple of `frames`.
         """
         if x.shape[0] % frames:
             raise ValueError(
                 f"a batch of {x.shape[0]} latents does not divide into clips of {frames} frames; "
                 f"give a multiple of {frames}."
             )
-        options: Options = {} if transformer_options is None else transformer_options
+        options: TransformerOptions = {} if transformer_options is None else transformer_options
         options["original_shape"] = list(x.shape)
         options["transformer_index"] = 0
         patches = options.get("patches", {})
-        injection = appearance or NOTHING
+        injection = appearance or NO_INJECTION
 
         emb = self.embed(timesteps, x.dtype)
         for patch in patches.get("emb_patch", ()):
@@ -158,45 +196,45 @@ class UNet3D(Encoder3D):
         h, skips = x, []
         for index, block in enumerate(self.input_blocks):
             options["block"] = ("input", index)
-            h = self.run(block, h, emb, context, options, frames, injection=injection)
+            h = self.run_block(block, h, emb, context, options, frames, injection=injection)
             if index == 0:
-                h = add(h, injection.conv_in, frames)
+                h = add_feature(h, injection.conv_in, frames)
             h = add_control(h, control, "input")
             for patch in patches.get("input_block_patch", ()):
                 h = patch(h, options)
             skips.append(h)
             for patch in patches.get("input_block_patch_after_skip", ()):
                 h = patch(h, options)
-            h = add(h, injection.encoder.get(index), frames)
+            h = add_feature(h, injection.encoder.get(index), frames)
 
         options["block"] = ("middle", 0)
-        h = self.run(self.middle_block, h, emb, context, options, frames, injection=injection)
+        h = self.run_block(self.middle_block, h, emb, context, options, frames, injection=injection)
         h = add_control(h, control, "middle")
         for patch in patches.get("middle_block_after_patch", ()):
             arguments = {"h": h, "x": x, "emb": emb, "context": context, "y": y, "timesteps": timesteps}
             h = patch({**arguments, "transformer_options": options})["h"]
-        h = add(h, injection.middle, frames)
+        h = add_feature(h, injection.middle, frames)
 
         for index, block in enumerate(self.output_blocks):
             options["block"] = ("output", index)
             skip = add_control(skips.pop(), control, "output")
-            skip = add(skip, injection.skips.get(len(skips)), frames)
+            skip = add_feature(skip, injection.skips.get(len(skips)), frames)
             for patch in patches.get("output_block_patch", ()):
                 h, skip = patch(h, skip, options)
             h = torch.cat([h, skip], dim=1)
             size = (int(skips[-1].shape[-2]), int(skips[-1].shape[-1])) if skips else (0, 0)
-            h = self.run(block, h, emb, context, options, frames, injection=injection, size=size)
+            h = self.run_block(block, h, emb, context, options, frames, injection=injection, size=size)
 
         return self.out_temporal(self.out(h.to(x.dtype)), frames)
 
 
 def is_temporal(key: str) -> bool:
-    """Whether a U-Net key belongs to a layer over time."""
+    """Return whether a state-dict key of the U-Net belongs to a temporal layer."""
     return "temporal." in key
 
 
 def add_control(h: Tensor, control: dict[str, list[Tensor | None]] | None, where: str) -> Tensor:
-    """Adds the next ControlNet residual of the host, which hands them over in the order they are taken."""
+    """Add the next ControlNet residual of the host, whose lists end with the residual that comes first."""
     if not control or not control.get(where):
         return h
     residual = control[where].pop()
@@ -219,7 +257,7 @@ def _input_blocks(config: UNetConfig, embed_dim: int, make: LayerFactory) -> tup
         if level < len(config.channel_mult) - 1:
             layers.append([Downsample(channels, config, make)])
             widths.append(channels)
-    return nn.ModuleList(Block(f"input_blocks.{i}", block) for i, block in enumerate(layers)), widths
+    return nn.ModuleList(UNetBlock(f"input_blocks.{i}", block) for i, block in enumerate(layers)), widths
 
 
 def _output_blocks(config: UNetConfig, skip_channels: list[int], make: LayerFactory) -> nn.ModuleList:
@@ -236,4 +274,4 @@ def _output_blocks(config: UNetConfig, skip_channels: list[int], make: LayerFact
                 block.append(Upsample(out, config, make))
             layers.append(block)
             channels = out
-    return nn.ModuleList(Block(f"output_blocks.{i}", block) for i, block in enumerate(layers))
+    return nn.ModuleList(UNetBlock(f"output_blocks.{i}", block) for i, block in enumerate(layers))

@@ -1,7 +1,7 @@
-"""The mini family's autoencoder: 8x, few channels, cheap on a CPU because pixels are folded into channels first.
+"""A small 8x autoencoder that folds pixels into channels before the first convolution.
 
-A linear path (an 8x8 patch code, which training starts from the principal components) runs beside the convolutions, so
-that the network only has to learn what a linear code cannot do.
+The folding makes it cheap on a CPU. A linear path runs beside the convolutions, so that they only learn what a linear
+code cannot express. The path is a code of 8x8 patches, which training initialises from their principal components.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..vae_config import VAEConfig
+from ..config import VAEConfig
 
 
-class ResBlock(nn.Module):
-    """GroupNorm, SiLU, conv, twice, on top of the identity."""
+class VAEResBlock(nn.Module):
+    """GroupNorm, SiLU and convolution, twice, with a skip connection."""
 
     def __init__(self, width: int, groups: int, operations: Any, **kw: Any) -> None:
         super().__init__()
@@ -26,16 +26,17 @@ class ResBlock(nn.Module):
         self.conv2 = operations.Conv2d(width, width, 3, padding=1, **kw)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features `b c h w` to `b c h w`."""
         h = self.conv1(F.silu(self.norm1(x)))
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
 def _blocks(count: int, width: int, groups: int, operations: Any, **kw: Any) -> nn.Sequential:
-    return nn.Sequential(*(ResBlock(width, groups, operations, **kw) for _ in range(count)))
+    return nn.Sequential(*(VAEResBlock(width, groups, operations, **kw) for _ in range(count)))
 
 
-class Encoder(nn.Module):
-    """(b, 3, h, w) -> (b, 2 * latent_channels, h/8, w/8): mean and log-variance."""
+class VAEEncoder(nn.Module):
+    """The encoder: folded pixels at 1/4 size, residual blocks there and at 1/8, plus the linear path."""
 
     def __init__(self, config: VAEConfig, operations: Any, **kw: Any) -> None:
         super().__init__()
@@ -51,22 +52,22 @@ class Encoder(nn.Module):
         self.linear = operations.Conv2d(3 * config.downscale**2, out, 1, **kw)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images `b 3 h w` in [-1, 1] to mean and log-variance, `b (2 c) h/8 w/8`."""
         h = self.fine(self.conv_in(F.pixel_unshuffle(x, self.fold)))
         h = self.coarse(self.down(h))
         return self.conv_out(F.silu(self.norm_out(h))) + self.linear(F.pixel_unshuffle(x, self.downscale))
 
 
-class Decoder(nn.Module):
-    """(b, latent_channels, h, w) -> (b, 3, 8h, 8w)."""
+class VAEDecoder(nn.Module):
+    """The decoder: residual blocks at 1/8 and 1/4 size, unfolding to pixels, plus the linear path."""
 
     def __init__(self, config: VAEConfig, operations: Any, **kw: Any) -> None:
         super().__init__()
         self.fold, self.downscale = config.fold, config.downscale
         fine, coarse = config.widths
         groups = config.norm_groups
-        self.conv_in = operations.Conv2d(
-            config.latent_channels, coarse, 1, **kw
-        )  # 1x1: statistics fold into it exactly
+        # 1x1, so that `fold_statistics` can fold an affine map into it exactly.
+        self.conv_in = operations.Conv2d(config.latent_channels, coarse, 1, **kw)
         self.coarse = _blocks(config.decoder_blocks, coarse, groups, operations, **kw)
         self.up = operations.Conv2d(coarse, 4 * fine, 3, padding=1, **kw)
         self.fine = _blocks(config.decoder_blocks, fine, groups, operations, **kw)
@@ -75,6 +76,7 @@ class Decoder(nn.Module):
         self.linear = operations.Conv2d(config.latent_channels, 3 * config.downscale**2, 1, **kw)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Map latents `b c h w` to images `b 3 (8 h) (8 w)`, not clamped."""
         h = self.up(self.coarse(self.conv_in(z)))
         h = self.fine(F.pixel_shuffle(h, 2))
         h = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.fold)
@@ -82,9 +84,13 @@ class Decoder(nn.Module):
 
 
 class FoldedVAE(nn.Module):
-    """Pictures (b, 3, h, w) in [-1, 1] <-> latents (b, c, h/8, w/8); h and w are multiples of 8.
+    """A variational autoencoder between images `b 3 h w` in [-1, 1] and latents `b c h/8 w/8`.
 
-    `operations` is the namespace that layers come from (torch.nn, or the host's).
+    Args:
+        config: number of channels, widths and blocks.
+        operations: namespace of layer classes, torch.nn or one of the host's.
+        dtype: dtype of the weights; None is torch's default.
+        device: device of the weights; None is torch's default.
     """
 
     def __init__(
@@ -92,11 +98,15 @@ class FoldedVAE(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config, operations, dtype=dtype, device=device)
-        self.decoder = Decoder(config, operations, dtype=dtype, device=device)
+        self.encoder = VAEEncoder(config, operations, dtype=dtype, device=device)
+        self.decoder = VAEDecoder(config, operations, dtype=dtype, device=device)
 
     def encode_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the posterior, each (b, c, h/8, w/8); ValueError on other sizes."""
+        """Return mean and standard deviation of the posterior of images, each `b c h/8 w/8`.
+
+        Raises:
+            ValueError: the input is not `b 3 h w`, or h or w is not a positive multiple of 8.
+        """
         if (
             x.ndim != 4
             or x.shape[1] != 3
@@ -110,14 +120,21 @@ class FoldedVAE(nn.Module):
         return mean, (0.5 * log_variance.clamp(-20, 10)).exp()
 
     def encode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Latents of pictures: the posterior's mean, or a draw from it if a generator is given."""
+        """Encode images to latents: the posterior's mean, or a draw from it if a generator is given.
+
+        Shapes and errors as for `encode_moments`.
+        """
         mean, std = self.encode_moments(x)
         if generator is None:
             return mean
         return mean + std * torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Pictures of latents, not clamped; ValueError if the channels are not this model's."""
+        """Decode latents `b c h w` to images `b 3 (8 h) (8 w)`, not clamped to [-1, 1].
+
+        Raises:
+            ValueError: the number of channels is another model's.
+        """
         if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
             raise ValueError(
                 f"the VAE's decoder got {tuple(z.shape)}, it takes (batch, {self.config.latent_channels}, h, w)"
@@ -125,14 +142,20 @@ class FoldedVAE(nn.Module):
         return self.decoder(z)
 
     def forward(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Reconstruct images `b 3 h w` from the posterior's mean, or from a draw if a generator is given."""
         return self.decode(self.encode(x, generator=generator))
 
 
 @torch.no_grad()
 def fold_statistics(vae: FoldedVAE, mean: Tensor, std: Tensor) -> None:
-    """Change the VAE's latents to (z - mean) / std per channel, in place; reconstructions stay the same.
+    """Normalise the VAE's latents in place to (z - mean) / std per channel; reconstructions stay the same.
 
-    mean, std: (c,) of the latents that the VAE gives now. The encoder's last and the decoder's first layers take it up.
+    The affine map is folded into the encoder's last and the decoder's first layers.
+
+    Args:
+        vae: the autoencoder.
+        mean: means of its present latents, `c`.
+        std: standard deviations of its present latents, `c`.
     """
     channels = len(mean)
     for layer in (vae.encoder.conv_out, vae.encoder.linear):

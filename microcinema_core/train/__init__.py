@@ -1,1 +1,1 @@
-"""Training of every network of the family by one loop; see loop.py."""
+"""Training: one loop for every stage (loop.py); a stage supplies networks, data and loss (stage.py)."""

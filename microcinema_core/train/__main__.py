@@ -1,4 +1,4 @@
-"""python -m microcinema_core.train CONFIG.toml [--resume | --dry-run | --measure STEPS]"""
+"""Train one stage: `python -m microcinema_core.train CONFIG [--resume | --dry-run | --measure STEPS]`."""
 
 from __future__ import annotations
 
@@ -9,29 +9,42 @@ import sys
 
 import torch
 
-from ..optional_deps import to_install
+from ..optional_deps import install_hint
 from .config import load
 from .loop import run
-from .plan import describe
-from .processes import leave
+from .plan import describe, measure
+from .processes import exit_process
 from .stages import STAGES, Stages
 from .step import DataLost, Diverged
-from .trial import measure
 
 
 def main(
     arguments: list[str] | None = None, *, stages: Stages = STAGES, command: str = "microcinema_core.train"
 ) -> int:
-    """Train; exit code 0 done, 1 a problem that one sentence tells, 130 interrupted after saving."""
+    """Train one stage, or plan or measure its run.
+
+    Args:
+        arguments: the command line; None takes that of the process.
+        stages: the stages that this command knows, by name.
+        command: the module that was run, for the usage line.
+
+    Returns:
+        The exit code: 0 when the budget is used up, 130 when the run was interrupted, 1 after an error, which stderr
+        states in one sentence.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {command}", description="Train one stage.")
-    parser.add_argument("config", help="a TOML file, see configs/")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of this run")
-    parser.add_argument("--dry-run", action="store_true", help="say what the run will be, and end")
+    parser.add_argument("config", help="TOML file, such as those in configs/")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the newest checkpoint of this run"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print parameters, memory and steps per epoch, then exit"
+    )
     parser.add_argument(
         "--measure",
         type=int,
         metavar="STEPS",
-        help="do so many steps, say what they take, and end; nothing is written",
+        help="run STEPS steps, print their time and memory, then exit; writes nothing",
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -47,7 +60,7 @@ def main(
             return 0
         trainer = run(config, resume=options.resume, stages=stages)
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; what the last checkpoint holds is there, nothing else was written\n")
+        sys.stderr.write("stopped; nothing was written after the last checkpoint\n")
         return 130
     except DataLost as error:
         sys.stderr.write(f"stopped: {error}\n")
@@ -56,7 +69,7 @@ def main(
         sys.stderr.write(f"stopped, the last checkpoint is good: {error}\n")
         return 1
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"{to_install(error)}\n")
+        sys.stderr.write(f"{install_hint(error)}\n")
         return 1
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
@@ -69,4 +82,4 @@ def main(
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -1,31 +1,32 @@
-"""python -m microcinema_core.train.average FILE FILE ... --out FILE: the mean of runs' weights.
+"""Average the weights of several runs: `python -m microcinema_core.train.average FILE ... --out FILE`.
 
-Runs that go on from one another end near one another, apart by the noise of training; their mean costs no step, and
-can be better than each (Wortsman et al. 2022, "Model soups", arXiv 2203.05482).
+Runs that continue from one another end close together, apart from the noise of training. Their mean costs no training
+steps and can be better than each of them (Wortsman et al. 2022, "Model soups", arXiv 2203.05482).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..files.metadata import read_fields
+from ..files.checkpoint import read_metadata
 from ..files.safetensors_io import read_header, read_tensors, write_tensors
 
 AVERAGED = "microcinema.averaged"
-"""The metadata's entry that says of how many files the weights are the mean."""
+"""Metadata entry: the number of files whose weights were averaged."""
 
 
 def average(files: list[Path], target: Path) -> None:
-    """Write the mean of MicroCinema files, with the metadata of the first.
+    """Write the mean of several MicroCinema files, with the metadata of the first.
 
     Raises:
-        ValueError: fewer than two files, one that cannot be read, or one that is not of the first's kind: another role,
-            configuration, lambda, prediction ..., tensors of other names, shapes or types, or another vocabulary.
+        ValueError: fewer than two files, an unreadable file, or one that differs from the first in more than its
+            weights: in its `ModelSpec`, its configurations, or its tensors' names, shapes or dtypes.
     """
     if len(files) < 2:
         raise ValueError(f"a mean needs two files or more, {len(files)} was given")
@@ -40,12 +41,13 @@ def average(files: list[Path], target: Path) -> None:
 
 
 def _kind(file: Path) -> dict[str, object]:
-    """What must be the same for a mean to make sense."""
+    """Return what has to be equal in all files: spec, configurations, tensor names, dtypes and shapes."""
     header = read_header(file)
     tensors = {
         key: (value["dtype"], value["shape"]) for key, value in header.items() if key != "__metadata__"
     }
-    return {**read_fields(file.name, header), "tensors": tensors}
+    spec, configs = read_metadata(file.name, header)
+    return {**asdict(spec), "configs": configs, "tensors": tensors}
 
 
 def _refuse_another_kind(
@@ -60,7 +62,7 @@ def _refuse_another_kind(
 
 
 def _mean(key: str, tensors: list[Tensor]) -> Tensor:
-    """Of weights; what counts or spells (a vocabulary) has to be the same."""
+    """Return the mean of floating-point tensors in their own dtype; integer tensors have to be equal."""
     if not tensors[0].is_floating_point():
         if any(not tensor.equal(tensors[0]) for tensor in tensors):
             raise ValueError(f"{key} differs between the files: a mean is taken of runs of one model")
@@ -69,14 +71,14 @@ def _mean(key: str, tensors: list[Tensor]) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m microcinema_core.train.average",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="MicroCinema files of one model")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write")
     options = parser.parse_args(arguments)
     try:
         average(options.files, options.out)

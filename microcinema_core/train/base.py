@@ -1,56 +1,59 @@
-"""Stage `base`: the image&text-to-video model, inflated from the image stage's U-Net (sections 3.1 to 3.3)."""
+"""Stage `base`: the image-and-text-to-video model, inflated from an image model (sections 3.1 to 3.3)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ..config import AppearNetConfig, UNetConfig
+from ..config import AppearNetConfig, UNetConfig, centre_index
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
-from .config import TrainConfig
-from .networks import ModelTable, Networks, own_configs
-from .video import Role, VideoStage, build_video_stage
+from ..files.load_networks import load_video_weights
+from .video import VideoStage
 
 
-def centre_frame(z_0: Tensor) -> Tensor:
-    """`b f c h w` -> the centre frame `b c h w`, f // 2."""
-    return z_0[:, z_0.shape[1] // 2]
+class BaseStage(VideoStage):
+    """The base stage; starts from an image model, which is inflated, or continues a base model."""
+
+    role = "base"
+    starts_from = ("image", "base")
+
+    def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+        """Return the configurations of a base file, or an image file's inflated as the [model] table says."""
+        if start.spec.role != "image":
+            return own_configs(start)
+        unet = UNetConfig.from_dict(start.configs["unet"]).inflated(injected_norm=self.model.injected_norm)
+        fields = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
+        return unet, AppearNetConfig(unet, **{name: getattr(self.model, name) for name in fields})
+
+    def load_start(self, start: Checkpoint) -> None:
+        """Load a base file's weights, or inflate an image file's."""
+        if start.spec.role == "base":
+            load_video_weights(self.video, start)
+            return
+        net = self.video.appearnet.config
+        inflated = inflate(
+            start.part("unet"),
+            config=self.video.unet.config.as_2d(),
+            injection=net.injection,
+            seed=self.seed,
+            appearnet={"hidden": net.hidden, "spade_norms": net.spade_norms},
+        )
+        self.video.unet.load_state_dict(inflated.unet)
+        self.video.appearnet.load_state_dict(inflated.appearnet)
+
+    def appearance(self, z_0: Tensor) -> Tensor:
+        """Return the centre frames `b c h w` of clips `b f c h w`."""
+        return z_0[:, centre_index(z_0.shape[1])]
+
+    def is_frozen(self, name: str) -> bool:
+        """Return whether a parameter of AppearNet is q or k of temporal attention.
+
+        AppearNet's frames are all equal here. Attention over equal frames returns the value itself, so q and k get no
+        gradient.
+        """
+        return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
 
 
-def never_moves(name: str) -> bool:
-    """With equal frames, temporal attention returns its value: q and k get no gradient, so nothing may move them."""
-    return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
-
-
-def configs(model: ModelTable, first: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
-    """A base file brings its own; an image file is inflated as the [model] table says."""
-    if first.role != "image":
-        return own_configs(model, first)
-    unet = UNetConfig.from_dict(first.configs["unet"]).inflated(injected_norm=model.injected_norm)
-    fields = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
-    return unet, AppearNetConfig(unet, **{name: getattr(model, name) for name in fields})
-
-
-def start(networks: Networks, first: Checkpoint, seed: int) -> None:
-    """The weights at step 0."""
-    if first.role == "base":
-        networks.video.load(first)
-        return
-    net = networks.video.appearnet.config
-    born = inflate(
-        first.part("unet"),
-        config=networks.video.unet.config.as_2d(),
-        injection=net.injection,
-        seed=seed,
-        appearnet={"hidden": net.hidden, "spade_norms": net.spade_norms},
-    )
-    networks.video.unet.load_state_dict(born.unet)
-    networks.video.appearnet.load_state_dict(born.appearnet)
-
-
-BASE = Role("base", ("image", "base"), centre_frame, never_moves, configs, start)
-
-
-def build(config: TrainConfig) -> VideoStage:
-    """From `init_from`: an image file (inflated at birth), or a base file that is trained on."""
-    return build_video_stage(BASE, config)
+def own_configs(start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+    """Return the network configurations that a base or TSR file holds."""
+    return UNetConfig.from_dict(start.configs["unet"]), AppearNetConfig.from_dict(start.configs["appearnet"])

@@ -1,19 +1,28 @@
-"""Batches in an order that depends on the seed and the number of samples taken alone: a run can go on exactly."""
+"""Data sets of encoded clips on disk, and batches of them.
+
+The order of batches depends only on the seed and the number of samples taken, so a run can be resumed exactly.
+"""
 
 from __future__ import annotations
 
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from .sets import Buckets
+from ..data.shards import INDEX, ShardDataset
+from .shared_random import SharedRandom
 from .stage import Batch, Items
+
+BANDS = 4
+"""Equal parts of the noise schedule whose losses are logged separately."""
 
 
 class CachedPictures:
-    """Pictures in [-1, 1] of another data set, each rendered once and kept in memory as bytes."""
+    """A cache over a data set of pictures in [-1, 1]: each is computed once and kept as 8-bit values."""
 
     def __init__(self, items: Items) -> None:
         self.items = items
@@ -30,7 +39,14 @@ class CachedPictures:
 
 
 class Batches:
-    """Endless shuffled batches; `position` (samples taken so far, by all processes) is all of its state."""
+    """Endless shuffled batches of one data set.
+
+    Attributes:
+        position: samples taken so far by all processes; this is the whole state.
+
+    Raises:
+        ValueError: the data set is empty.
+    """
 
     def __init__(
         self, items: Items, *, batch: int, seed: int, position: int = 0, rank: int = 0, world: int = 1
@@ -49,7 +65,7 @@ class Batches:
         return int(self._order[place])
 
     def next(self) -> Batch:
-        """This process's next batch: tensors of the items stacked; plain tensors are called "pixels"."""
+        """Return this process's next batch, items stacked; items that are plain tensors become "pixels"."""
         first = self.position + self.rank * self.batch
         taken = [self.items[self._index(first + k)] for k in range(self.batch)]
         self.position += self.batch * self.world
@@ -58,33 +74,138 @@ class Batches:
 
     @property
     def epochs(self) -> float:
-        """How often the set was gone through."""
+        """Number of passes over the data set so far, with fractions."""
         return self.position / len(self.items)
 
 
 class BucketBatches:
-    """Batches of one size each: the bucket of which the smallest share was seen comes next."""
+    """Batches from several buckets, one bucket per batch: the one with the fewest epochs so far is next."""
 
-    def __init__(self, feeds: list[Batches]) -> None:
-        self.feeds = feeds
+    def __init__(self, buckets: list[Batches]) -> None:
+        self.buckets = buckets
 
     @property
     def position(self) -> list[int]:
-        """Samples taken so far, of each bucket."""
-        return [feed.position for feed in self.feeds]
+        """Samples taken so far from each bucket, by all processes."""
+        return [bucket.position for bucket in self.buckets]
 
     @position.setter
     def position(self, positions: list[int]) -> None:
-        for feed, position in zip(self.feeds, positions, strict=True):
-            feed.position = position
+        for bucket, position in zip(self.buckets, positions, strict=True):
+            bucket.position = position
 
     def next(self) -> Batch:
-        """As a Batches's."""
-        return min(self.feeds, key=lambda feed: feed.epochs).next()
+        """Return this process's next batch, as `Batches.next` does."""
+        return min(self.buckets, key=lambda bucket: bucket.epochs).next()
 
 
 def batches_of(items: Items, **options: Any) -> Batches | BucketBatches:
-    """The feed of a set, or of one in buckets."""
+    """Return endless batches of a data set, bucketed or not; `options` are those of `Batches`."""
     if isinstance(items, Buckets):
         return BucketBatches([Batches(part, **options) for part in items.parts])
     return Batches(items, **options)
+
+
+class Buckets:
+    """A data set in buckets: one set per clip size. A batch comes from one bucket."""
+
+    def __init__(self, parts: list[ShardDataset]) -> None:
+        self.parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the first bucket, for messages."""
+        return self.parts[0].folder
+
+    @property
+    def index(self) -> dict[str, Any]:
+        """Index of the first bucket, which stands for all of them."""
+        return self.parts[0].index
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Batch:
+        for part, end in zip(self.parts, self._ends, strict=True):
+            if index < end:
+                return part[index - end + len(part)]
+        raise IndexError(f"clip {index} of {len(self)}")
+
+
+VideoSet = ShardDataset | Buckets
+
+
+def open_set(folder: Path) -> VideoSet:
+    """Open the data set in a folder; if its sub-folders are sets, each of them becomes a bucket."""
+    if (folder / INDEX).exists():
+        return ShardDataset(folder)
+    parts = [ShardDataset(path.parent) for path in sorted(folder.glob(f"*/{INDEX}"))]
+    return Buckets(parts) if parts else ShardDataset(folder)
+
+
+def first_bucket(items: VideoSet) -> ShardDataset:
+    """Return the set itself, or its first bucket: clips of one size."""
+    return items.parts[0] if isinstance(items, Buckets) else items
+
+
+def caption_key(items: VideoSet) -> str:
+    """Return the key of the clips' captions: "text" (encoded, `k 77 d`) or "tokens" (`k 77`).
+
+    Raises:
+        ValueError: the clips have neither.
+    """
+    held = first_bucket(items)[0]
+    found = next((name for name in ("text", "tokens") if name in held), None)
+    if found is None:
+        raise ValueError(f"the clips of {items.folder} have no captions (text or tokens): prepare them again")
+    return found
+
+
+def empty_caption(items: VideoSet) -> Tensor:
+    """Return the empty prompt in the form of the set's captions: encoded, `77 d`, or 77 tokens."""
+    first = first_bucket(items)
+    if caption_key(items) == "tokens":
+        return first.empty_tokens
+    return first.empty_text[0]
+
+
+def draw_latents(batch: Batch, random: SharedRandom) -> Tensor:
+    """Return the latents z_0 of a batch, `n f c h w` float32.
+
+    They are drawn from the VAE's posterior, or are its mean where the set stores no standard deviation.
+    """
+    mean = batch["mean"]
+    if "std" not in batch:
+        return mean
+    return mean + batch["std"] * random.normal(tuple(mean.shape))
+
+
+def pick_captions(captions: Tensor, empty: Tensor, dropout: float, random: SharedRandom) -> Tensor:
+    """Return one random caption of each clip, or the empty prompt with probability `dropout`.
+
+    Args:
+        captions: `n k 77` tokens or `n k 77 d` encoded, k captions of each clip.
+        empty: the empty prompt in the same form, without the first two axes.
+        dropout: text dropout for classifier-free guidance, in [0, 1].
+        random: source of the draws.
+    """
+    count, choices = captions.shape[:2]
+    picked = random.integers(choices, (count,))
+    chosen = captions[torch.arange(count, device=captions.device), picked]
+    dropped = random.uniform(count) < dropout
+    return torch.where(dropped.view(-1, *[1] * empty.ndim), empty.to(chosen.dtype), chosen)
+
+
+def band_losses(losses: Tensor, timesteps: Tensor, steps: int) -> dict[str, Tensor]:
+    """Return the mean loss within each quarter of the noise schedule, to log; empty quarters are left out.
+
+    Args:
+        losses: (n,), one loss per clip.
+        timesteps: (n,), in [0, steps).
+        steps: length of the noise schedule.
+    """
+    bands = (timesteps.long() * BANDS // steps).clamp(max=BANDS - 1)
+    return {
+        f"loss/band{k}": losses[bands == k].detach().mean() for k in range(BANDS) if bool((bands == k).any())
+    }

@@ -1,26 +1,39 @@
-"""What of a run its checkpoints hold, how it goes on from one, and what it hands to others; state.py has the files."""
+"""Checkpoints of a run: saved atomically, resumed exactly, and exported as a MicroCinema file.
+
+A checkpoint is a folder with tensors.safetensors and state.json; nothing is pickled.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import os
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from . import state
 from .config import TrainConfig
-from .fsdp import own, shard_of, whole
+from .fsdp import full_tensor, local_shard, shard_of
 from .stage import Parts
-from .trainer import Trainer, untrained
+from .trainer import Trainer, frozen_tensors
 
 logger = logging.getLogger(__name__)
+_NAME = re.compile(r"step-(\d{8})")
 
 
 def save_checkpoint(trainer: Trainer) -> None:
-    """Everything that the rest of the run depends on, by the first process; where weights are split, all take part."""
+    """Save all that the rest of the run depends on: weights, EMA, optimizer, random states, data position.
+
+    The first process writes. With FSDP all processes have to call this together.
+    """
     processes = trainer.processes
     if not (processes.main or processes.sharded):
         return
@@ -30,34 +43,38 @@ def save_checkpoint(trainer: Trainer) -> None:
     tensors |= {"random.generator": trainer.generator.get_state(), "random.global": torch.get_rng_state()}
     scalars = {
         "elapsed": trainer.elapsed,
-        "position": trainer.feed.position,
+        "position": trainer.batches.position,
         "scaler": trainer.scaler.state_dict(),
         "config": dataclasses.asdict(trainer.config),
     }
     folder = trainer.config.run_folder / "checkpoints"
-    state.save(folder, trainer.step, tensors, scalars, keep=trainer.config.log.keep)
+    write_state(folder, trainer.step, tensors, scalars, keep=trainer.config.log.keep)
     logger.info("checkpoint at step %d", trainer.step)
 
 
 def _held(trainer: Trainer) -> dict[str, tuple[Tensor, Tensor]]:
-    """What this process has of each tensor of a checkpoint, and a tensor that is split as it is."""
-    masters = trainer.masters
+    """Return each tensor of a checkpoint as (this process's shard, a tensor with its sharding), by name."""
+    master_weights = trainer.master_weights
     held: dict[str, tuple[Tensor, Tensor]] = {}
     for name, master, average, like in zip(
-        masters.names, masters.tensors, trainer.average.tensors, masters.working, strict=True
+        master_weights.names, master_weights.tensors, trainer.ema.tensors, master_weights.working, strict=True
     ):
         held[f"master.{name}"], held[f"ema.{name}"] = (master, like), (average, like)
         for key, value in trainer.optimizer.state.get(master, {}).items():
             entry = torch.as_tensor(value)
             held[f"optim.{name}.{key}"] = (entry, like if entry.shape == master.shape else entry)
-    for name, tensor in untrained(trainer.stage, masters):
-        held[f"buffer.{name}"] = (trainer.frozen.get(name, own(tensor)), tensor)
+    for name, tensor in frozen_tensors(trainer.stage, master_weights):
+        held[f"buffer.{name}"] = (trainer.frozen.get(name, local_shard(tensor)), tensor)
     return held
 
 
 def refuse_to_overwrite(config: TrainConfig) -> None:
-    """ValueError if a new run would mix its checkpoints with those of an older one of its name."""
-    if found := state.checkpoints(config.run_folder / "checkpoints"):
+    """Refuse to start a new run in a folder that holds checkpoints of an earlier one.
+
+    Raises:
+        ValueError: the folder has checkpoints.
+    """
+    if found := saved_checkpoints(config.run_folder / "checkpoints"):
         raise ValueError(
             f"{config.run_folder} holds {found[-1].name} of an earlier run: go on from it with --resume, choose "
             "another `name`, or move the folder away"
@@ -65,37 +82,41 @@ def refuse_to_overwrite(config: TrainConfig) -> None:
 
 
 def load_checkpoint(trainer: Trainer) -> None:
-    """Go on from the newest checkpoint of the run; ValueError if there is none or it is of another network."""
-    found = state.checkpoints(trainer.config.run_folder / "checkpoints")
+    """Restore the newest checkpoint of the run.
+
+    Raises:
+        ValueError: there is none, it cannot be read, or it belongs to other networks or another data set.
+    """
+    found = saved_checkpoints(trainer.config.run_folder / "checkpoints")
     if not found:
         raise ValueError(f"nothing to resume in {trainer.config.run_folder}; start without --resume")
-    tensors, scalars = state.read(found[-1])
+    tensors, scalars = read_state(found[-1])
     _refuse_another(trainer, found[-1], tensors, scalars["position"])
     with torch.no_grad():
         _restore(trainer, tensors)
-    trainer.masters.publish()
+    trainer.master_weights.publish()
     _restore_optimizer(trainer, tensors)
     trainer.generator.set_state(tensors["random.generator"])
     torch.set_rng_state(tensors["random.global"])
     trainer.step, trainer.elapsed = scalars["step"], scalars["elapsed"]
-    trainer.feed.position = scalars["position"]
+    trainer.batches.position = scalars["position"]
     if scalars.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(scalars["scaler"])
     logger.info("resumed at step %d, %.0f min done", trainer.step, trainer.elapsed / 60)
 
 
 def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
-    """Masters, average, and what is not trained."""
-    masters = trainer.masters
+    """Restore master weights, EMA and frozen tensors."""
+    master_weights = trainer.master_weights
     for name, master, average, like in zip(
-        masters.names, masters.tensors, trainer.average.tensors, masters.working, strict=True
+        master_weights.names, master_weights.tensors, trainer.ema.tensors, master_weights.working, strict=True
     ):
         master.copy_(shard_of(tensors[f"master.{name}"], like))
         average.copy_(shard_of(tensors[f"ema.{name}"], like))
-    for name, tensor in untrained(trainer.stage, masters):
+    for name, tensor in frozen_tensors(trainer.stage, master_weights):
         key = f"buffer.{name}" if f"buffer.{name}" in tensors else f"master.{name}"  # trained until now
         value = shard_of(tensors[key], tensor)
-        own(tensor).copy_(value)
+        local_shard(tensor).copy_(value)
         if name in trainer.frozen:
             trainer.frozen[name].copy_(value)
 
@@ -103,17 +124,23 @@ def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
 def _refuse_another(
     trainer: Trainer, path: Path, tensors: Mapping[str, Tensor], position: int | list[int]
 ) -> None:
-    """ValueError where a checkpoint is of other networks or buckets. What it trained may be frozen by now."""
+    """Refuse a checkpoint of other networks or buckets; a parameter that it trained may be frozen now.
+
+    Raises:
+        ValueError: names the first tensor that differs, or both positions.
+    """
     theirs = {key.removeprefix("master."): t.shape for key, t in tensors.items() if key.startswith("master.")}
-    ours = {n: t.shape for n, t in zip(trainer.masters.names, trainer.masters.working, strict=True)}
-    frozen = {n: t.shape for n, t in untrained(trainer.stage, trainer.masters) if n in theirs}
+    ours = {
+        n: t.shape for n, t in zip(trainer.master_weights.names, trainer.master_weights.working, strict=True)
+    }
+    frozen = {n: t.shape for n, t in frozen_tensors(trainer.stage, trainer.master_weights) if n in theirs}
     wanted = ours | frozen
     if differ := sorted(name for name in {*theirs, *wanted} if theirs.get(name) != wanted.get(name)):
         raise ValueError(
             f"{path} is of another config: {len(differ)} trained tensors differ, the first is {differ[0]}; "
             "the config that it was made with stands in its state.json"
         )
-    here = trainer.feed.position
+    here = trainer.batches.position
     if isinstance(position, list) != isinstance(here, list) or (
         isinstance(position, list) and isinstance(here, list) and len(position) != len(here)
     ):
@@ -123,9 +150,12 @@ def _refuse_another(
 
 
 def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
-    """The optimizer's state from `optim.<parameter>.<key>`, into a new one over the same parameters."""
-    optimizer, masters = trainer.optimizer, trainer.masters
-    places = {n: (m, w) for n, m, w in zip(masters.names, masters.tensors, masters.working, strict=True)}
+    """Restore the state of a new optimizer from the entries `optim.<parameter>.<key>`."""
+    optimizer, master_weights = trainer.optimizer, trainer.master_weights
+    places = {
+        n: (m, w)
+        for n, m, w in zip(master_weights.names, master_weights.tensors, master_weights.working, strict=True)
+    }
     for key, value in tensors.items():
         if key.startswith("optim."):
             name, _, entry = key.removeprefix("optim.").rpartition(".")
@@ -138,11 +168,14 @@ def _restore_optimizer(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
 
 
 def ema_parts(trainer: Trainer) -> Parts:
-    """float32 state dicts of the trained networks with averaged weights; where weights are split, all must ask."""
-    exact = trainer.frozen | dict(zip(trainer.masters.names, trainer.average.tensors, strict=True))
+    """Return the trained networks' state dicts with EMA weights, float32 on the CPU.
+
+    With FSDP all processes have to call this together.
+    """
+    exact = trainer.frozen | dict(zip(trainer.master_weights.names, trainer.ema.tensors, strict=True))
     return {
         part: {
-            key: whole(exact.get(f"{part}.{key}", own(t)), t).detach().float().cpu().clone()
+            key: full_tensor(exact.get(f"{part}.{key}", local_shard(t)), t).detach().float().cpu().clone()
             for key, t in module.state_dict().items()
         }
         for part, module in trainer.stage.modules.items()
@@ -150,7 +183,10 @@ def ema_parts(trainer: Trainer) -> Parts:
 
 
 def export(trainer: Trainer) -> None:
-    """The averaged weights as the file that others load, by the first process; where they are split, all take part."""
+    """Export the EMA weights as a MicroCinema file at `config.export_path`; changes no random state.
+
+    The first process writes. With FSDP all processes have to call this together.
+    """
     processes = trainer.processes
     parts = ema_parts(trainer) if processes.main or processes.sharded else {}
     if not processes.main:
@@ -158,3 +194,71 @@ def export(trainer: Trainer) -> None:
     with torch.random.fork_rng(devices=[]):
         trainer.stage.export(trainer.config.export_path, parts)
     logger.info("exported %s", trainer.config.export_path)
+
+
+def saved_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def write_state(
+    folder: Path, step: int, tensors: dict[str, Tensor], scalars: dict[str, Any], *, keep: int
+) -> Path:
+    """Write the checkpoint `folder`/step-N, then delete all but the newest `keep`.
+
+    The write is atomic: a kill at any moment leaves the older checkpoints complete. A checkpoint of this step that
+    already exists holds the same state and is kept.
+
+    Raises:
+        OSError: the disk is full or not writable; older checkpoints are untouched.
+    """
+    target, temporary = folder / f"step-{step:08d}", folder / f".writing-{os.getpid()}"
+    if target.exists():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, tensors, {"step": step, **scalars})
+        os.replace(temporary, target)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(
+            f"could not save {target}: {error}; the older checkpoints are whole, --resume goes on from the newest"
+        ) from error
+    for old in [*saved_checkpoints(folder)[:-keep], *folder.glob(".writing-*")]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    """Write both files and flush them to the disk."""
+    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, folder / "tensors.safetensors")
+    (folder / "state.json").write_text(json.dumps(scalars, indent=1))
+    for path in folder.iterdir():
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and scalars of one checkpoint.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    try:
+        return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): move it away, and --resume goes on from the one before"
+        ) from error

@@ -1,9 +1,8 @@
-"""python -m microcinema_core.train.compare_to_baseline CONFIG.toml --weights FILE: a base or TSR model beside its
-baselines.
+"""Compare a base or TSR model with a baseline: PSNR and motion on held-out clips, as one JSON object.
 
-Writes a sheet (for each clip the real frames, then the sampled ones) and prints one JSON object. The baseline of a
-base model is its centre frame, repeated; that of TSR the given latents, blended. Real clips are what the VAE makes of
-them.
+Run `python -m microcinema_core.train.compare_to_baseline CONFIG.toml --weights FILE`. The baseline of a base model is
+the centre frame, repeated; that of a TSR model interpolates linearly between the latents of the two given frames. Real
+clips are the VAE's reconstructions. `--sheet` saves each clip's real frames above its sampled ones.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from torch import Tensor
 from ..diffusion.noise import GAMMA
 from ..files.paths import home_folder
 from ..metrics.psnr import motion, psnr
+from .batches import open_set
 from .config import load
-from .sets import open_set
 from .sheets import grid, save_picture
 from .stages import build_stage
 from .video import VideoStage
 
 
 def decode(stage: VideoStage, latents: Tensor) -> Tensor:
-    """Latents `b f c h w` -> pictures in [-1, 1]."""
+    """Decode latents `b f c h w` to pictures `b f 3 h w` in [-1, 1]."""
     frames = latents.shape[1]
-    rows = [stage.networks.vae.decode(clip).clamp(-1, 1) for clip in latents]
+    rows = [stage.vae.decode(clip).clamp(-1, 1) for clip in latents]
     return rearrange(torch.cat(rows), "(b f) c h w -> b f c h w", f=frames)
 
 
 def baseline(stage: VideoStage, real: Tensor) -> Tensor:
-    """What costs no model: the appearance latents themselves."""
-    appearance = rearrange(stage.role.appearance(real), "(b f) c h w -> b f c h w", b=real.shape[0])
+    """Return the baseline of clips `b f c h w`: their appearance latents, as frames of the same shape."""
+    appearance = rearrange(stage.appearance(real), "(b f) c h w -> b f c h w", b=real.shape[0])
     return appearance.expand_as(real)
 
 
@@ -51,7 +50,19 @@ def compare(
     seed: int,
     gamma: float = GAMMA,
 ) -> tuple[dict[str, float], Tensor]:
-    """Figures of so many clips of the stage's data set, and the sheet's pictures."""
+    """Compare sampled clips and the baseline with the real clips.
+
+    Args:
+        stage: the stage; clips are taken at equal distances from its `dataset`.
+        clips: number of clips, at most.
+        steps: DDIM steps.
+        guidance_scale: classifier-free guidance.
+        seed: of the first batch of 8 clips; each further batch takes the next seed.
+        gamma: strength of the noise prior at the start of sampling.
+
+    Returns:
+        The figures by name, and real and sampled pictures `b 2 f 3 h w` in [-1, 1].
+    """
     stride = max(1, len(stage.dataset) // clips)
     items = [stage.dataset[i * stride] for i in range(min(clips, len(stage.dataset)))]
     latents = torch.stack([item["mean"] for item in items])
@@ -68,7 +79,7 @@ def compare(
         for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
     ]
     real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
-    inner = slice(1, -1) if stage.role.name == "tsr" else slice(None)
+    inner = slice(1, -1) if stage.role == "tsr" else slice(None)
     centre = real.shape[1] // 2
     figures = {
         "clips": len(items),
@@ -82,24 +93,30 @@ def compare(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m microcinema_core.train.compare_to_baseline",
         description=(__doc__ or "").split("\n\n")[0],
     )
-    parser.add_argument("config")
-    parser.add_argument("--image", help="file of text encoder and VAE (default: the config's image_file)")
-    parser.add_argument("--weights", required=True, help="an exported file of the config's stage")
+    parser.add_argument("config", help="the TOML config that the model was trained with")
+    parser.add_argument("--image", help="file with text encoder and VAE (default: the config's image_file)")
+    parser.add_argument("--weights", required=True, help="exported file of the config's stage")
     parser.add_argument(
-        "--data", help="folder under $MICROCINEMA_HOME/data (default: the config's test_folder)"
+        "--data", help="data set, in $MICROCINEMA_HOME/data (default: the config's test_folder)"
     )
-    parser.add_argument("--clips", type=int, default=32)
-    parser.add_argument("--shown", type=int, default=8, help="clips on the sheet")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--gamma", type=float, default=GAMMA, help="docs/mini.md names the mini model's")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--clips", type=int, default=32, help="clips to compare (default: %(default)s)")
+    parser.add_argument(
+        "--shown", type=int, default=8, help="clips on the sample sheet (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="DDIM steps (default: %(default)s)")
+    parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (default: %(default)s)")
+    parser.add_argument(
+        "--gamma", type=float, default=GAMMA, help="strength of the noise prior (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first 8 clips (default: %(default)s)"
+    )
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a sample sheet here (.png, .jpg)")
     options = parser.parse_args(arguments)
     config = load(options.config)
     weights = Path(options.weights).resolve()

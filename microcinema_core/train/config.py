@@ -1,34 +1,53 @@
-"""Training configs: TOML -> frozen dataclasses. What a key may be is said here; tables.py has the errors."""
+"""Training configs: TOML tables as frozen dataclasses, with one-sentence errors."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
+from ..config import frozen
 from ..files.paths import home_folder
-from .tables import Range, checked, from_table
+from ..moved import address_of_config
+
+T = TypeVar("T")
+Range = tuple[float, float]
+"""Smallest and largest allowed value of a key; a dataclass lists those of its fields in RANGES."""
+
+WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    dict: "a table",
+    tuple: "a list",
+}
 
 MANY = math.inf
 OPTIMIZERS = ("adamw", "muon", "adamw8bit")
 PRECISIONS = ("bf16", "fp32", "bf16-mixed", "fp16-mixed")
-"""bf16: weights in it, with float32 masters. The mixed ones: weights in float32, autocast."""
+"""bf16: bfloat16 weights with float32 master weights. The mixed ones: float32 weights and autocast."""
 
 
 @dataclass(frozen=True)
 class DataTable:
-    """`folder` is relative to $MICROCINEMA_HOME/data, or absolute; one with a sub-folder per size is one of buckets.
+    """The [data] table. Folders are absolute or relative to $MICROCINEMA_HOME/data.
 
-    `test_folder` feeds sheets (none: `folder` does); `batch` is what one process takes at once, `accumulate` how often
-    in a step.
-
-    `items` > 0 takes only the first so many of the data set.
+    Attributes:
+        folder: the data set to train on; one with a sub-folder per clip size is read as buckets.
+        test_folder: the data set that sample sheets show; empty takes `folder`.
+        batch: items per process and forward pass.
+        accumulate: forward passes per step.
+        items: number of items, for a stage that renders its data set; 0 takes the stage's default.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {"batch": (1, MANY), "accumulate": (1, MANY), "items": (0, MANY)}
@@ -42,13 +61,20 @@ class DataTable:
 
 @dataclass(frozen=True)
 class OptimTable:
-    """`optimizer` is "adamw", "muon" for the matrices and AdamW for the rest, or "adamw8bit" (bitsandbytes).
+    """The [optim] table.
 
-    `groups` scales `lr` by the stage's group names, and 0 freezes one: it keeps its values to the bit. A run ends at
-    max_steps or max_minutes, the first.
-
-    The rate rises over `warmup_steps` and falls to zero from the share `decay_from` of the budget to its end, `decay`
-    "cosine", "linear" or "none". `ema_on = "cpu"` keeps the average off the GPU.
+    Attributes:
+        lr: learning rate.
+        optimizer: "adamw", "muon" (AdamW for all that is not a matrix) or "adamw8bit" (bitsandbytes).
+        groups: factor on `lr` by learning-rate group; 0 freezes a group, which then keeps its values to the bit.
+        betas, weight_decay: AdamW's; Muon takes only the weight decay.
+        clip: largest norm of all gradients together; larger gradients are scaled down.
+        warmup_steps: steps over which the rate rises linearly from 0.
+        decay, decay_from: "cosine" or "linear" lowers the rate to 0 between this share of the budget and its end;
+            "none" does not.
+        ema: decay of the EMA.
+        ema_device: where the EMA is kept: "" beside the weights, "cpu" off the GPU.
+        max_steps, max_minutes: the budget; the first that is reached ends the run, and 0 sets no limit.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
@@ -56,6 +82,7 @@ class OptimTable:
         **dict.fromkeys(("clip", "warmup_steps", "max_steps", "max_minutes"), (0, MANY)),
         "decay_from": (0, 0.99),
     }
+    ALIASES: ClassVar[dict[str, str]] = {"ema_on": "ema_device"}
 
     lr: float
     optimizer: str = "adamw"
@@ -67,7 +94,7 @@ class OptimTable:
     decay: str = "cosine"
     decay_from: float = 0.0
     ema: float = 0.999
-    ema_on: str = ""
+    ema_device: str = ""
     max_steps: int = 0
     max_minutes: float = 0.0
 
@@ -76,8 +103,10 @@ class OptimTable:
             checked(factor, float, f"optim.groups.{group}", (0, MANY))
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is one of {', '.join(OPTIMIZERS)}")
-        if self.ema_on not in ("", "cpu"):
-            raise ValueError(f'optim.ema_on is {self.ema_on!r}; it is "" (beside the weights) or "cpu"')
+        if self.ema_device not in ("", "cpu"):
+            raise ValueError(
+                f'optim.ema_device is {self.ema_device!r}; it is "" (beside the weights) or "cpu"'
+            )
         if self.decay not in ("cosine", "linear", "none"):
             raise ValueError(f"optim.decay is {self.decay!r}; it is one of cosine, linear, none")
         if not self.max_steps and not self.max_minutes:
@@ -88,10 +117,15 @@ class OptimTable:
 
 @dataclass(frozen=True)
 class LogTable:
-    """How often (steps for statistics, minutes and steps for checkpoints, minutes for the rest); 0 turns one off.
+    """The [log] table: how often a run writes what. 0 turns an interval off, except `every`.
 
-    That is not so of `every`. `keep` is how many checkpoints stay. `wandb` names a Weights & Biases
-    project to write the figures to as well.
+    Attributes:
+        every: steps between two rows of statistics.
+        checkpoint_minutes, checkpoint_steps: intervals between checkpoints, either or both.
+        keep: number of checkpoints to keep.
+        sheet_minutes: interval between sample sheets.
+        export_minutes: interval between exports of the EMA weights.
+        wandb: Weights & Biases project that gets the statistics too; empty for none.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
@@ -112,12 +146,22 @@ class LogTable:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. `model` and `loss` are the stage's own tables, which it parses into its own dataclasses.
+    """The whole config of one run.
 
-    sharded: of several processes each keeps a share of the weights and all that belongs to them (FSDP).
+    Attributes:
+        stage: name of the stage to train.
+        name: name of the run, of its folder and of its exported file.
+        seed: of new layers, data order and all random draws.
+        precision: one of `PRECISIONS`.
+        fsdp: shard weights, gradients, EMA and optimizer state over the processes.
+        threads: torch's CPU threads; 0 leaves the number to torch.
+        init_from: the file or folder to start from, absolute or relative to $MICROCINEMA_HOME.
+        export_to: the file to export to, likewise; empty for one in the run's folder.
+        model, loss: the stage's own tables, which it parses into its own dataclasses.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {"seed": (0, MANY), "threads": (0, MANY)}
+    ALIASES: ClassVar[dict[str, str]] = {"sharded": "fsdp"}
 
     stage: str
     name: str
@@ -126,7 +170,7 @@ class TrainConfig:
     log: LogTable = LogTable()
     seed: int = 0
     precision: str = "bf16"
-    sharded: bool = False
+    fsdp: bool = False
     threads: int = 0
     init_from: str = ""
     export_to: str = ""
@@ -140,31 +184,35 @@ class TrainConfig:
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
-        if self.sharded and (self.optim.optimizer != "adamw" or self.precision == "fp16-mixed"):
+        if self.fsdp and (self.optim.optimizer != "adamw" or self.precision == "fp16-mixed"):
             raise ValueError(
-                f"sharded is true with optim.optimizer {self.optim.optimizer!r} and precision {self.precision!r}; "
+                f"fsdp is true with optim.optimizer {self.optim.optimizer!r} and precision {self.precision!r}; "
                 'shares need "adamw" (the others see whole matrices or blocks), and "bf16", "bf16-mixed" or "fp32"'
             )
 
     @property
     def run_folder(self) -> Path:
+        """Folder of checkpoints, sample sheets and statistics."""
         return home_folder() / "runs" / self.name
 
     @property
     def data_folder(self) -> Path:
+        """Folder of the data set to train on."""
         return home_folder() / "data" / self.data.folder
 
     @property
     def test_folder(self) -> Path:
+        """Folder of the data set that sample sheets show; meaningful only if `data.test_folder` is set."""
         return home_folder() / "data" / self.data.test_folder
 
     @property
     def export_path(self) -> Path:
+        """The exported MicroCinema file."""
         return home_folder() / (self.export_to or f"runs/{self.name}/{self.name}.safetensors")
 
 
 def parse(table: dict[str, Any]) -> TrainConfig:
-    """The whole config from parsed TOML."""
+    """Build the config from parsed TOML; errors as for `from_table`."""
     parts: dict[str, Any] = dict(table)
     for name, cls in (("data", DataTable), ("optim", OptimTable), ("log", LogTable)):
         if name in parts:
@@ -173,11 +221,119 @@ def parse(table: dict[str, Any]) -> TrainConfig:
 
 
 def load(path: str | Path) -> TrainConfig:
-    """The config in a TOML file; ValueError with one sentence on a broken one."""
+    """Read the config in a TOML file.
+
+    Raises:
+        ValueError: the file is missing or not valid TOML, or as for `from_table`.
+    """
     try:
         with Path(path).open("rb") as file:
             return parse(tomllib.load(file))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from error
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; a TOML file was expected, as those in configs/") from None
+        raise ValueError(
+            f"{path} is missing; a TOML file was expected, as those in configs/{address_of_config(path)}"
+        ) from None
+
+
+def from_table(cls: type[T], table: Any, where: str) -> T:
+    """Build a dataclass from a TOML table.
+
+    A field whose name ends with an underscore (`lambda_`) has a key without it. Keys of earlier versions stay valid;
+    messages name the key as it was given.
+
+    Args:
+        cls: the dataclass. Its RANGES limit numbers, its ALIASES map earlier keys to field names.
+        table: the parsed table.
+        where: its name in messages: "[optim]", or "the config" for the outermost table.
+
+    Raises:
+        ValueError: not a table, an unknown, missing or repeated key, or a value of the wrong type or out of range.
+    """
+    if not isinstance(table, dict):
+        raise ValueError(f"{where} is {table!r}; a table was expected")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    names = {**{name.removesuffix("_"): name for name in fields}, **getattr(cls, "ALIASES", {})}
+    for key in table:
+        if key not in names:
+            raise ValueError(
+                f"{where} has no key {key!r}{nearest(key, [n.removesuffix('_') for n in fields])}"
+            )
+    given: dict[str, str] = {}
+    for key in table:
+        if names[key] in given:
+            raise ValueError(
+                f"{where} has {given[names[key]]!r} and {key!r}, which mean the same; give one of them"
+            )
+        given[names[key]] = key
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    hints, ranges = get_type_hints(cls), getattr(cls, "RANGES", {})
+    prefix = f"{where[1:-1]}." if where.startswith("[") else ""
+    return cls(
+        **{
+            name: checked(table[key], hints[name], f"{prefix}{key}", ranges.get(name))
+            for name, key in given.items()
+        }
+    )
+
+
+def to_table(settings: Any) -> dict[str, Any]:
+    """Return a dataclass as a TOML table; the inverse of `from_table`, with today's keys."""
+    return {name.removesuffix("_"): value for name, value in dataclasses.asdict(settings).items()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the closest known name, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> Any:
+    """Return a value with lists as tuples, after checking its type and range.
+
+    Args:
+        value: the value from TOML.
+        kind: the type that is expected; only the types of `WORDS` are checked.
+        name: the key, for messages.
+        limits: smallest and largest allowed value.
+
+    Raises:
+        ValueError: another type, or a value out of range.
+    """
+    value = frozen(value)
+    if words := _expected(value, kind):
+        raise ValueError(f"{name} is {value!r}; {words} was expected")
+    if limits is not None and not limits[0] <= value <= limits[1]:
+        low, high = limits
+        allowed = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+    return value
+
+
+def _expected(value: Any, kind: Any) -> str:
+    """Return in words what was expected instead of a value; "" if it fits or its type is not in `WORDS`."""
+    plain = get_origin(kind) or kind
+    taken = (int, float) if plain is float else plain
+    if plain not in WORDS:
+        return ""
+    if not isinstance(value, taken) or (isinstance(value, bool) and plain is not bool):
+        return WORDS[plain]
+    return _expected_inside(value, get_args(kind)) if isinstance(value, tuple) else ""
+
+
+def _expected_inside(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> str:
+    """Return what was expected of a list's members, in words; "" where they fit."""
+    if Ellipsis in kinds:
+        kinds = kinds[:1] * len(values)
+    if len(values) != len(kinds):
+        return f"a list of {len(kinds)}"
+    wrong = [words for value, kind in zip(values, kinds, strict=True) if (words := _expected(value, kind))]
+    return f"a list with {wrong[0]} in each place" if wrong else ""

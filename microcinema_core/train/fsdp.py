@@ -1,7 +1,7 @@
-"""FSDP: each process keeps a share of every weight, of its gradient and average, and of the optimizer's state.
+"""FSDP: each process keeps a shard of each weight, gradient, EMA weight and optimizer state.
 
-torch's fully_shard splits the parameters and joins them where a block needs them. Everything else here works on the
-shares as on plain tensors; checkpoints and exported files hold whole ones.
+torch's fully_shard splits the parameters and gathers them where a block needs them. The rest of training works on
+local shards as on plain tensors; checkpoints and exported files hold full tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from ..networks.spatial import ResBlock, SpatialTransformer
 
 
 def shard(objective: nn.Module, device: torch.device, world: int) -> None:
-    """Split a network over the processes, in place: block by block, and what lies outside of blocks as one."""
+    """Shard a network over the processes, in place.
+
+    Each ResBlock and transformer is one FSDP unit, and so are the layers outside of them together.
+
+    Args:
+        objective: the network.
+        device: this process's device; its type decides the mesh.
+        world: number of processes.
+    """
     mesh = init_device_mesh(device.type, (world,))
     for block in objective.modules():
         if isinstance(block, ResBlock | SpatialTransformer):
@@ -24,13 +32,16 @@ def shard(objective: nn.Module, device: torch.device, world: int) -> None:
     fully_shard(objective, mesh=mesh)
 
 
-def own(tensor: Tensor) -> Tensor:
-    """This process's share of a split tensor, in the same memory; any other as it is."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this process's shard of a sharded tensor, sharing its memory; return a plain tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(share: Tensor, like: Tensor) -> Tensor:
-    """The tensor of which each process gives its share, split as `like` is. All processes must ask together."""
+def full_tensor(share: Tensor, like: Tensor) -> Tensor:
+    """Gather the full tensor of which each process holds a shard, sharded as `like` is.
+
+    All processes have to call this together. A plain `like` returns `share` as it is.
+    """
     if not isinstance(like, DTensor):
         return share
     placed = DTensor.from_local(
@@ -45,7 +56,7 @@ def whole(share: Tensor, like: Tensor) -> Tensor:
 
 
 def shard_of(tensor: Tensor, like: Tensor) -> Tensor:
-    """This process's share of a whole tensor, split as `like` is."""
+    """Return this process's shard of a full tensor, sharded as `like` is."""
     if not isinstance(like, DTensor):
         return tensor
     there = tensor.to(like.device)

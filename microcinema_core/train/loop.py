@@ -1,4 +1,4 @@
-"""The training loop, one for all stages: from config to exported weights, readable from top to bottom."""
+"""The training loop of every stage, from config to exported weights; read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -29,7 +29,22 @@ logger = logging.getLogger(__name__)
 def run(
     config: TrainConfig, *, resume: bool = False, stage: Stage | None = None, stages: Stages = STAGES
 ) -> Trainer:
-    """Train one stage from its config to its exported file. Returns the trainer, finished or interrupted."""
+    """Train one stage from its config to its exported file.
+
+    Args:
+        config: the run.
+        resume: continue from the newest checkpoint instead of starting a new run.
+        stage: the stage, where it is built already.
+        stages: the known stages by name, where it is not.
+
+    Returns:
+        The trainer, finished or interrupted.
+
+    Raises:
+        ValueError: something in the config, its files or the run's folder is wrong.
+        DataLost: the data set became unreadable; the steps before are saved.
+        Diverged: a loss or gradient is not finite.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     if not resume:
@@ -50,7 +65,7 @@ def run(
 
 
 def _train(trainer: Trainer, report: Report) -> None:
-    """Steps until the budget is used or someone says stop; then everything as a person would want to find it."""
+    """Run steps until the budget is used or a signal arrives, then save a checkpoint and export."""
     config, processes = trainer.config, trainer.processes
     last = dict.fromkeys(("checkpoint", "sheet", "export"), trainer.elapsed)
     stop = False
@@ -71,7 +86,7 @@ def _train(trainer: Trainer, report: Report) -> None:
             if _due(trainer, last, "export", config.log.export_minutes):
                 export(trainer)
 
-        # A launcher may say stop a second time: this comes first.
+        # Inside the context, as a launcher may send a second signal, and before all that could fail.
         save_checkpoint(trainer)
     if not stop:
         look(trainer, report)
@@ -79,9 +94,9 @@ def _train(trainer: Trainer, report: Report) -> None:
 
 
 def _step_or_save(trainer: Trainer) -> dict[str, Tensor]:
-    """A step; where its data cannot be read, everything up to it is saved before the run ends.
+    """Run one step; if its data cannot be read, save the steps before it and raise `DataLost`.
 
-    Of weights that are split only the last checkpoint stays, as one process cannot save them.
+    With FSDP nothing is saved, because one process alone cannot gather the shards.
     """
     try:
         return train_step(trainer)
@@ -92,7 +107,7 @@ def _step_or_save(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def _announce(trainer: Trainer) -> None:
-    """Write down and log what is about to be trained."""
+    """Write config.json, and log the config, the learning-rate groups and the data set."""
     config = trainer.config
     config.run_folder.mkdir(parents=True, exist_ok=True)
     (config.run_folder / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
@@ -105,12 +120,12 @@ def _announce(trainer: Trainer) -> None:
         logger.info(
             "group %s: %.2f M parameters, lr x %g", name, count / 1e6, config.optim.groups.get(name, 1.0)
         )
-    logger.info("%d items of data, %d a step", len(trainer.stage.dataset), trainer.step_items)
+    logger.info("%d items of data, %d per step", len(trainer.stage.dataset), trainer.step_items)
 
 
 @contextmanager
 def _stop_on_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM so that the loop can save and end between steps."""
+    """Collect SIGINT and SIGTERM in a list, so that the loop can save and exit between steps."""
     caught: list[int] = []
     handlers = {
         s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)
@@ -131,12 +146,15 @@ def _due(trainer: Trainer, last: dict[str, float], what: str, minutes: float, st
 
 @torch.no_grad()
 def look(trainer: Trainer, report: Report) -> None:
-    """A sample sheet of the averaged weights; it changes no random state. Where weights are split, all take part."""
+    """Save a sample sheet of the EMA weights in the run's folder; changes no random state.
+
+    The first process writes. With FSDP all processes have to call this together.
+    """
     processes = trainer.processes
     if not (processes.main or processes.sharded):
         return
-    shown, joined = trainer.average.shown(), processes.joined(trainer.objective)
-    with shown, joined, torch.random.fork_rng(devices=[]):
+    averaged, joined = trainer.ema.swapped_in(), processes.joined(trainer.objective)
+    with averaged, joined, torch.random.fork_rng(devices=[]):
         sheet = trainer.stage.sheet()
     if not processes.main:
         return

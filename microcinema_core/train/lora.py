@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021) on the linear layers of the spatial transformers: W + up down, W as it was."""
+"""LoRA (Hu et al. 2021) on the linear layers of the spatial transformers: W + up @ down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UP, DOWN = ".lora_up.weight", ".lora_down.weight"
 
 
 class LowRank(nn.Module):
-    """x -> up(down(x)); `up` starts at zero, so that a new one changes nothing."""
+    """The low-rank addition x -> up(down(x)) to a linear layer; zero at first, as `up` starts at zero."""
 
     def __init__(self, layer: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -25,11 +25,15 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.lora_up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map inputs `... in_features` to the addition to the layer's output, `... out_features`."""
         return self.lora_up(self.lora_down(x))
 
 
 class LoRA(nn.ModuleDict):
-    """Low-rank additions to a U-Net's spatial transformers, by the layers' names with "_" for "."; hooks add them."""
+    """The low-rank additions to a U-Net's spatial transformers.
+
+    Forward hooks add them to the layers' outputs. Keys are the layers' names with "_" for ".".
+    """
 
     def __init__(self, unet: nn.Module, rank: int) -> None:
         layers = {
@@ -44,7 +48,7 @@ class LoRA(nn.ModuleDict):
 
 
 def merged(unet: Mapping[str, Tensor], low: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The U-Net's weights with the additions in them."""
+    """Return the U-Net's state dict with the LoRA state dict `low` merged into it."""
     additions = {
         key.removesuffix(UP): low[key] @ low[key.removesuffix(UP) + DOWN] for key in low if key.endswith(UP)
     }
@@ -53,6 +57,6 @@ def merged(unet: Mapping[str, Tensor], low: Mapping[str, Tensor]) -> dict[str, T
 
 
 def write_lora(path: Path, low: Mapping[str, Tensor]) -> None:
-    """A file for LoRA loaders, under the usual names of a Stable Diffusion U-Net's layers."""
+    """Write a LoRA file, float16, under the usual key names of a Stable Diffusion U-Net."""
     tensors = {f"lora_unet_{key}": tensor.half().contiguous() for key, tensor in low.items()}
     write_tensors(path, tensors, {"format": "pt"})

@@ -1,4 +1,4 @@
-"""float32 master weights behind low-precision working weights, and their exponential moving average."""
+"""Float32 master weights behind low-precision working weights, and their moving average (EMA)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .fsdp import own
+from .fsdp import local_shard
 
 
 class MasterWeights:
-    """float32 copies of the parameters that are trained; the optimizer sees only these. Gradients add up in float32.
+    """The float32 copies of the trained parameters, which alone the optimizer sees.
 
-    With `separate` false the working weights stay float32 and are the masters themselves. Make this before the working
-    weights are cast down. Of weights that are split over processes (shares.py), masters are this one's shares.
+    Gradients accumulate in float32. Construct this before the working weights are cast down. With FSDP the copies are
+    this process's shards.
+
+    Attributes:
+        names: the parameters' names, `<part>.<key>`.
+        separate: false where the working weights stay float32 and are the master weights themselves.
+        working: the parameters that the forward pass uses.
+        tensors: the master weights, in the same order.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], *, separate: bool) -> None:
@@ -27,15 +33,15 @@ class MasterWeights:
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if self.separate:
-            return nn.Parameter(own(parameter).detach().clone())
-        return nn.Parameter(own(parameter).detach()) if isinstance(parameter, DTensor) else parameter
+            return nn.Parameter(local_shard(parameter).detach().clone())
+        return nn.Parameter(local_shard(parameter).detach()) if isinstance(parameter, DTensor) else parameter
 
     def collect_gradients(self) -> None:
-        """Add the working weights' gradients into the masters' and clear them; call after each backward pass."""
+        """Move the working weights' gradients to the master weights, adding up; call after each backward pass."""
         for master, working in zip(self.tensors, self.working, strict=True):
             if master is working or working.grad is None:
                 continue
-            gradient = own(working.grad)
+            gradient = local_shard(working.grad)
             if master.grad is None:
                 master.grad = gradient.float()
             else:
@@ -44,47 +50,51 @@ class MasterWeights:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Copy the masters into the working weights."""
-        self.show(self.tensors)
+        """Copy the master weights into the working weights."""
+        self.copy_to_working(self.tensors)
 
     @torch.no_grad()
-    def show(self, tensors: list[Tensor] | list[nn.Parameter]) -> None:
-        """Copy any tensors of the masters' shapes into the working weights."""
+    def copy_to_working(self, tensors: list[Tensor] | list[nn.Parameter]) -> None:
+        """Copy tensors of the master weights' shapes into the working weights."""
         for working, tensor in zip(self.working, tensors, strict=True):
-            own(working).copy_(tensor)
+            local_shard(working).copy_(tensor)
 
     def clear_gradients(self) -> None:
+        """Drop the gradients of the master weights."""
         for master in self.tensors:
             master.grad = None
 
 
 class EMAWeights:
-    """Exponential moving average of the masters: decay is min(decay, (1 + step) / (10 + step)).
+    """The EMA of the master weights, with decay min(decay, (1 + step) / (10 + step)).
 
-    It may lie on another device than they do: four bytes a parameter less on the GPU, for a copy over the bus a step.
+    Keeping it on another `device` saves 4 bytes per parameter on the GPU and costs one transfer per step.
     """
 
-    def __init__(self, masters: MasterWeights, decay: float, device: str | None = None) -> None:
-        self.masters = masters
+    def __init__(self, master_weights: MasterWeights, decay: float, device: str | None = None) -> None:
+        self.master_weights = master_weights
         self.decay = decay
         self.device = device
-        self.tensors = [m.detach().to(device, copy=True) for m in masters.tensors]
+        self.tensors = [m.detach().to(device, copy=True) for m in master_weights.tensors]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        """Move the average towards the master weights after step number `step`, counted from 0."""
         weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.tensors, [m.detach().to(self.device) for m in self.masters.tensors], weight)
+        torch._foreach_lerp_(
+            self.tensors, [m.detach().to(self.device) for m in self.master_weights.tensors], weight
+        )
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Within this context the working weights are the average; training's own come back after it."""
+    def swapped_in(self) -> Iterator[None]:
+        """Set the working weights to the EMA within this context, and restore them after it."""
         kept = (
-            self.masters.tensors
-            if self.masters.separate
-            else [m.detach().to(self.device, copy=True) for m in self.masters.tensors]
+            self.master_weights.tensors
+            if self.master_weights.separate
+            else [m.detach().to(self.device, copy=True) for m in self.master_weights.tensors]
         )
         try:
-            self.masters.show(self.tensors)
+            self.master_weights.copy_to_working(self.tensors)
             yield
         finally:
-            self.masters.show(kept)
+            self.master_weights.copy_to_working(kept)

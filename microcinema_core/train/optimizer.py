@@ -1,8 +1,8 @@
-"""Muon beside AdamW, as one optimizer.
+"""Muon and AdamW as one optimizer.
 
-Muon (Jordan et al., 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that no direction of it
-is learnt faster than another. Convolution kernels are matrices from (input, taps) to output. Everything that is no
-matrix, and the layers that a stage names, are AdamW's.
+Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that all of its directions
+are learnt at the same speed. Convolution kernels are matrices from (input channels, taps) to output channels. AdamW
+updates everything else.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.95
+"""Muon's momentum (Nesterov)."""
 COEFFICIENTS = (3.4445, -4.775, 2.0315)
-"""Of the quintic that drives singular values towards 1 in five steps (Jordan et al.)."""
+"""Coefficients of the quintic polynomial that drives singular values towards 1 in five rounds (Jordan et al.)."""
 ROUNDS = 5
 RMS = 0.2
-"""Of AdamW's usual update; Muon's is scaled to it, so that both take one learning rate (Liu et al. 2025)."""
+"""Typical RMS of AdamW's update. Muon's is scaled to it, so that both share a learning rate (Liu et al. 2025)."""
 SMALLEST = 16
+"""Smallest side of a matrix that Muon updates."""
 
 
 def is_matrix(tensor: Tensor) -> bool:
-    """Whether Muon may have it: a weight of two dimensions or more, none of its two sides tiny."""
+    """Return whether Muon updates a weight: as a matrix `out (in taps)`, neither side may be tiny."""
     return tensor.ndim > 1 and min(tensor.shape[0], tensor[0].numel()) >= SMALLEST
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """A batch `k m n` -> about its nearest orthogonal matrices, bfloat16 (Newton-Schulz)."""
+    """Return approximately the nearest orthogonal matrices of a batch `k m n`, bfloat16 (Newton-Schulz)."""
     wide = matrices.shape[1] <= matrices.shape[2]
     x = (matrices if wide else matrices.mT).bfloat16()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
@@ -41,14 +43,17 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW whose groups with `muon=True` take Muon's step; their state is one `momentum` each."""
+    """AdamW whose groups with `muon=True` are updated by Muon; their only state is `momentum`."""
 
     def __init__(self, params: Iterable[dict[str, Any]], **options: Any) -> None:
         super().__init__([{"muon": False, **group} for group in params], **options)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """AdamW leaves parameters without a gradient alone, so Muon spends its own first."""
+        """Update all parameters.
+
+        Muon runs first and clears its gradients, because AdamW skips parameters that have none.
+        """
         for group in self.param_groups:
             if group["muon"]:
                 self._muon(group)
@@ -68,7 +73,7 @@ class MuonAdamW(torch.optim.AdamW):
                 parameter.grad = None
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
-        """Nesterov's, as a matrix."""
+        """Update the momentum and return Nesterov's look-ahead as a matrix `out (in taps)`."""
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         if "momentum" not in state:
@@ -78,7 +83,11 @@ class MuonAdamW(torch.optim.AdamW):
 
 
 def adamw_8bit(table: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
-    """AdamW with its two states in 8 bits (bitsandbytes); ValueError where that is not installed."""
+    """Build AdamW with 8-bit moments (bitsandbytes).
+
+    Raises:
+        ValueError: bitsandbytes is not installed.
+    """
     try:
         import bitsandbytes  # type: ignore[import-not-found]
     except ImportError as error:

@@ -1,16 +1,18 @@
-"""What a run will be, said before anything slow: config, parameters by group, memory, steps per epoch.
+"""The plan of a run: config, parameters by learning-rate group, memory, steps per epoch.
 
-Networks are built without storage. Activations are counted: what autograd would keep of one batch's forward pass.
+Networks are built on the "meta" device, without storage. Activations are the tensors that autograd would keep of one
+batch's forward pass.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -19,26 +21,27 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..networks.layers import CrossAttention, attention
 from ..networks.spatial import ResBlock, SpatialTransformer
-from .base import BASE
-from .config import TrainConfig
-from .networks import ModelTable
-from .sets import alike
+from .batches import first_bucket
+from .config import TrainConfig, from_table
+from .memory import forget_peak, peak
+from .processes import Processes
 from .stage import Stage
 from .stages import STAGES, Stages, build_stage
-from .tables import from_table
-from .trainer import choose
-from .tsr import TSR
-from .video import VideoStage, build_video_stage
+from .step import train_step
+from .trainer import build, select_trainable
+from .video import VideoStage
+from .video_config import ModelTable
 
 GIB = 2**30
+CHECKPOINTING = ("gradient_checkpointing", "recompute")
 STATE = {"adamw": 8.0, "adamw8bit": 2.03, "muon": 4.0}
-"""Bytes an optimizer keeps for each trained parameter; Muon's few other parameters take AdamW's 8."""
+"""Bytes of optimizer state per trained parameter. Muon's few AdamW parameters, at 8, are not told apart."""
 
 
 def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> str:
-    """The plan as text, for so many processes."""
+    """Return the plan as text, for `world` processes; errors as for `build_stage` and `select_trainable`."""
     stage = _without_storage(config, stages)
-    trained, group_of = choose(stage, config.optim)
+    trained, group_of = select_trainable(stage, config.optim)
     counts = Counter[str]()
     for name, parameter in trained.items():
         counts[group_of[name]] += parameter.numel()
@@ -60,7 +63,8 @@ def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> st
     if isinstance(stage, VideoStage):
         lines += [
             "",
-            f"one clip forward: {operations(stage) / 1e12:.3f} TFLOP; a step is 3 of it, 4 if recomputed",
+            f"forward pass of a clip: {operations(stage) / 1e12:.3f} TFLOP; training takes 3 times that, "
+            "4 times with gradient checkpointing",
         ]
     items, taken = len(stage.dataset), config.data.batch * config.data.accumulate * world
     lines += ["", f"{items} items, {taken} a step: {items / taken:.1f} steps per epoch"]
@@ -72,46 +76,56 @@ def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> st
 
 
 def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[str, float]:
-    """Bytes by use, on the GPU where there is one. What the allocator and convolutions want besides is not in it."""
+    """Return the memory of one process in bytes, by use; on the GPU where there is one.
+
+    The allocator's overhead and convolution workspaces are not included.
+
+    Args:
+        config: the run.
+        stage: the stage; of a video stage activations are counted too.
+        total: number of all parameters.
+        trained: number of trained parameters.
+    """
     separate, mixed = config.precision == "bf16", config.precision.endswith("-mixed")
     parts: dict[str, float] = {"weights": total * (2 if separate else 4)}
     if separate:
-        parts["float32 masters"] = trained * 4
+        parts["float32 master weights"] = trained * 4
     if mixed:
         parts["16-bit copies of the weights (autocast)"] = total * 2
     parts["gradients"] = trained * (6 if separate else 4)
     parts["optimizer"] = trained * STATE[config.optim.optimizer]
-    if not config.optim.ema_on:
-        parts["average (EMA)"] = trained * 4
+    if not config.optim.ema_device:
+        parts["EMA"] = trained * 4
     if isinstance(stage, VideoStage):
         plain, recomputed = activations(stage, config)
-        again = stage.model.recompute or bool(config.model.get("recompute"))
-        parts["activations, recomputed" if again else "activations"] = recomputed if again else plain
+        again = from_table(ModelTable, config.model, "[model]").gradient_checkpointing
+        parts["activations (checkpointed)" if again else "activations"] = recomputed if again else plain
     return parts
 
 
 def _without_storage(config: TrainConfig, stages: Stages) -> Stage:
-    """The stage with its networks on `meta`; the small ones of vae and image as they are."""
-    if config.stage not in ("base", "tsr"):
+    """Return the stage, built on the "meta" device if it is a video stage; other stages are small."""
+    kind = stages.get(config.stage)
+    if not (isinstance(kind, type) and issubclass(kind, VideoStage)):
         return build_stage(config, stages)
-    from_table(
-        ModelTable, config.model, "[model]"
-    )  # said before a key of it is replaced: what is wrong in it
-    plain = replace(config, model={**config.model, "recompute": False})
-    return cast(Stage, build_video_stage(BASE if config.stage == "base" else TSR, plain, "meta"))
+    from_table(ModelTable, config.model, "[model]")  # names what is wrong in it before a key is dropped
+    kept = {key: value for key, value in config.model.items() if key not in CHECKPOINTING}
+    return kind(replace(config, model=kept), device="meta")
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps what a fused attention keeps: q, k, v, the answer and one number a row."""
+    """An attention that saves what a fused kernel saves: q, k, v, output, one number per row and head."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        """Return an empty output in the shape of q, `n tokens (heads d)`."""
         out = torch.empty_like(q)
         ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[0], q.shape[1], heads, dtype=torch.float32))
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        """Raise, as nothing is ever differentiated here."""
         raise NotImplementedError
 
 
@@ -121,7 +135,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
 
 @dataclass
 class _Kept:
-    """Storages that autograd keeps, outside blocks and by block, and the blocks' inputs."""
+    """Bytes that autograd saves during a forward pass, counted once per storage.
+
+    Attributes:
+        weights: storages of the parameters, which are not counted.
+        seen: storages counted so far, kept alive so that their ids stay unique.
+        block: the ResBlock or transformer that is running; None outside of blocks.
+        bytes_of: bytes saved in each block, and under None outside of blocks.
+        inputs: bytes of the blocks' inputs, which gradient checkpointing keeps.
+    """
 
     weights: set[int]
     seen: dict[int, Tensor] = field(default_factory=dict)
@@ -130,40 +152,43 @@ class _Kept:
     inputs: int = 0
 
     def pack(self, tensor: Tensor) -> Tensor:
+        """Count a tensor that autograd saves, and return it."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self.weights and storage._cdata not in self.seen:
-            self.seen[storage._cdata] = tensor  # alive, so that its number stays its own
+            self.seen[storage._cdata] = tensor
             self.bytes_of[self.block] += storage.nbytes()
         return tensor
 
     def enter(self, block: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Note that a block starts; a forward pre-hook."""
         self.block = block
         self.inputs += inputs[0].untyped_storage().nbytes()
 
     def leave(self, block: nn.Module, inputs: Any, output: Any) -> None:
+        """Note that a block has ended; a forward hook."""
         self.block = None
 
 
 def operations(stage: VideoStage) -> int:
-    """Floating point operations of one clip's forward pass, two a multiplication and addition."""
-    video = stage.networks.video
+    """Return the floating-point operations of one clip's forward pass; a multiply-add counts as two."""
+    video = stage.video
     for module in (*video.unet.modules(), *video.appearnet.modules()):
         if isinstance(module, CrossAttention):
             module.attend = attention
-    z_0 = torch.empty((1, *alike(stage.dataset)[0]["mean"].shape), device="meta", dtype=video.dtype)
+    z_0 = torch.empty((1, *first_bucket(stage.dataset)[0]["mean"].shape), device="meta", dtype=video.dtype)
     text, t = torch.empty(stage.empty.shape, device="meta"), torch.empty(1, device="meta")
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
-        injection = video.injection(stage.role.appearance(z_0), t, text, 1.0)
+        injection = video.injection(stage.appearance(z_0), t, text, 1.0)
         video.predict(z_0, t, text, injection)
     return counter.get_total_flops()
 
 
 def activations(stage: VideoStage, config: TrainConfig) -> tuple[int, int]:
-    """Bytes that one batch keeps for its backward pass: as it is, and with `model.recompute`."""
-    video = stage.networks.video
+    """Return the bytes saved for one batch's backward pass, without and with gradient checkpointing."""
+    video = stage.video
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
     networks = (video.unet.to(dtype), video.appearnet.to(dtype))
-    item = alike(stage.dataset)[0]["mean"]
+    item = first_bucket(stage.dataset)[0]["mean"]
     z_0 = torch.empty((config.data.batch, *item.shape), device="meta", dtype=dtype)
     text = torch.empty((config.data.batch, *stage.empty.shape[1:]), device="meta", dtype=dtype)
     t = torch.empty(config.data.batch, device="meta")
@@ -177,10 +202,38 @@ def activations(stage: VideoStage, config: TrainConfig) -> tuple[int, int]:
                 stack.callback(module.register_forward_hook(kept.leave).remove)
         stack.enter_context(torch.device("meta"))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor))
-        appearance = stage.role.appearance(z_0)
+        appearance = stage.appearance(z_0)
         injection = video.injection(appearance, t, text, 1.0)
         answer = video.predict(z_0, t, text, injection)
         rearrange(answer, "b f c h w -> (b f c h w)").float().square().mean()
     outside = kept.bytes_of.pop(None, 0)
     blocks = list(kept.bytes_of.values())
     return outside + sum(blocks), outside + kept.inputs + max(blocks, default=0)
+
+
+def measure(config: TrainConfig, steps: int, stages: Stages = STAGES) -> str:
+    """Run real steps and return their times and peak memory as text; nothing is written.
+
+    The first step is slower, because it allocates the optimizer's state. Processor time adds up all threads; on a busy
+    CPU it is the better measure.
+    """
+    started = time.monotonic()
+    processes = Processes(config)
+    stage = build_stage(config, stages)
+    stage.prepare()
+    trainer = build(config, stage, processes)
+    trainer.frozen.clear()  # only checkpoints and exports need these, and nothing is written here
+    loading = peak()
+    forget_peak()
+    lines = [f"loaded in {time.monotonic() - started:.0f} s, peak {loading / GIB:.2f} GiB"]
+    for step in range(steps):
+        started, worked = time.monotonic(), time.process_time()
+        loss = float(train_step(trainer)["loss"])
+        seconds, worked = time.monotonic() - started, time.process_time() - worked
+        took = f"{seconds:.1f} s, {worked:.1f} s of processor time"
+        lines.append(f"step {step + 1}: {took}, loss {loss:.4f}, peak so far {peak() / GIB:.2f} GiB")
+    processes.wait()
+    where = (
+        processes.device.type if processes.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
+    )
+    return "\n".join([f"measured on {where}:", *(f"  {line}" for line in lines)])

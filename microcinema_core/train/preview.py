@@ -1,4 +1,4 @@
-"""Pictures of latents for sheets: by the Stable Diffusion VAE of a file, or by no autoencoder at all."""
+"""Pictures of latents for sample sheets: by a Stable Diffusion VAE, or as a linear preview."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.videos.stable_diffusion import decoded, holds_decoder, load_decoder
+from ..data.videos.stable_diffusion import decode_latents, has_decoder, load_decoder
 
 logger = logging.getLogger(__name__)
 AT_ONCE = 4
-"""Pictures that the VAE decodes at once: at 320x320 about 1 GB of activations."""
+"""Pictures that the VAE decodes at once; at 320x320 that takes about 1 GB of activations."""
 
 
 class LinearPreview(nn.Module):
-    """The three directions in which a batch of latents varies most, as red, green and blue, each over its range.
+    """The first three principal components of a batch of latents, as red, green and blue.
 
-    Colours are not the true ones, and differ between batches; shapes and motion are.
+    Shapes and motion are true; colours are not, and differ between batches.
     """
 
     def decode(self, z: Tensor) -> Tensor:
-        """`n c h w` -> pictures (n, 3, 8h, 8w) in [-1, 1]."""
+        """Map latents `n c h w` to pictures `n 3 8h 8w` in [-1, 1]."""
         rows = z.float().movedim(1, -1).flatten(0, -2)
         centred = rows - rows.mean(0)
         _, directions = torch.linalg.eigh(centred.T @ centred)
@@ -35,24 +35,26 @@ class LinearPreview(nn.Module):
 
 
 class VAEPreview(nn.Module):
-    """True pictures by a checkpoint's own VAE, which is read when they are wanted and dropped after."""
+    """The decoder of a Stable Diffusion file or folder, read for each call and released after it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
 
     def decode(self, z: Tensor) -> Tensor:
-        """`n c h w` -> pictures (n, 3, 8h, 8w) in about [-1, 1]."""
+        """Decode latents `n c h w` to pictures `n 3 8h 8w`, nominally in [-1, 1]."""
         vae = load_decoder(self.path).to(z.device)
-        return torch.cat([decoded(vae, part.float()) for part in z.split(AT_ONCE)])
+        return torch.cat([decode_latents(vae, part.float()) for part in z.split(AT_ONCE)])
 
 
 def preview_of(path: Path) -> LinearPreview | VAEPreview:
-    """By the VAE of a Stable Diffusion file or folder; without one, or without diffusers, the linear preview."""
-    if not holds_decoder(path):
-        logger.info("%s holds no VAE: sheets are linear previews, with colours of their own", path.name)
+    """Return the VAE of a Stable Diffusion file or folder, or a linear preview without VAE or diffusers."""
+    if not has_decoder(path):
+        logger.info("%s holds no VAE: sample sheets are linear previews without true colours", path.name)
         return LinearPreview()
     if find_spec("diffusers") is None:
-        logger.info("sheets are linear previews: for %s's own VAE, pip install diffusers", path.name)
+        logger.info(
+            "sample sheets are linear previews: to decode with %s's VAE, pip install diffusers", path.name
+        )
         return LinearPreview()
     return VAEPreview(path)

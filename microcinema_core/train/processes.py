@@ -1,4 +1,4 @@
-"""The processes of a run, by accelerate: one where nothing launched more, else one a GPU."""
+"""The processes of a run, by accelerate: one, or as many as were launched, usually one per GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from .config import TrainConfig
-from .fsdp import shard, whole
+from .fsdp import full_tensor, shard
 from .shared_random import SharedRandom
 from .stage import Batch, Stage
 
@@ -21,7 +21,7 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 
 class Objective(nn.Module):
-    """A stage's loss as one module, so that whatever wraps it sees all that is trained, and every forward pass."""
+    """A stage's loss as one module, so that DDP and FSDP see all parameters and every forward pass."""
 
     def __init__(self, stage: Stage, precision: str) -> None:
         super().__init__()
@@ -29,60 +29,72 @@ class Objective(nn.Module):
         self.stage = stage
         self.autocast = AUTOCAST.get(precision)
 
-    def forward(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Loss and scalars to log."""
+    def forward(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of a batch and scalars to log, under autocast where the precision is mixed."""
         if self.autocast is None:
-            return self.stage.loss(batch, draws)
-        with torch.autocast(draws.device.type, self.autocast):
-            return self.stage.loss(batch, draws)
+            return self.stage.loss(batch, random)
+        with torch.autocast(random.device.type, self.autocast):
+            return self.stage.loss(batch, random)
 
 
 class Processes:
-    """This process among those of the run. sharded: each keeps a share of the weights (FSDP), else all (DDP)."""
+    """This process among those of the run.
+
+    Attributes:
+        accelerator: accelerate's, which does the communication.
+        precision: the config's precision.
+        sharded: whether each process keeps a shard of the weights (FSDP) rather than all of them (DDP).
+
+    Raises:
+        ValueError: accelerate was configured to use its own FSDP or DeepSpeed.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         _refuse_plugins()
         from accelerate import Accelerator
 
-        # Precision is the config's, and the loop's own affair: a launcher's default must not change it.
-        # Without a GPU it must be told so, or it takes several processes for one each.
+        # The loop handles precision itself, so the launcher's default must not change it. Without a GPU accelerate
+        # needs cpu=True, or it does not join several processes.
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
         self.accelerator = Accelerator(cpu=not gpu, mixed_precision="no")
         self.precision = config.precision
-        self.sharded = config.sharded and self.world > 1
+        self.sharded = config.fsdp and self.world > 1
 
     @property
     def device(self) -> torch.device:
+        """The device of this process."""
         return self.accelerator.device
 
     @property
     def world(self) -> int:
+        """Number of processes."""
         return self.accelerator.num_processes
 
     @property
     def rank(self) -> int:
+        """Rank of this process, from 0."""
         return self.accelerator.process_index
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files."""
+        """Whether this is the first process, which alone writes files."""
         return self.accelerator.is_main_process
 
     def objective(self, stage: Stage) -> Objective:
-        """The stage's loss; call it before anyone takes hold of the parameters, which may be split by it."""
+        """Return the stage's loss as a module; FSDP replaces parameters, so take references to them later."""
         objective = Objective(stage, self.precision)
         if self.sharded:
             shard(objective, self.device, self.world)
         return objective
 
     def wrap(self, objective: Objective) -> nn.Module:
-        """Its gradients averaged over the processes. Call it when what is frozen is frozen."""
+        """Return the objective with gradients averaged across ranks (DDP); call it after freezing parameters."""
         plain = self.world == 1 or self.sharded
         return objective if plain else self.accelerator.prepare_model(objective)
 
     @contextlib.contextmanager
     def joined(self, objective: nn.Module) -> Iterator[None]:
-        """Within this context the networks can be called by themselves, by all processes together."""
+        """Gather FSDP shards within this context, so that all processes can call the networks directly."""
         if not isinstance(objective, FSDPModule):
             yield
             return
@@ -92,35 +104,36 @@ class Processes:
         finally:
             objective.reshard()
 
-    def draws(self, generator: torch.Generator) -> SharedRandom:
+    def shared_random(self, generator: torch.Generator) -> SharedRandom:
+        """Return this process's view of a generator that is in the same state in all processes."""
         return SharedRandom(generator, self.rank, self.world, self.device)
 
     def put(self, batch: Batch) -> Batch:
-        """A batch on this process's device."""
+        """Return a batch on this process's device."""
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
     def without_exchange(self, objective: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Within this context gradients stay with their process: all but the last batch of a step."""
-        together = self.world == 1 or self.sharded  # whole gradients are what shares are to save
+        """Return a context without gradient synchronisation, for all but the last batch of a step."""
+        together = self.world == 1 or self.sharded  # with FSDP, unsynchronised gradients would be full ones
         return contextlib.nullcontext() if together else self.accelerator.no_sync(objective)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Over the processes."""
+        """Return the mean of a tensor across ranks."""
         return value if self.world == 1 else self.accelerator.reduce(value, reduction="mean")
 
     def norm(self, norm: Tensor) -> Tensor:
-        """Of all gradients, from the norm of those that lie here."""
+        """Return the norm of full gradients, given the norm of this process's shards."""
         return self.accelerator.reduce(norm.square(), reduction="sum").sqrt() if self.sharded else norm
 
     def kept(self, share: Tensor, like: Tensor) -> Tensor:
-        """A whole tensor of which this process has a share, in the first process; elsewhere it is let go at once."""
+        """Return the full tensor of a shard, on the CPU of the first process; an empty tensor in the others."""
         if not self.sharded:
             return share
-        joined = whole(share, like)
+        joined = full_tensor(share, like)
         return joined.cpu() if self.main else joined.new_empty(0)
 
     def agree(self, elapsed: float, stop: bool) -> tuple[float, bool]:
-        """The first process's clock, and whether anyone was told to stop: what all decide by must be the same."""
+        """Return the first process's elapsed seconds and whether any is to stop, so that all decide alike."""
         if self.world == 1:
             return elapsed, stop
         told = torch.tensor([elapsed if self.main else 0.0, float(stop)], device=self.device)
@@ -128,15 +141,16 @@ class Processes:
         return clock, stops > 0
 
     def wait(self) -> None:
+        """Wait until all processes are here."""
         self.accelerator.wait_for_everyone()
 
 
-def leave(code: int) -> NoReturn:
-    """End this process with an exit code; all that it writes must be written and closed.
+def exit_process(code: int) -> NoReturn:
+    """Exit with a code; all files must be written and closed by now.
 
-    Among several, Python's own ending is left out. gloo's threads live as long as any process group, which torch's
-    caches of split tensors hold to the end, and one that still lets go of a tensor while the interpreter ends brings
-    the process down ("terminate called without an active exception").
+    One of several processes skips Python's own shutdown. torch's caches of sharded tensors keep the process group, and
+    with it gloo's threads, alive to the end. A thread that frees a tensor during the shutdown aborts the process
+    ("terminate called without an active exception").
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -146,10 +160,14 @@ def leave(code: int) -> NoReturn:
 
 
 def _refuse_plugins() -> None:
-    """ValueError where accelerate was told to take over what the loop does itself."""
+    """Refuse accelerate's own FSDP and DeepSpeed plugins.
+
+    Raises:
+        ValueError: one of them is turned on.
+    """
     for name, words in (
-        ("FSDP", "set `sharded = true` in the config"),
-        ("DEEPSPEED", "use DDP or `sharded = true`"),
+        ("FSDP", "set `fsdp = true` in the config"),
+        ("DEEPSPEED", "use DDP or `fsdp = true`"),
     ):
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
             raise ValueError(

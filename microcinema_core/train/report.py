@@ -1,4 +1,4 @@
-"""A run's figures: a line of JSON per interval, TensorBoard where it is installed, W&B if asked, and a live line."""
+"""Statistics of a run: stats.jsonl, TensorBoard and Weights & Biases where available, progress bar."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ logger = logging.getLogger(__name__)
 
 
 class Report:
-    """Collects scalars step by step and writes their means; in the processes that show nothing, it does nothing."""
+    """A collector of scalars that writes their means at intervals; it does nothing where `shown` is false."""
 
     def __init__(self, config: TrainConfig, step: int = 0, *, shown: bool = True) -> None:
-        """`step`: where the run goes on; what was written later than that was of steps that are done again."""
+        """Open the outputs of a run.
+
+        Args:
+            config: the run.
+            step: the step to continue from; rows of later steps are dropped, as those steps run again.
+            shown: whether to report at all; true in the first process only.
+        """
         self.shown = shown
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, int] = defaultdict(int)
@@ -40,13 +46,20 @@ class Report:
         self.bar = _bar(config, step)
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
+        """Add the scalars of one step to the means."""
         if self.shown:
             for name, value in scalars.items():
                 self.sums[name] += float(value)
                 self.counts[name] += 1
 
     def tick(self, step: int, elapsed: float, progress: float) -> None:
-        """A step is done; `elapsed` seconds of training so far, `progress` of the budget."""
+        """Update the progress bar after a step.
+
+        Args:
+            step: steps done so far.
+            elapsed: seconds of training so far.
+            progress: share of the budget used, in [0, 1].
+        """
         self.left = elapsed * (1 - progress) / progress if progress > 0 else 0.0
         if self.shown and not self.bar.disable:
             loss = self.sums["loss"] / max(self.counts["loss"], 1)
@@ -55,7 +68,13 @@ class Report:
             self.bar.update(step - self.bar.n)
 
     def write(self, step: int, elapsed: float, rates: Mapping[str, float]) -> None:
-        """Means since the last call; `elapsed` seconds of training so far."""
+        """Write a row with the means since the last call.
+
+        Args:
+            step: steps done so far.
+            elapsed: seconds of training so far.
+            rates: learning rates by group.
+        """
         if not self.shown:
             return
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
@@ -79,10 +98,12 @@ class Report:
         self.since, self.written = time.monotonic(), step
 
     def picture(self, step: int, picture: Tensor) -> None:
+        """Send a sample sheet `3 h w` in [0, 1] to TensorBoard and Weights & Biases."""
         for board in self.boards if self.shown else ():
             board.picture(step, picture)
 
     def close(self) -> None:
+        """Close all outputs."""
         if self.shown:
             self.bar.close()
             for board in self.boards:
@@ -90,7 +111,7 @@ class Report:
 
 
 def _bar(config: TrainConfig, step: int) -> Any:
-    """A live line with speed, loss, time left and memory; none where nobody watches."""
+    """Return a progress bar with speed, loss, time left and memory; disabled where stderr is no terminal."""
     from tqdm import tqdm
 
     watched = sys.stderr.isatty() and sys.platform != "win32"
@@ -99,7 +120,7 @@ def _bar(config: TrainConfig, step: int) -> Any:
 
 
 def _forget_after(file: Path, step: int) -> None:
-    """Drop the rows of later steps, and one that a kill cut short."""
+    """Drop the rows of later steps, and a last row that a kill cut short."""
     if not file.exists():
         return
     whole = [line for line in file.read_text().splitlines() if line.endswith("}")]
@@ -109,31 +130,41 @@ def _forget_after(file: Path, step: int) -> None:
 
 
 class TensorBoard:
+    """Output to TensorBoard event files."""
+
     def __init__(self, writer: Any) -> None:
         self.writer = writer
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars by name."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def picture(self, step: int, picture: Tensor) -> None:
+        """Write a sample sheet `3 h w` in [0, 1]."""
         self.writer.add_image("sheet", picture, step)
 
     def close(self) -> None:
+        """Flush and close the event file."""
         self.writer.close()
 
 
 class WeightsAndBiases:
+    """Output to a run of Weights & Biases."""
+
     def __init__(self, library: Any, run: Any) -> None:
         self.library, self.run = library, run
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log scalars by name."""
         self.run.log(dict(values), step=step)
 
     def picture(self, step: int, picture: Tensor) -> None:
+        """Log a sample sheet `3 h w` in [0, 1]."""
         self.run.log({"sheet": self.library.Image(picture)}, step=step)
 
     def close(self) -> None:
+        """Finish the run."""
         self.run.finish()
 
 
@@ -141,7 +172,7 @@ def _tensorboard(folder: Path) -> list[TensorBoard]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        logger.info("tensorboard is not installed: figures go to stats.jsonl alone")
+        logger.info("tensorboard is not installed: statistics go to stats.jsonl only")
         return []
     return [TensorBoard(SummaryWriter(str(folder / "tensorboard")))]
 

@@ -1,4 +1,4 @@
-"""Random numbers of a training step, the same whatever the number of processes."""
+"""Random numbers of a training step that do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class SharedRandom:
-    """One generator, on the CPU, in the same state in every process.
+    """A CPU generator in the same state in every process, and this process's part of its draws.
 
-    Each process draws the numbers of all of them and takes its share, so that two processes train to what one with
-    twice the batch does. The draws of a clip cost a thousandth of its step.
+    Each process draws the numbers of all processes and takes its part, so two processes train exactly as one with
+    twice the batch. Drawing costs about a thousandth of a step.
+
+    Attributes:
+        generator: the generator.
+        rank, world: this process and the number of processes.
+        device: where the drawn numbers go.
     """
 
     generator: torch.Generator
@@ -24,15 +29,15 @@ class SharedRandom:
     device: torch.device = CPU
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal numbers; the first axis is the batch."""
+        """Draw standard normal numbers; the first axis of `shape` is this process's batch."""
         return self._ours(torch.randn((shape[0] * self.world, *shape[1:]), generator=self.generator))
 
     def uniform(self, count: int) -> Tensor:
-        """(count,) in [0, 1)."""
+        """Draw (count,) uniform numbers in [0, 1)."""
         return self._ours(torch.rand(count * self.world, generator=self.generator))
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
-        """Whole numbers in [0, high); the first axis is the batch."""
+        """Draw integers in [0, high); the first axis of `shape` is this process's batch."""
         whole = (shape[0] * self.world, *shape[1:])
         return self._ours(torch.randint(0, high, whole, generator=self.generator))
 

@@ -1,4 +1,4 @@
-"""Sample sheets: many pictures in one PNG, many clips in one animation."""
+"""Sample sheets: many pictures in one file, many clips in one animation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..files.atomic import atomic_write
 
 
 def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:
-    """Pictures (n, 3, h, w) in [-1, 1] as one sheet (3, H, W) in [0, 1], row by row, on white."""
+    """Arrange pictures `n 3 h w` in [-1, 1] row by row on white; returns one picture `3 H W` in [0, 1]."""
     rows = -(-len(pictures) // columns)
     tiles = F.pad((pictures.float().clamp(-1, 1) + 1) / 2, (gap, gap, gap, gap), value=1.0)
     missing = rows * columns - len(tiles)
@@ -28,18 +28,18 @@ def grid(pictures: Tensor, columns: int, *, gap: int = 2) -> Tensor:
 
 
 def as_image(picture: Tensor) -> Image.Image:
-    """(3, h, w) in [0, 1] as PIL's."""
+    """Convert a picture `3 h w` in [0, 1] to a PIL image."""
     pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels)
 
 
 def save_picture(path: Path, picture: Tensor) -> None:
-    """Write (3, h, w) in [0, 1] as what the path's suffix says (.png, .jpg), at once."""
+    """Write a picture `3 h w` in [0, 1], atomically, in the format of the path's suffix (.png, .jpg)."""
     _save(path, as_image(picture), quality=88)
 
 
 def save_animation(path: Path, frames: Tensor, fps: float) -> None:
-    """Write (f, 3, h, w) in [0, 1] as an endless .webp, at once."""
+    """Write frames `f 3 h w` in [0, 1] as a looping .webp, atomically."""
     first, *rest = map(as_image, frames)
     _save(path, first, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=80)
 

@@ -1,7 +1,7 @@
-"""What a training stage gives to the one training loop.
+"""The interface between a training stage and the training loop.
 
-The loop owns precision, optimizer,
-averages, checkpoints and schedules; a stage owns networks, data, the loss and what a person wants to see.
+A stage owns networks, data, loss and sample sheets. The loop owns precision, optimizer, learning-rate schedule, EMA and
+checkpoints.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from .shared_random import SharedRandom
 
 Batch = dict[str, Tensor]
 Parts = dict[str, dict[str, Tensor]]
+"""State dicts by part name."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture (3, h, w) in [0, 1]; for clips also the frames (f, 3, h, w) of an animated one, at so many a second."""
+    """A sample sheet.
+
+    Attributes:
+        picture: the sheet, `3 h w` in [0, 1].
+        frames: of clips, the frames of an animated sheet, `f 3 h w` in [0, 1].
+        fps: frame rate of the animated sheet.
+    """
 
     picture: Tensor
     frames: Tensor | None = None
@@ -30,7 +37,7 @@ class Sheet:
 
 
 class Items(Protocol):
-    """A map-style dataset; items are tensors or dicts of tensors, and depend on the index alone."""
+    """A map-style data set; an item is a tensor or a dict of tensors and depends only on its index."""
 
     def __len__(self) -> int: ...
 
@@ -38,38 +45,39 @@ class Items(Protocol):
 
 
 class Stage(Protocol):
-    """One thing to train."""
+    """The part of training that differs between models."""
 
     modules: Mapping[str, nn.Module]
-    """Networks that are trained, by the part names of the exported file ("unet", "appearnet", "text", "vae"), built in
-    float32. The loop casts them to the config's precision; frozen networks are kept elsewhere, by the stage alone.
+    """The trained networks by part name of the exported file ("unet", "appearnet", "text", "vae"), built in float32.
+
+    The loop casts them to the config's precision. Networks that are always frozen are the stage's own and not in here.
     """
 
     @property
     def dataset(self) -> Items:
-        """What a batch is made of."""
+        """The data set that batches are drawn from."""
         ...
 
     def prepare(self) -> None:
-        """Initial weights beyond the constructors' (init_from, statistics of the data). Not called on resume."""
+        """Set initial weights that constructors do not, such as those of `init_from`; skipped on resume."""
         ...
 
     def group_of(self, name: str) -> str | None:
-        """Learning-rate group (a key of optim.groups) of the parameter `<part>.<key>`; None leaves it frozen."""
+        """Return the learning-rate group (a key of optim.groups) of parameter `<part>.<key>`; None freezes it."""
         ...
 
     def to(self, device: torch.device) -> None:
-        """Move what is not in `modules` (frozen networks, constants) to where training happens."""
+        """Move all that is not in `modules`, such as frozen networks and constants, to the training device."""
         ...
 
-    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Scalar loss of a collated batch, and detached scalars to log. All randomness is from the draws."""
+    def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the scalar loss of a batch, and detached scalars to log; all draws come from `random`."""
         ...
 
     def sheet(self) -> Sheet:
-        """What the networks do now (called with the averaged weights, no grad)."""
+        """Make a sample sheet; called with the EMA weights and without gradients."""
         ...
 
     def export(self, path: Path, parts: Parts) -> None:
-        """Write the file that others load, from float32 averaged state dicts of `modules`."""
+        """Write the exported file from float32 state dicts of `modules` with EMA weights."""
         ...

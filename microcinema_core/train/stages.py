@@ -1,23 +1,28 @@
-"""The stages that this command trains, by the name that a config gives."""
+"""The stages that `microcinema_core.train` knows, by their name in a config."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import base, tsr
+from ..moved import command_of_stage
+from .base import BaseStage
 from .config import TrainConfig
 from .stage import Stage
+from .tsr import TSRStage
 
 Stages = Mapping[str, Callable[[TrainConfig], Stage]]
-STAGES: Stages = {"base": base.build, "tsr": tsr.build}
+"""Constructors of stages by name."""
+STAGES: Stages = {"base": BaseStage, "tsr": TSRStage}
 
 
 def build_stage(config: TrainConfig, stages: Stages = STAGES) -> Stage:
-    """The stage that a config names.
+    """Build the stage that a config names.
 
     Raises:
-        ValueError: a stage that is not among `stages`, or whatever its own builder finds wrong in the config.
+        ValueError: the stage is not among `stages`, or its constructor rejects the config.
     """
     if config.stage not in stages:
-        raise ValueError(f"stage is {config.stage!r}; it is one of {', '.join(stages)}")
+        raise ValueError(
+            f"stage is {config.stage!r}; it is one of {', '.join(stages)}{command_of_stage(config.stage)}"
+        )
     return stages[config.stage](config)

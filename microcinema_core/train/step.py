@@ -1,4 +1,4 @@
-"""One step of training: from batches to changed weights."""
+"""One training step: from batches to updated weights."""
 
 from __future__ import annotations
 
@@ -16,16 +16,26 @@ from .trainer import Trainer
 
 
 class Diverged(RuntimeError):
-    """The loss or a gradient is not finite; the last checkpoint is from before that."""
+    """The error for a loss or gradient that is not finite; the weights were not changed."""
 
 
 class DataLost(RuntimeError):
-    """A part of the data set could not be read; nothing of the step that needed it has happened."""
+    """The error for data that cannot be read; the step that needed it has not begun."""
 
 
 def train_step(trainer: Trainer) -> dict[str, Tensor]:
-    """One optimizer step over `accumulate` batches; returns scalars. Diverged if anything is not finite."""
-    config, masters, scaler = trainer.config, trainer.masters, trainer.scaler
+    """Run one optimizer step over `accumulate` batches.
+
+    A step whose gradients overflow only because of float16 loss scaling is skipped, and the scale lowered.
+
+    Returns:
+        Scalars to log: loss, the stage's own, and the gradient norm of each learning-rate group before clipping.
+
+    Raises:
+        Diverged: the loss or a gradient is not finite.
+        DataLost: a batch could not be read.
+    """
+    config, master_weights, scaler = trainer.config, trainer.master_weights, trainer.scaler
     scalars = _gradients(trainer, _batches(trainer))
     scaler.unscale_(trainer.optimizer)
     norms = _gradient_norms(trainer)
@@ -37,43 +47,43 @@ def train_step(trainer: Trainer) -> dict[str, Tensor]:
     if finite:
         with torch.no_grad():
             shrink = (config.optim.clip / (total + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_([m.grad for m in masters.tensors if m.grad is not None], shrink)
+            torch._foreach_mul_([m.grad for m in master_weights.tensors if m.grad is not None], shrink)
         factor = rate_factor(config.optim, trainer.step, progress(trainer))
         for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
             group["lr"] = config.optim.lr * config.optim.groups.get(name, 1.0) * factor
         trainer.optimizer.step()
-        masters.publish()
-        trainer.average.update(trainer.step)
+        master_weights.publish()
+        trainer.ema.update(trainer.step)
     scaler.update()
     trainer.step += 1
     return {**scalars, **{f"grad/{name}": norm for name, norm in norms.items()}}
 
 
 def _batches(trainer: Trainer) -> list[Batch]:
-    """What the step needs, all of it read before anything random is drawn."""
-    position = trainer.feed.position
+    """Read all batches of the step, before any random number is drawn."""
+    position = trainer.batches.position
     try:
-        return [trainer.feed.next() for _ in range(trainer.config.data.accumulate)]
+        return [trainer.batches.next() for _ in range(trainer.config.data.accumulate)]
     except (OSError, ValueError, SafetensorError) as error:
-        trainer.feed.position = position
+        trainer.batches.position = position
         raise DataLost(
             f"step {trainer.step}: the data could not be read ({error}); put it back, then --resume goes on"
         ) from error
 
 
 def _gradients(trainer: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
-    """The step's gradients, in the masters; loss and scalars."""
-    masters, processes = trainer.masters, trainer.processes
+    """Accumulate the step's gradients in the master weights, and return the mean loss and scalars."""
+    master_weights, processes = trainer.master_weights, trainer.processes
     seen: dict[str, list[Tensor]] = defaultdict(list)
-    masters.clear_gradients()
+    master_weights.clear_gradients()
     for k, batch in enumerate(batches, start=1):
-        # Separate masters take up each batch's gradients at once, so these must have been exchanged by then.
-        alone = k < len(batches) and not masters.separate
+        # Separate master weights take up each batch's gradients at once, so these must have been exchanged by then.
+        alone = k < len(batches) and not master_weights.separate
         quiet = processes.without_exchange(trainer.objective) if alone else contextlib.nullcontext()
         with quiet:
-            loss, extra = trainer.objective(processes.put(batch), processes.draws(trainer.generator))
+            loss, extra = trainer.objective(processes.put(batch), processes.shared_random(trainer.generator))
             trainer.scaler.scale(loss / len(batches)).backward()
-        masters.collect_gradients()
+        master_weights.collect_gradients()
         for name, value in {"loss": loss.detach(), **extra}.items():
             seen[name].append(value)  # a batch may have no clip in some band
     scalars = {name: torch.stack(values).mean() for name, values in seen.items()}
@@ -82,6 +92,7 @@ def _gradients(trainer: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
 
 
 def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
+    """Return the gradient norm of each learning-rate group, across FSDP shards."""
     squares: dict[str, list[Tensor]] = {}
     for group, name in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
         grads = [p.grad for p in group["params"] if p.grad is not None]
@@ -92,7 +103,7 @@ def _gradient_norms(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def progress(trainer: Trainer) -> float:
-    """Share of the budget used, by steps or by minutes, whichever is further."""
+    """Return the share of the budget used, in [0, 1]: by steps or by minutes, whichever is larger."""
     optim = trainer.config.optim
     by_steps = trainer.step / optim.max_steps if optim.max_steps else 0.0
     by_minutes = trainer.elapsed / (60 * optim.max_minutes) if optim.max_minutes else 0.0
@@ -100,7 +111,7 @@ def progress(trainer: Trainer) -> float:
 
 
 def rate_factor(optim: OptimTable, step: int, progress: float) -> float:
-    """Learning rate over optim.lr: a linear rise over the first steps times the decay."""
+    """Return the factor on `optim.lr`: a linear warm-up over steps, times the decay over `progress`."""
     rise = min(1.0, (step + 1) / max(optim.warmup_steps, 1))
     fallen = min(1.0, max(0.0, (progress - optim.decay_from) / (1 - optim.decay_from)))
     fall = {"none": 1.0, "linear": 1 - fallen, "cosine": 0.5 * (1 + math.cos(math.pi * fallen))}[optim.decay]

@@ -1,6 +1,7 @@
-"""Stage `tsr`: the temporal interpolation model, fine-tuned from the base model (section 3.1).
+"""Stage `tsr`: the temporal super-resolution model, fine-tuned from the base model (section 3.1).
 
-Five frames between and with two given ones, all noised alike; AppearNet sees the line between the ends in latents.
+A clip has five frames, all noised alike: two given ones and the three between. AppearNet sees the linear interpolation
+between the latents of the two.
 """
 
 from __future__ import annotations
@@ -8,28 +9,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..config import AppearNetConfig, UNetConfig
 from ..files.checkpoint import Checkpoint
+from ..files.load_networks import load_video_weights
 from ..networks.appearnet import adapt_for_tsr, interpolated_appearance
-from .config import TrainConfig
-from .networks import Networks, own_configs
-from .video import Role, VideoStage, build_video_stage
+from .base import own_configs
+from .video import VideoStage
 
 
-def between_ends(z_0: Tensor) -> Tensor:
-    """`b f c h w` -> the line from the first to the last frame, `(b f) c h w`."""
-    return interpolated_appearance(z_0[:, 0], z_0[:, -1], z_0.shape[1])
+class TSRStage(VideoStage):
+    """The TSR stage; starts from a base model, or continues a TSR model."""
 
+    role = "tsr"
+    starts_from = ("base", "tsr")
 
-def start(networks: Networks, first: Checkpoint, seed: int) -> None:
-    """The weights at step 0."""
-    networks.video.load(first)
-    if first.role == "base":
-        adapt_for_tsr(networks.video.appearnet, torch.Generator().manual_seed(seed))
+    def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+        """Return the configurations of the file."""
+        return own_configs(start)
 
+    def load_start(self, start: Checkpoint) -> None:
+        """Load the file's weights; a base model's AppearNet, trained on equal frames, is adapted."""
+        load_video_weights(self.video, start)
+        if start.spec.role == "base":
+            adapt_for_tsr(self.video.appearnet, torch.Generator().manual_seed(self.seed))
 
-TSR = Role("tsr", ("base", "tsr"), between_ends, lambda name: False, own_configs, start)
+    def appearance(self, z_0: Tensor) -> Tensor:
+        """Return clips `b f c h w` interpolated linearly from the first to the last frame: `(b f) c h w`."""
+        return interpolated_appearance(z_0[:, 0], z_0[:, -1], z_0.shape[1])
 
-
-def build(config: TrainConfig) -> VideoStage:
-    """From `init_from`: a base file, or a TSR file that is trained on."""
-    return build_video_stage(TSR, config)
+    def is_frozen(self, name: str) -> bool:
+        """Return false: AppearNet's frames differ, so all of it gets gradients."""
+        return False

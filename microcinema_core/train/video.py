@@ -1,14 +1,13 @@
-"""What the stages `base` and `tsr` share: the loss of eq. 5 with the Appearance Noise Prior of eq. 3.
+"""The common part of the stages `base` and `tsr`: Eq. 5's loss with Eq. 3's Appearance Noise Prior.
 
-The two differ in their frames, in the appearance latents that AppearNet sees, and in where their weights come from.
+The two differ in their frames, in the appearance latents that AppearNet sees, and in their initial weights.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,171 +15,199 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ..config import AppearNetConfig, UNetConfig
+from ..config import AppearNetConfig, Prediction, UNetConfig
 from ..diffusion.noise import GAMMA, training_noise
-from ..diffusion.schedule import Prediction, diffuse, training_target
+from ..diffusion.schedule import diffuse, training_target
+from ..diffusion.video_model import VideoModel
 from ..files.checkpoint import Checkpoint, write_checkpoint
 from ..files.paths import home_folder
-from ..networks.unet import is_temporal
+from ..networks.appearnet import AppearNet
+from ..networks.layers import attention, unfused_attention
+from ..networks.unet import UNet3D, is_temporal
 from ..networks.vae import FoldedVAE
-from .config import TrainConfig
-from .latents import band_losses, draw_latents, pick_captions
+from .batches import (
+    band_losses,
+    caption_key,
+    draw_latents,
+    empty_caption,
+    first_bucket,
+    open_set,
+    pick_captions,
+)
+from .config import TrainConfig, from_table, to_table
 from .lora import LoRA, merged, write_lora
-from .networks import ModelTable, Networks, read_first
-from .sets import VideoSet, alike, captions_of, empty_caption, open_set
+from .memory import checkpoint_blocks
 from .shared_random import SharedRandom
 from .sheets import grid
 from .stage import Batch, Parts, Sheet
-from .tables import Range, from_table
+from .start_files import load_frozen_networks, read_start
+from .video_config import LossTable, ModelTable
 
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
+"""Clips, DDIM steps and guidance scale of a sample sheet."""
 SHEET_DECODES = 256
-"""Pictures decoded at once."""
+"""Pictures of a sample sheet that are decoded at once."""
 FINAL = 20
-"""The part of the schedule that `final_share` draws from: one twentieth."""
+"""`final_share` draws from the last 1/20 of the noise schedule."""
 
 
-@dataclass(frozen=True)
-class LossTable:
-    """The [loss] table.
+class VideoStage(ABC):
+    """Prediction of noise or v on encoded clips: networks, data, loss, sample sheets and export.
 
-    drop_text, drop_appearance: how often the text is dropped, and separately the appearance (and lambda with it).
-    min_snr: gamma of min-SNR weighting (Hang et al. 2023, 5 is usual); 0 is the paper's plain loss.
-    noise_offset: standard deviation of noise that is one value per clip and channel; 0 is none.
-    final_share: how often a clip's timestep is drawn from the last twentieth of the schedule alone; 0 is the paper's
-        uniform draw. Nine small frames show where a subject goes through nearly any noise, so that a text's direction
-        is only asked for at the very end; a uniform draw is seldom there.
+    Attributes:
+        role: role of the files that the stage writes.
+        starts_from: roles of the files that `init_from` may name.
+        model, objective: the [model] and [loss] tables.
+        dataset, test: clips to train on, and held-out clips for sample sheets.
+        video: the U-Net and AppearNet, which are trained.
+        text: the frozen text encoder; None where captions are encoded already.
+        vae: the frozen decoder of sample sheets.
+        captions: the items' key that holds the captions, "text" or "tokens".
+        nothing, empty: the empty prompt in the captions' form, and encoded, `1 77 d`.
+
+    Raises:
+        ValueError: the config names no file or data set, or ones that do not fit the stage.
     """
 
-    RANGES: ClassVar[dict[str, Range]] = {
-        **dict.fromkeys(("drop_text", "drop_appearance", "noise_offset", "final_share"), (0, 1)),
-        "min_snr": (0, math.inf),
-    }
+    role: ClassVar[str]
+    starts_from: ClassVar[tuple[str, ...]]
 
-    drop_text: float = 0.1
-    drop_appearance: float = 0.1
-    min_snr: float = 0.0
-    noise_offset: float = 0.0
-    final_share: float = 0.0
+    def __init__(self, config: TrainConfig, *, device: str | None = None) -> None:
+        self.model = from_table(ModelTable, config.model, "[model]")
+        self.objective = from_table(LossTable, config.loss, "[loss]")
+        self.seed = config.seed
+        _require_inputs(config, self.starts_from)
+        self.start: Checkpoint | None = read_start(home_folder() / config.init_from, self.starts_from)
+        self.dataset = open_set(config.data_folder)
+        self.test = open_set(config.test_folder) if config.data.test_folder else self.dataset
 
-
-@dataclass(frozen=True)
-class Role:
-    """How base and TSR differ.
-
-    reads: roles of the files that `init_from` may name.
-    appearance: clips `b f c h w` -> what AppearNet sees, `b c h w` (one frame serves all) or `(b f) c h w`.
-    frozen: the AppearNet parameters, by name, that stay as they are.
-    configs: shapes of the two networks, from the [model] table and the file that training starts from.
-    start: the two networks' weights at step 0, from that file and a seed.
-    """
-
-    name: str
-    reads: tuple[str, ...]
-    appearance: Callable[[Tensor], Tensor]
-    frozen: Callable[[str], bool]
-    configs: Callable[[ModelTable, Checkpoint], tuple[UNetConfig, AppearNetConfig]]
-    start: Callable[[Networks, Checkpoint, int], None]
-
-
-class VideoStage:
-    """Noise (or v) prediction on encoded clips."""
-
-    def __init__(
-        self,
-        role: Role,
-        networks: Networks,
-        model: ModelTable,
-        objective: LossTable,
-        train: VideoSet,
-        test: VideoSet,
-    ) -> None:
-        self.role, self.networks, self.model, self.objective = role, networks, model, objective
-        video = networks.video
-        self.lora = LoRA(video.unet, model.lora_rank) if model.lora_rank else None
-        self.modules: Mapping[str, nn.Module] = {"unet": video.unet, "appearnet": video.appearnet}
+        self.video = self._build_video_model(self.start, device)
+        self.text, self.vae = load_frozen_networks(
+            home_folder() / (self.model.image_file or config.init_from), with_text=bool(self.model.image_file)
+        )
+        self.lora = LoRA(self.video.unet, self.model.lora_rank) if self.model.lora_rank else None
+        self.modules: Mapping[str, nn.Module] = {"unet": self.video.unet, "appearnet": self.video.appearnet}
         if self.lora is not None:
             self.modules = {**self.modules, "lora": self.lora}
-        self.dataset, self.test = train, test
-        self.captions = captions_of(train)
-        if self.captions == "tokens" and networks.text is None:
+
+        self.captions = caption_key(self.dataset)
+        if self.captions == "tokens" and self.text is None:
             raise ValueError(
-                f"the captions of {train.folder} are tokens: model.image_file must name a text encoder"
+                f"the captions of {self.dataset.folder} are tokens: model.image_file must name a text encoder"
             )
-        self.alpha_bar = networks.video.schedule.alpha_bar.float()
-        self.nothing = empty_caption(train)
+        self.alpha_bar = self.video.schedule.alpha_bar.float()
+        self.nothing = empty_caption(self.dataset)
         self.empty = self.encode_text(self.nothing[None])
-        self.start: Callable[[Networks], None] | None = None
+
+    def _build_video_model(self, start: Checkpoint, device: str | None) -> VideoModel:
+        """Build the two networks with their constructors' weights, or without storage on the device "meta"."""
+        unet_config, appearnet_config = self.network_configs(start)
+        attend = attention if torch.cuda.is_available() else unfused_attention
+        index = self.dataset.index
+        video = VideoModel(
+            UNet3D(unet_config, device=device, attend=attend),
+            AppearNet(appearnet_config, device=device, attend=attend),
+            self.model.spec(self.role, start.spec, fps=min(index["fps"]), frames=index["frames"]),
+        )
+        if self.model.gradient_checkpointing:
+            checkpoint_blocks(video.unet, video.appearnet)
+        return video
+
+    @abstractmethod
+    def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+        """Return the configurations of the two networks, given the file that training starts from."""
+
+    @abstractmethod
+    def load_start(self, start: Checkpoint) -> None:
+        """Set the weights of the two networks at step 0, from the file that training starts from."""
+
+    @abstractmethod
+    def appearance(self, z_0: Tensor) -> Tensor:
+        """Return the appearance latents of clips `b f c h w`: `b c h w`, one per clip, or `(b f) c h w`."""
+
+    @abstractmethod
+    def is_frozen(self, name: str) -> bool:
+        """Return whether a parameter of AppearNet, given by its full name, is always frozen."""
 
     def prepare(self) -> None:
+        """Set the weights at step 0, and release the file that they come from."""
         if self.start is not None:
-            self.start(self.networks)
-            self.start = None  # it holds the file that training starts from, which is not needed any more
+            self.load_start(self.start)
+            self.start = None
         if self.model.injection != "concat":
-            self.networks.video.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
+            self.video.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
 
     def to(self, device: torch.device) -> None:
-        if self.networks.text is not None:
-            self.networks.text.to(device)
-        self.networks.vae.to(device)
+        """Move the frozen networks and the constants to a device."""
+        if self.text is not None:
+            self.text.to(device)
+        self.vae.to(device)
         self.alpha_bar, self.nothing, self.empty = (
             tensor.to(device) for tensor in (self.alpha_bar, self.nothing, self.empty)
         )
 
     def group_of(self, name: str) -> str | None:
-        """The paper's two rates (section 4.1): spatial layers of the U-Net, and all that is new or injects."""
+        """Return the learning-rate group of a parameter (section 4.1).
+
+        "spatial" is the U-Net's 2D layers, "temporal" its temporal layers, "injection" all of AppearNet, "lora" the
+        low-rank additions. None: AppearNet's frozen parameters.
+        """
         if name.startswith("lora."):
             return "lora"
         if name.startswith("appearnet."):
-            return None if self.role.frozen(name) else "injection"
+            return None if self.is_frozen(name) else "injection"
         return "temporal" if is_temporal(name) else "spatial"
 
     @torch.no_grad()
     def encode_text(self, captions: Tensor) -> Tensor:
-        """Tokens (b, 77), or what is encoded already, (b, 77, d) -> (b, 77, d) float32."""
-        if captions.is_floating_point() or self.networks.text is None:
+        """Encode tokens `b 77` to `b 77 d` float32; captions that are encoded already pass through."""
+        if captions.is_floating_point() or self.text is None:
             return captions.float()
-        return self.networks.text(captions.long())
+        return self.text(captions.long())
 
-    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Eq. 5: the mean squared error of the predicted noise lambda z_c + eps_n, or of the v of that noise."""
-        z_0 = draw_latents(batch, draws)
+    def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return Eq. 5's loss of a batch, and the losses by quarter of the noise schedule.
+
+        It is the mean squared error of the predicted noise lambda z_c + eps_n, or of v for that noise. Text and
+        appearance are dropped at random and independently; without appearance, lambda is 0 too.
+        """
+        z_0 = draw_latents(batch, random)
         clips = z_0.shape[0]
         context = self.encode_text(
-            pick_captions(batch[self.captions], self.nothing, self.objective.drop_text, draws)
+            pick_captions(batch[self.captions], self.nothing, self.objective.text_dropout, random)
         )
-        kept = (draws.uniform(clips) >= self.objective.drop_appearance).float()
-        appearance = self.role.appearance(z_0)
+        kept = (random.uniform(clips) >= self.objective.appearance_dropout).float()
+        appearance = self.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
-        video = self.networks.video
+        video = self.video
         z_0 = video.diffused(z_0, z_c)
-        eps_n = self.noise(z_0, draws)
-        eps = training_noise(eps_n, z_c, self.model.lambda_ * kept[:, None, None, None, None])
-        t = self.timesteps(clips, draws)
+        eps_n = self.noise(z_0, random)
+        eps = training_noise(eps_n, z_c, self.video.spec.lambda_ * kept[:, None, None, None, None])
+        t = self.timesteps(clips, random)
         alpha_bar = self.alpha_bar[t][:, None, None, None, None]
         z_t = diffuse(z_0, eps, alpha_bar)
         injection = video.injection(appearance, t.float(), context, kept)
         predicted = video.predict(z_t, t.float(), context, injection)
-        error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.prediction)).square()
+        error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.spec.prediction)).square()
         by_clip = reduce(error, "b f c h w -> b", "mean")
-        weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.prediction)
+        weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.spec.prediction)
         return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
 
-    def timesteps(self, clips: int, draws: SharedRandom) -> Tensor:
-        """(clips,) uniform over the schedule, or for some over its end."""
+    def timesteps(self, clips: int, random: SharedRandom) -> Tensor:
+        """Draw (clips,) timesteps, uniform over the schedule; a share `final_share` only from its end."""
         steps = len(self.alpha_bar)
-        t = draws.integers(steps, (clips,))
+        t = random.integers(steps, (clips,))
         if not self.objective.final_share:
             return t
         end = steps // FINAL
-        return torch.where(draws.uniform(clips) < self.objective.final_share, steps - end + t % end, t)
+        return torch.where(random.uniform(clips) < self.objective.final_share, steps - end + t % end, t)
 
-    def noise(self, z_0: Tensor, draws: SharedRandom) -> Tensor:
-        """eps_n, with an offset where the config asks for one."""
-        eps_n = draws.normal(tuple(z_0.shape))
+    def noise(self, z_0: Tensor, random: SharedRandom) -> Tensor:
+        """Draw eps_n in the shape of z_0, with the offset noise of the config."""
+        eps_n = random.normal(tuple(z_0.shape))
         if self.objective.noise_offset:
             clips, _, channels = z_0.shape[:3]
-            eps_n = eps_n + self.objective.noise_offset * draws.normal((clips, 1, channels, 1, 1))
+            eps_n = eps_n + self.objective.noise_offset * random.normal((clips, 1, channels, 1, 1))
         return eps_n
 
     def sample(
@@ -193,18 +220,31 @@ class VideoStage:
         seed: int = 0,
         gamma: float = GAMMA,
     ) -> Tensor:
-        """Clips `b f c h w` sampled by DDIM from the appearance of given ones and their captions."""
-        return self.networks.video.sample(
-            self.role.appearance(z_0), self.encode_text(tokens), self.empty, frames=z_0.shape[1],
+        """Sample clips from the appearance and the captions of given ones by DDIM.
+
+        Args:
+            z_0: latents of the given clips, `b f c h w`.
+            tokens: a caption of each: `b 77` tokens or `b 77 d` encoded.
+            steps: DDIM steps.
+            guidance_scale: classifier-free guidance.
+            seed: of the starting noise.
+            gamma: strength of the noise prior at the start.
+
+        Returns:
+            Latents `b f c h w`, float32.
+        """
+        return self.video.sample(
+            self.appearance(z_0), self.encode_text(tokens), self.empty, frames=z_0.shape[1],
             steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
         )  # fmt: skip
 
     def sheet(self) -> Sheet:
-        """Held-out clips in pairs of rows: the real frames, and frames sampled from their appearance and caption.
+        """Make a sample sheet of held-out clips, in pairs of rows: real frames above sampled ones.
 
-        The animated sheet has each pair side by side.
+        Clips are sampled from the appearance and caption of the real ones. The animated sheet shows each pair side by
+        side.
         """
-        held_out, device = alike(self.test), self.alpha_bar.device
+        held_out, device = first_bucket(self.test), self.alpha_bar.device
         step = max(1, len(held_out) // SHEET_CLIPS)
         items = [held_out[i * step] for i in range(min(SHEET_CLIPS, len(held_out)))]
         real = torch.stack([item["mean"] for item in items]).to(device)
@@ -212,73 +252,61 @@ class VideoStage:
         made = self.sample(real, captions, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE)
         clips, frames = real.shape[:2]
         rows = rearrange(torch.stack([real, made], dim=1), "b two f c h w -> (b two f) c h w")
-        pictures = (
-            torch.cat([self.networks.vae.decode(part) for part in rows.split(SHEET_DECODES)]).float().cpu()
-        )
+        pictures = torch.cat([self.vae.decode(part) for part in rows.split(SHEET_DECODES)]).float().cpu()
         by_frame = rearrange(pictures, "(b two f) c h w -> f (b two) c h w", b=clips, two=2)
         animated = torch.stack([grid(one, columns=4) for one in by_frame])
         return Sheet(grid(pictures, columns=frames), animated, fps=4 * min(self.dataset.index["fps"]))
 
     def export(self, path: Path, parts: Parts) -> None:
-        """The file of both networks, with any LoRA merged; the LoRA also stands alone beside it."""
+        """Write the file of both networks with any LoRA merged, and the LoRA alone beside it."""
         parts = dict(parts)
         if self.lora is not None:
             low = parts.pop("lora")
             write_lora(path.with_name(f"{path.stem}_lora.safetensors"), low)
             parts["unet"] = merged(parts["unet"], low)
-        index = self.dataset.index
         configs: dict[str, Any] = {
-            "unet": self.networks.video.unet.config,
-            "appearnet": self.networks.video.appearnet.config,
+            "unet": self.video.unet.config,
+            "appearnet": self.video.appearnet.config,
         }
-        if isinstance(self.networks.vae, FoldedVAE):
-            configs["vae"] = self.networks.vae.config  # its linear previews; the weights are the image file's
-        write_checkpoint(
-            path,
-            parts,
-            role=self.role.name,
-            configs=configs,
-            lambda_=self.model.lambda_,
-            fps=min(index["fps"]),
-            frames=index["frames"],
-            prediction=self.networks.video.prediction,
-            terminal=self.networks.video.terminal,
-            residual=self.networks.video.residual,
-            extra_metadata={"microcinema.training": json.dumps(self.settings())},
-        )
+        if isinstance(self.vae, FoldedVAE):
+            configs["vae"] = self.vae.config  # for linear previews; the weights stay in the image file
+        training = {"microcinema.training": json.dumps(self.settings())}
+        write_checkpoint(path, parts, spec=self.video.spec, configs=configs, extra_metadata=training)
 
     def settings(self) -> dict[str, Any]:
-        """The [model] and [loss] tables as the file tells them: of other files the name alone, not where they lie."""
+        """Return the [model] and [loss] tables for the metadata; other files by name, without their folders."""
         return {
-            **asdict(self.model),
+            **to_table(self.model),
             "image_file": Path(self.model.image_file).name,
-            **asdict(self.objective),
+            **to_table(self.objective),
         }
 
 
 def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tensor | float:
-    """Weight of each clip's loss: min(SNR, gamma) over what the plain loss weighs z_0's error by."""
+    """Return the weight of each clip's loss under min-SNR weighting (Hang et al. 2023).
+
+    The plain loss weighs the error of z_0 by the SNR (eps) or by SNR + 1 (v); this makes it min(SNR, gamma).
+
+    Args:
+        alpha_bar: (n,), one per clip.
+        gamma: the limit; 0 turns the weighting off.
+        prediction: "eps" or "v".
+    """
     if not gamma:
         return 1.0
     snr = alpha_bar / (1 - alpha_bar)
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
 
 
-def build_video_stage(role: Role, config: TrainConfig, device: str | None = None) -> VideoStage:
-    """The stage of a role, from the file that `init_from` names; "meta" as device gives it no storage."""
-    model = from_table(ModelTable, config.model, "[model]")
-    objective = from_table(LossTable, config.loss, "[loss]")
+def _require_inputs(config: TrainConfig, roles: tuple[str, ...]) -> None:
+    """Refuse a config that names no file to start from, or no data set.
+
+    Raises:
+        ValueError: names the empty key.
+    """
     for key, given, wanted in (
-        ("init_from", config.init_from, f"the file that training starts from ({' or '.join(role.reads)})"),
+        ("init_from", config.init_from, f"the file that training starts from ({' or '.join(roles)})"),
         ("data.folder", config.data.folder, "a set of encoded clips"),
     ):
         if not given:
             raise ValueError(f"{key} is empty; it names {wanted}")
-    first = read_first(home_folder() / config.init_from, role.reads)
-    pictures = home_folder() / (model.image_file or config.init_from)
-    networks = Networks.build(model, *role.configs(model, first), first, pictures, device)
-    train = open_set(config.data_folder)
-    test = open_set(config.test_folder) if config.data.test_folder else train
-    stage = VideoStage(role, networks, model, objective, train, test)
-    stage.start = lambda networks: role.start(networks, first, config.seed)
-    return stage

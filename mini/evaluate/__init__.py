@@ -1,1 +1,1 @@
-"""Measures of the mini family on unseen motions; `python -m mini.evaluate` prints the table."""
+"""Evaluation of the mini models on unseen motions; `python -m mini.evaluate` prints the table."""

@@ -1,9 +1,9 @@
-"""python -m mini.evaluate.ablations [NAME ...]: choices of the design, trained alike for a short budget.
+"""Ablations of the base model, trained for a short equal budget: `python -m mini.evaluate.ablations [NAME ...]`.
 
-Every variant starts from the same image model with the same seeds, and differs from `shipped` in one thing. Runs
-that are finished are not repeated, so the command can be stopped and started again (runs of another image file have
-to be removed first). Needs the encoded sets `base` and `base-test`; prints a Markdown table of differences from
-`shipped`, paired by seed.
+Every variant starts from the same image model with the same seeds, and differs from `shipped` in one choice. Finished
+runs are not repeated, so the command may be interrupted and restarted. Runs that began from another image file must be
+removed first. The command needs the encoded sets `base` and `base-test`, and prints a Markdown table of differences
+from `shipped`, paired by seed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.video import VideoStage
 
-from .base import OURS, REAL, distances, measure
-from .evaluation_context import EvaluationContext
-from .protocol import cases
+from .base import OURS, REAL, distances, measure, motion_ratio
+from .evaluation_context import ROOT, WEIGHTS, EvaluationContext
+from .protocol import evaluation_clips
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = "shipped"
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     SHIPPED: {},
-    "no prior": {"model": {"lambda_": 0.0}},
+    "no prior": {"model": {"lambda": 0.0}},
     "SPADE in out_layers alone": {"model": {"spade_norms": "out"}},
     "add_encdec": {"model": {"injection": "add_encdec"}},
     "AppearNet sees time and text": {"model": {"time_conditioned": True, "text_conditioned": True}},
@@ -47,13 +46,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1}}
     },
 }
-"""Changes of tables of mini/configs/mini_base_start.toml."""
+"""Changes to the tables of mini/configs/mini_base_start.toml."""
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
-"""Student's t for a 95% interval of a mean of so many seeds."""
+"""Student's t for the 95% interval of a mean, by number of seeds."""
 
 
 def variant(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
-    """The config of one run."""
+    """Return the training config of one variant and seed."""
     config = load(ROOT / "mini" / "configs" / "mini_base_start.toml")
     image = str(options.image.resolve())
     changes = VARIANTS[name]
@@ -71,23 +70,23 @@ def variant(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
 
 
 def train(config: TrainConfig) -> None:
-    """Run it, if its file is not there yet."""
+    """Train unless the exported file exists; an interrupted run resumes."""
     if not config.export_path.exists():
         run(config, resume=any((config.run_folder / "checkpoints").glob("step-*")))
 
 
 @torch.no_grad()
 def held_out_loss(config: TrainConfig, *, clips: int = 128, batch: int = 8) -> float:
-    """v's mean squared error on the test split, at noise that is the same for every run.
+    """Return the mean squared error of v on the test split, under the same noise for every run.
 
-    v's error is that of z_0 over sqrt(1 - alpha_bar), whatever the prior put into the noise, so that runs with and
-    without it compare.
+    The error of v is that of z_0 divided by sqrt(1 - alpha_bar), whatever the prior adds to the noise. Runs with and
+    without the prior are therefore comparable.
     """
     stage = build_stage(replace(config, init_from=str(config.export_path), precision="fp32"))
     stage.prepare()
     assert isinstance(stage, VideoStage)
     generator = torch.Generator().manual_seed(0)
-    stage.objective = replace(stage.objective, drop_text=0.0, drop_appearance=0.0)
+    stage.objective = replace(stage.objective, text_dropout=0.0, appearance_dropout=0.0)
     losses = []
     for start in range(0, clips, batch):
         items = [stage.test[i * len(stage.test) // clips] for i in range(start, start + batch)]
@@ -96,27 +95,32 @@ def held_out_loss(config: TrainConfig, *, clips: int = 128, batch: int = 8) -> f
 
 
 def figures(name: str, config: TrainConfig, options: argparse.Namespace) -> dict[str, float]:
-    """Of one run: held-out loss, and what its samples measure, if any are asked for."""
+    """Measure one run: held-out loss and, unless `options.a_key` is 0, metrics of its samples."""
     loss = {"held-out loss": held_out_loss(config)}
     if not options.a_key:
         return loss
     file = config.export_path
-    lab = EvaluationContext(options.image, file, file, a_key=options.a_key)
-    # lambda and gamma are the paper's pairs, 0.03 with 0.02 and 0 with 0, whatever the shipped model is asked with.
-    gamma = 0.0 if config.model["lambda_"] == 0 else GAMMA
-    lab.base_settings = replace(lab.base_settings, gamma=gamma, seed=config.seed)
-    found = measure(lab, cases(lab.emoji, a_key=options.a_key), bare=False)
+    evaluation = EvaluationContext(options.image, file, file)
+    # lambda and gamma are the paper's pairs, 0.03 with 0.02 and 0 with 0; the shipped workflows use another gamma.
+    gamma = 0.0 if evaluation.base.spec.lambda_ == 0 else GAMMA
+    evaluation.base_settings = replace(evaluation.base_settings, gamma=gamma, seed=config.seed)
+    chosen = evaluation_clips(evaluation.emoji, clips_per_key=options.a_key)
+    measured = measure(evaluation, chosen, without_appearnet=False)
     return {
         **loss,
-        "kernel distance": distances(lab, found).kernel[OURS].value,
-        "motion over real": float((found.motion[OURS] / found.motion[REAL].clamp(min=1e-6)).median()),
-        "centre frame, dB in the box": float(found.looks[OURS].mean()),
-        "colours' drift over real": float(found.drift[OURS].mean() / found.drift[REAL].mean()),
+        "kernel distance": distances(evaluation, measured).kernel[OURS].value,
+        "motion over real": float(motion_ratio(measured).median()),
+        "centre frame, dB in the box": float(measured.centre_psnr[OURS].mean()),
+        "colours' drift over real": float(measured.drift[OURS].mean() / measured.drift[REAL].mean()),
     }
 
 
 def table(results: Mapping[str, list[dict[str, float]]]) -> str:
-    """`shipped` as it is, everything else as its mean difference from it with a 95% interval over seeds."""
+    """Format the results as a Markdown table.
+
+    `shipped` has its own means, every other variant its mean difference from `shipped`, both with 95% intervals over
+    seeds.
+    """
     shipped = results[SHIPPED]
     names = list(shipped[0])
     lines = ["| variant | seeds | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
@@ -140,36 +144,50 @@ def _mean(values: list[float], *, sign: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command line; return the exit code."""
+    options = _options(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    results: dict[str, list[dict[str, float]]] = {}
+    for name in dict.fromkeys([SHIPPED, *(options.names or VARIANTS)]):
+        for seed in range(1, options.seeds + 1):
+            results.setdefault(name, []).append(_cached_figures(name, seed, options))
+    sys.stdout.write(table(results) + "\n")
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mini.evaluate.ablations",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(VARIANTS))
-    parser.add_argument("--seeds", type=int, default=3, choices=range(1, 6))
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {'; '.join(VARIANTS)}")
+    parser.add_argument(
+        "--seeds", type=int, default=3, choices=range(1, 6), help="runs per variant; default: %(default)s"
+    )
+    parser.add_argument("--steps", type=int, default=240, help="training steps; default: %(default)s")
+    parser.add_argument("--batch", type=int, default=8, help="clips per step; default: %(default)s")
     parser.add_argument(
         "--a-key",
         type=int,
         default=1,
-        help="clips of each motion key that are sampled; 0: none, the held-out loss alone",
+        metavar="N",
+        help="sampled clips per motion key; 0: only the held-out loss; default: %(default)s",
     )
-    parser.add_argument("--image", type=Path, default=ROOT / "weights" / "mini_image.safetensors")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        default=WEIGHTS / "mini_image.safetensors",
+        help="image model to start from; default: the shipped model",
+    )
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in VARIANTS]:
-        parser.error(f"there is no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    results: dict[str, list[dict[str, float]]] = {}
-    for name in dict.fromkeys([SHIPPED, *(options.names or VARIANTS)]):
-        for seed in range(1, options.seeds + 1):
-            results.setdefault(name, []).append(_remembered(name, seed, options))
-    sys.stdout.write(table(results) + "\n")
-    return 0
+        parser.error(f"there is no variant {unknown[0]!r}; expected one of {', '.join(VARIANTS)}")
+    return options
 
 
-def _remembered(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+def _cached_figures(name: str, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    """Train and measure a run, or read its stored figures."""
     config = variant(name, seed, options)
     train(config)
     path = home_folder() / "runs" / config.name / f"figures-{options.a_key}.json"

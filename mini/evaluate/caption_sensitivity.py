@@ -1,8 +1,9 @@
-"""python -m mini.evaluate.caption_sensitivity: what a caption's words are worth to the base model, before it samples.
+"""How much the denoising error depends on the caption: `python -m mini.evaluate.caption_sensitivity`.
 
-Real clips of the test split with an added motion are noised and asked for z_0 under the right caption, under the same
-caption with the opposite motion, with a motion along another line, and under none. A model that hears the words errs
-least under the right one; one that errs as much under the opposite knows the line of a motion, not its direction.
+Real test clips with an added motion are noised, and the model predicts z_0 under four captions: the correct one, the
+same with the opposite motion, the same with a motion along another axis, and the empty one. A model that uses the
+caption has the smallest error under the correct one. If the error is as small under the opposite motion, the model
+knows the axis of a motion but not its direction.
 """
 
 from __future__ import annotations
@@ -18,85 +19,106 @@ from torch import Tensor
 
 from microcinema_core.metrics.bootstrap import weighted_mean
 
-from ..world.render import BASE_TIMES, CENTRE, MOTIONS
-from .__main__ import WEIGHTS
-from .evaluation_context import EvaluationContext
-from .mini_pipeline import batches
-from .protocol import directions, frames
-from .rows import Estimate
+from ..world.render import BASE_TIMES, CENTRE_INDEX, MOTIONS
+from .evaluation_context import WEIGHTS, EvaluationContext
+from .mini_pipeline import slices
+from .protocol import frames, motion_clips
+from .results import Estimate
 
-ASKED = ("right", "opposite", "other line", "none")
+SUBSTITUTES = ("correct", "opposite", "other axis", "empty")
 TIMESTEPS = (999, 950, 900, 800)
 CLASSES = len(MOTIONS)
 
 
-def captions(own: list[str], asked: str) -> list[str]:
-    """What is said of the clips in place of their captions; the six motions of a subject follow each other."""
-    if asked == "none":
-        return [""] * len(own)
-    step = {"right": lambda m: m, "opposite": lambda m: m ^ 1, "other line": lambda m: (m + 2) % CLASSES}[
-        asked
-    ]
-    return [own[i - i % CLASSES + step(i % CLASSES)] for i in range(len(own))]
+def substitute_captions(captions: list[str], substitute: str) -> list[str]:
+    """Replace each clip's caption by one of `SUBSTITUTES`; the six motions of a subject are adjacent."""
+    if substitute == "empty":
+        return [""] * len(captions)
+    other_motion = {
+        "correct": lambda m: m,
+        "opposite": lambda m: m ^ 1,
+        "other axis": lambda m: (m + 2) % CLASSES,
+    }[substitute]
+    return [captions[i - i % CLASSES + other_motion(i % CLASSES)] for i in range(len(captions))]
 
 
 @torch.no_grad()
-def errors(lab: EvaluationContext, latents: Tensor, own: list[str], timestep: int) -> Tensor:
-    """Mean squared errors of z_0, (asked, clips), for latents `n f c h w`, under the same noise."""
-    sigma = lab.base.schedule.sigmas[timestep]
-    centres = latents[:, BASE_TIMES.index(CENTRE)]
-    found = []
-    for part in batches(len(latents), CLASSES):
-        z_0, seen = latents[part], centres[part]
-        z_c = seen[:, None].expand_as(z_0)
+def denoising_errors(
+    evaluation: EvaluationContext, latents: Tensor, captions: list[str], timestep: int
+) -> Tensor:
+    """Return the mean squared error of z_0 under each substitute caption and the same noise.
+
+    Args:
+        evaluation: the models.
+        latents: of the clips, `n f c h w`.
+        captions: the clips' own captions.
+        timestep: of the noise, 0 to 999.
+
+    Returns:
+        Errors (substitutes, clips).
+    """
+    sigma = evaluation.base.schedule.sigmas[timestep]
+    centres = latents[:, CENTRE_INDEX]
+    errors = []
+    for part in slices(len(latents), CLASSES):
+        z_0, appearance = latents[part], centres[part]
+        z_c = appearance[:, None].expand_as(z_0)
         noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(part.start))
         y = z_0 + sigma * noise
         row = []
-        for asked in ASKED:
-            text = lab.family.context(captions(own[part], asked))
-            made = lab.base.denoiser(seen, text, z_c, 1.0)(y, sigma)
-            row.append((made - z_0).square().mean(dim=(1, 2, 3, 4)))
-        found.append(torch.stack(row))
-    return torch.cat(found, dim=1)
+        for substitute in SUBSTITUTES:
+            text = evaluation.pipeline.encode_text(substitute_captions(captions[part], substitute))
+            predicted = evaluation.base.denoiser(appearance, text, z_c, 1.0)(y, sigma)
+            row.append((predicted - z_0).square().mean(dim=(1, 2, 3, 4)))
+        errors.append(torch.stack(row))
+    return torch.cat(errors, dim=1)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command line; return the exit code."""
+    options = _options(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    evaluation = EvaluationContext(
+        options.image, options.base, options.base, subjects=options.subjects, log=logging.info
+    )
+    chosen = motion_clips(evaluation.emoji, subjects=evaluation.subjects)
+    captions = [one.caption for one in chosen]
+    latents = torch.cat(
+        [evaluation.pipeline.encode(frames(evaluation.emoji, [one.clip], BASE_TIMES)) for one in chosen]
+    )
+    resamples = evaluation.resamples([one.key for one in chosen])
+    names = " | ".join(SUBSTITUTES[1:])
+    sys.stdout.write(f"| timestep | error under the correct caption | {names} | opposite, by motion |\n")
+    sys.stdout.write("|---" * (len(SUBSTITUTES) + 2) + "|\n")
+    for timestep in TIMESTEPS:
+        cells = _cells(denoising_errors(evaluation, latents, captions, timestep), resamples)
+        sys.stdout.write(f"| {timestep} | {' | '.join(cells)} |\n")
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mini.evaluate.caption_sensitivity",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--base", type=Path, default=WEIGHTS / "mini_base.safetensors")
-    parser.add_argument("--image", type=Path, default=WEIGHTS / "mini_image.safetensors")
-    parser.add_argument("--subjects", type=int, default=24)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    lab = EvaluationContext(
-        options.image, options.base, options.base, subjects=options.subjects, say=logging.info
+    parser.add_argument(
+        "--base", type=Path, default=WEIGHTS / "mini_base.safetensors", help="default: the shipped model"
     )
-    asked = directions(lab.emoji, subjects=lab.subjects)
-    own = [one.caption for one in asked]
-    latents = torch.cat([lab.family.encode(frames(lab.emoji, [one.clip], BASE_TIMES)) for one in asked])
-    resamples = lab.resamples([one.key for one in asked])
-    sys.stdout.write(
-        f"| timestep | error under the right caption | {' | '.join(ASKED[1:])} | opposite, by motion |\n"
+    parser.add_argument(
+        "--image", type=Path, default=WEIGHTS / "mini_image.safetensors", help="default: the shipped model"
     )
-    sys.stdout.write("|---" * (len(ASKED) + 2) + "|\n")
-    for timestep in TIMESTEPS:
-        sys.stdout.write(
-            f"| {timestep} | {' | '.join(_cells(errors(lab, latents, own, timestep), resamples))} |\n"
-        )
-    return 0
+    parser.add_argument("--subjects", type=int, default=24, help="centre frames; default: %(default)s")
+    return parser.parse_args(arguments)
 
 
-def _cells(found: Tensor, resamples: Tensor) -> list[str]:
-    """The error under the right caption, and how much larger it is under the others, as a share."""
-    right, *others = found
-    costs = [other / right - 1 for other in others]
-    each = (f"{name} {float(costs[0][i::CLASSES].mean()):+.3f}" for i, name in enumerate(MOTIONS))
-    more = [Estimate.of(partial(weighted_mean, cost), resamples).show() for cost in costs]
-    return [f"{float(right.mean()):.4f}", *more, ", ".join(each)]
+def _cells(errors: Tensor, resamples: Tensor) -> list[str]:
+    """Format the error under the correct caption, and the relative increase under each of the others."""
+    correct, *others = errors
+    increases = [other / correct - 1 for other in others]
+    each = (f"{name} {float(increases[0][i::CLASSES].mean()):+.3f}" for i, name in enumerate(MOTIONS))
+    estimates = [Estimate.of(partial(weighted_mean, one), resamples).show() for one in increases]
+    return [f"{float(correct.mean()):.4f}", *estimates, ", ".join(each)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The mini family at work without a host: captions, pictures and latents in, latents and pictures out."""
+"""The mini models without ComfyUI: text encoding, VAE, sampling of key frames, and interpolation between them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,47 @@ from einops import rearrange
 from torch import Tensor
 
 from microcinema_core.data.tokens import CaptionTokenizer
-from microcinema_core.diffusion.ddim import Given
+from microcinema_core.diffusion.ddim import KnownFrames
 from microcinema_core.diffusion.noise import GAMMA
 from microcinema_core.diffusion.tsr import FACTOR, WINDOW
 from microcinema_core.diffusion.video_model import VideoModel
 from microcinema_core.files.checkpoint import read_checkpoint
+from microcinema_core.files.load_networks import load_text_encoder, load_vae
 from microcinema_core.files.paths import home_folder, tokenizer_folder
 from microcinema_core.networks.appearnet import interpolated_appearance
 from microcinema_core.networks.text import TextEncoder
 from microcinema_core.networks.vae import FoldedVAE
-from microcinema_core.train.latents import load_text, load_vae
 
-FRAMES = 9
+from ..world.render import BASE_TIMES
+
+FRAMES = len(BASE_TIMES)
 BATCH = 8
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of the sampler: DDIM in steps of even spacing, the host's `ddim` and `normal`."""
+class SamplerSettings:
+    """Settings of DDIM with evenly spaced steps, which is ComfyUI's `ddim` with the scheduler `normal`.
+
+    Attributes:
+        steps: number of steps.
+        guidance_scale: of classifier-free guidance; 1 turns it off.
+        seed: of the starting noise.
+        gamma: share of the centre frame in the starting noise.
+    """
 
     steps: int = 20
     guidance_scale: float = 2.0
     seed: int = 0
     gamma: float = GAMMA
 
-    def seeded(self, seed: int) -> Settings:
+    def seeded(self, seed: int) -> SamplerSettings:
+        """Return the settings with `seed` added to their own."""
         return replace(self, seed=self.seed + seed)
 
 
 @dataclass
 class MiniPipeline:
-    """Text encoder and VAE of an image file."""
+    """Tokenizer, text encoder and VAE of an image file; video models are passed to its methods."""
 
     text: TextEncoder
     vae: FoldedVAE
@@ -49,87 +59,113 @@ class MiniPipeline:
 
     @classmethod
     def read(cls, image_file: Path) -> MiniPipeline:
+        """Load the networks from a file of role image, and ComfyUI's tokenizer."""
         image = read_checkpoint(image_file, expect_roles=("image",))
         tokenizer = CaptionTokenizer(tokenizer_folder(home_folder()))
-        return cls(load_text(image), load_vae(image), tokenizer)
+        return cls(load_text_encoder(image), load_vae(image), tokenizer)
 
     @torch.no_grad()
-    def context(self, captions: Sequence[str]) -> Tensor:
-        """`n l d`."""
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Encode captions as contexts `n l d`."""
         return self.text(self.tokenizer(captions).long())
 
     @torch.no_grad()
     def encode(self, clips: Tensor) -> Tensor:
-        """Pictures `n f c h w` in [-1, 1] -> latents `n f c h w`."""
+        """Encode pictures `n f c h w` in [-1, 1] as latents `n f c h w`."""
         return torch.stack([self.vae.encode(clip) for clip in clips])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents `n f c h w` -> pictures, clamped to [-1, 1]."""
+        """Decode latents `n f c h w` to pictures `n f c h w`, clamped to [-1, 1]."""
         return torch.stack([self.vae.decode(clip).clamp(-1, 1) for clip in latents])
 
-    def key_frames(
+    def sample_key_frames(
         self,
         model: VideoModel,
         centres: Tensor,
         captions: Sequence[str],
-        settings: Settings,
+        settings: SamplerSettings,
         *,
         strength: float = 1.0,
     ) -> Tensor:
-        """Nine latents around each centre frame `n c h w`: `n f c h w`."""
-        empty = self.context([""])
-        made = [
+        """Sample nine latents around each centre frame.
+
+        Args:
+            model: the base model.
+            centres: latents `n c h w` of the centre frames.
+            captions: one for each centre frame.
+            settings: of the sampler.
+            strength: of AppearNet; 0 samples from the U-Net alone.
+
+        Returns:
+            Latents `n f c h w`.
+        """
+        empty = self.encode_text([""])
+        sampled = [
             model.sample(
-                centres[part], self.context(captions[part]), empty, frames=FRAMES, strength=strength,
+                centres[part], self.encode_text(captions[part]), empty, frames=FRAMES, strength=strength,
                 **asdict(settings.seeded(part.start)),
             )
-            for part in batches(len(centres), BATCH)
+            for part in slices(len(centres), BATCH)
         ]  # fmt: skip
-        return torch.cat(made)
+        return torch.cat(sampled)
 
-    def between(self, model: VideoModel, keys: Tensor, captions: Sequence[str], settings: Settings) -> Tensor:
-        """One round of TSR: latents `n k c h w` -> `n 4 (k - 1) + 1 c h w`, the given ones kept."""
-        pairs = keys.shape[1] - 1
-        first = rearrange(keys[:, :-1], "n p c h w -> (n p) c h w")
-        last = rearrange(keys[:, 1:], "n p c h w -> (n p) c h w")
-        text = self.context(captions).repeat_interleave(pairs, dim=0)
-        empty = self.context([""])
-        made = []
-        for part in batches(len(first), 2 * BATCH):
+    def interpolate(
+        self, model: VideoModel, key_frames: Tensor, captions: Sequence[str], settings: SamplerSettings
+    ) -> Tensor:
+        """Run one round of TSR; the key frames are kept.
+
+        Args:
+            model: the TSR model.
+            key_frames: latents `n k c h w`.
+            captions: one for each clip.
+            settings: of the sampler.
+
+        Returns:
+            Latents `n f c h w` with f = 4 (k - 1) + 1.
+        """
+        pairs = key_frames.shape[1] - 1
+        first = rearrange(key_frames[:, :-1], "n p c h w -> (n p) c h w")
+        last = rearrange(key_frames[:, 1:], "n p c h w -> (n p) c h w")
+        text = self.encode_text(captions).repeat_interleave(pairs, dim=0)
+        empty = self.encode_text([""])
+        sampled = []
+        for part in slices(len(first), 2 * BATCH):
             start, end = first[part], last[part]
-            line = interpolated_appearance(start, end, WINDOW)
+            appearance = interpolated_appearance(start, end, WINDOW)
             window = model.sample(
-                line, text[part], empty, frames=WINDOW, given=_ends(start, end),
+                appearance, text[part], empty, frames=WINDOW, given=_known_ends(start, end),
                 **asdict(settings.seeded(part.start)),
             )  # fmt: skip
-            made.append(window[:, 1:-1])
-        return _joined(keys, torch.cat(made))
+            sampled.append(window[:, 1:-1])
+        return _interleave(key_frames, torch.cat(sampled))
 
 
-def blended(keys: Tensor) -> Tensor:
-    """What costs no model: the line between neighbouring latents, `n k c h w` -> `n 4 (k - 1) + 1 c h w`."""
-    start, end = keys[:, :-1], keys[:, 1:]
-    between = [torch.lerp(start, end, i / FACTOR) for i in range(1, FACTOR)]
-    return _joined(keys, rearrange(torch.stack(between, dim=2), "n p f c h w -> (n p) f c h w"))
+def blend(key_frames: Tensor) -> Tensor:
+    """Interpolate latents linearly, the baseline without a model: `n k c h w` -> `n f c h w`, f = 4 (k - 1) + 1."""
+    start, end = key_frames[:, :-1], key_frames[:, 1:]
+    inner = [torch.lerp(start, end, i / FACTOR) for i in range(1, FACTOR)]
+    return _interleave(key_frames, rearrange(torch.stack(inner, dim=2), "n p f c h w -> (n p) f c h w"))
 
 
-def _joined(keys: Tensor, inner: Tensor) -> Tensor:
-    pairs = keys.shape[1] - 1
+def _interleave(key_frames: Tensor, inner: Tensor) -> Tensor:
+    """Put the frames `(n p) f c h w` of each pair between its key frames `n k c h w`."""
+    pairs = key_frames.shape[1] - 1
     inner = rearrange(inner, "(n p) f c h w -> n p f c h w", p=pairs)
-    rows = torch.cat([keys[:, :-1, None], inner], dim=2)
-    return torch.cat([rearrange(rows, "n p f c h w -> n (p f) c h w"), keys[:, -1:]], dim=1)
+    rows = torch.cat([key_frames[:, :-1, None], inner], dim=2)
+    return torch.cat([rearrange(rows, "n p f c h w -> n (p f) c h w"), key_frames[:, -1:]], dim=1)
 
 
-def _ends(start: Tensor, end: Tensor) -> Given:
+def _known_ends(start: Tensor, end: Tensor) -> KnownFrames:
+    """Return a window's first and last latents `b c h w` as known frames."""
     latents = start.new_zeros(len(start), WINDOW, *start.shape[1:])
     latents[:, 0], latents[:, -1] = start, end
     mask = start.new_ones(1, WINDOW, 1, 1, 1)
     mask[:, 0] = mask[:, -1] = 0
-    return Given(latents, mask)
+    return KnownFrames(latents, mask)
 
 
-def batches(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most so many."""
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Split `count` items into slices of at most `size`."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))

@@ -1,4 +1,4 @@
-"""Which clips are measured: a fixed function of the prepared emoji's test split, rendered, never encoded on disk."""
+"""The evaluated clips: a fixed function of the prepared emoji's test split, rendered on demand."""
 
 from __future__ import annotations
 
@@ -18,60 +18,64 @@ from ..world.emoji import Emoji, read_catalogue
 from ..world.pictures import PICTURE_SIZE, load_sprites, random_placement
 from ..world.render import MOTIONS, Clip, Motion, render
 
-CLIPS_A_KEY = 4
+CLIPS_PER_KEY = 4
 SEED = 2024
 
 
 @dataclass(frozen=True)
-class Case:
-    """A real clip, what is said of it, and the clip that shows how close another real clip comes.
-
-    ceiling: the same variant in the same place on the same background, at another phase of its loop.
-    """
+class CaptionedClip:
+    """A real clip and its caption."""
 
     clip: Clip
     caption: str
-    ceiling: Clip
 
     @property
     def key(self) -> str:
+        """The motion key of its emoji."""
         return self.clip.emoji.motion_key
-
-
-def cases(folder: Path, *, a_key: int = CLIPS_A_KEY, split: str = "test") -> list[Case]:
-    """`a_key` clips of each motion key whose loop closes: its variants in turn, each at a phase, place and
-    background of its own; nothing but the animation moves."""
-    chosen = []
-    for entries in _by_key(e for e in read_catalogue(folder, split) if e.animated and e.closes):
-        for j in range(a_key):
-            entry = entries[j % len(entries)]
-            chosen.append(_case(entry, np.random.default_rng((SEED, *entry.id.encode(), j)), split))
-    return chosen
-
-
-def _case(entry: Emoji, rng: np.random.Generator, split: str) -> Case:
-    clip = _placed(entry, rng, split)
-    away = int(rng.integers(entry.loop_frames // 4, 3 * entry.loop_frames // 4 + 1))
-    ceiling = replace(clip, phase=(clip.phase + away) % entry.loop_frames)
-    return Case(clip, _caption(clip, rng), ceiling)
 
 
 @dataclass(frozen=True)
-class Direction:
-    """One of the six motions asked of a centre frame."""
+class EvaluationClip(CaptionedClip):
+    """A real clip, its caption, and a second real clip for the upper bound.
 
-    clip: Clip
-    caption: str
+    Attributes:
+        ceiling: the same emoji in the same place on the same background, at another phase of its loop. Its distance
+            from the clip is what a perfect model would reach.
+    """
 
-    @property
-    def key(self) -> str:
-        return self.clip.emoji.motion_key
+    ceiling: Clip
 
 
-def directions(folder: Path, *, subjects: int, split: str = "test", seed: int = SEED) -> list[Direction]:
-    """`subjects` centre frames, one a motion key, in each of the six added motions; the background is still.
+def evaluation_clips(
+    folder: Path, *, clips_per_key: int = CLIPS_PER_KEY, split: str = "test"
+) -> list[EvaluationClip]:
+    """Choose clips of each motion key whose loop closes; nothing but the animation moves.
 
-    The six of one subject follow each other, in the order of `MOTIONS`, and differ in nothing else.
+    The variants of a key take turns, and each clip has its own phase, placement and background.
+    """
+    chosen = []
+    for entries in _by_key(e for e in read_catalogue(folder, split) if e.animated and e.closes):
+        for j in range(clips_per_key):
+            entry = entries[j % len(entries)]
+            rng = np.random.default_rng((SEED, *entry.id.encode(), j))
+            chosen.append(_evaluation_clip(entry, rng, split))
+    return chosen
+
+
+def _evaluation_clip(entry: Emoji, rng: np.random.Generator, split: str) -> EvaluationClip:
+    clip = _placed(entry, rng, split)
+    away = int(rng.integers(entry.loop_frames // 4, 3 * entry.loop_frames // 4 + 1))
+    ceiling = replace(clip, phase=(clip.phase + away) % entry.loop_frames)
+    return EvaluationClip(clip, _caption(clip, rng), ceiling)
+
+
+def motion_clips(
+    folder: Path, *, subjects: int, split: str = "test", seed: int = SEED
+) -> list[CaptionedClip]:
+    """Choose `subjects` centre frames, one per motion key, and add each of the six motions; the background is static.
+
+    The six clips of one subject are adjacent, in the order of `MOTIONS`, and differ in nothing else.
     """
     chosen = []
     groups = _by_key(e for e in read_catalogue(folder, split) if e.closes)
@@ -80,9 +84,9 @@ def directions(folder: Path, *, subjects: int, split: str = "test", seed: int = 
         rng = np.random.default_rng((seed, *entries[0].id.encode()))
         placed = _placed(entries[rng.integers(len(entries))], rng, split)
         for motion in MOTIONS:
-            speed = 0.21 if motion in ("towards", "away") else 0.175  # the middle of what training saw
+            speed = 0.21 if motion in ("towards", "away") else 0.175  # the middle of the training range
             clip = replace(placed, motion=motion, speed=speed)
-            chosen.append(Direction(clip, _caption(clip, rng, motion)))
+            chosen.append(CaptionedClip(clip, _caption(clip, rng, motion)))
     return chosen
 
 
@@ -93,9 +97,10 @@ def _placed(entry: Emoji, rng: np.random.Generator, split: str) -> Clip:
 
 
 def _caption(clip: Clip, rng: np.random.Generator, motion: Motion | None = None) -> str:
-    ground = clip.background
+    background = clip.background
+    gradient = background.kind == "gradient"
     return make_captions(
-        clip.emoji, rng, count=1, motion=motion, colour=ground.colour, gradient=ground.kind == "gradient"
+        clip.emoji, rng, count=1, motion=motion, colour=background.colour, gradient=gradient
     )[0]
 
 
@@ -107,12 +112,12 @@ def _by_key(entries: Iterable[Emoji]) -> list[list[Emoji]]:
 
 
 def frames(folder: Path, clips: Sequence[Clip], times: Sequence[int]) -> Tensor:
-    """Rendered clips `n f c h w` in [-1, 1]."""
+    """Render clips as `n f c h w` in [-1, 1]."""
     return torch.stack([render(folder, clip, times) for clip in clips])
 
 
 def silhouettes(folder: Path, clips: Sequence[Clip], time: int) -> Tensor:
-    """Where the object is at one time: its alpha `n h w` in [0, 1]."""
+    """Render the alpha of the clips' objects at one time, `n h w` in [0, 1]."""
     masks = []
     for clip in clips:
         sprites = load_sprites(folder, clip.emoji.id, clip.loop_indices([time]))
@@ -122,5 +127,5 @@ def silhouettes(folder: Path, clips: Sequence[Clip], time: int) -> Tensor:
 
 
 def backgrounds(clips: Sequence[Clip]) -> Tensor:
-    """`n c h w` in [-1, 1]."""
+    """Return the clips' backgrounds, `n c h w` in [-1, 1]."""
     return torch.stack([clip.background.pixels for clip in clips]) * 2 - 1

@@ -1,8 +1,9 @@
-"""Rows of TSR: each of its two rounds from true frames, beside the same latents blended."""
+"""Section `tsr`: each round of TSR from true key frames, beside linear blending of the same latents."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,111 +14,134 @@ from microcinema_core.metrics.bootstrap import weighted_mean
 from microcinema_core.metrics.distance import KernelDistance
 from microcinema_core.metrics.psnr import decibels
 
-from ..world.render import CENTRE
+from ..world.render import CENTRE_TIME
 from .evaluation_context import EvaluationContext
-from .measures import join_ratio
-from .mini_pipeline import batches, blended
-from .protocol import cases, frames
-from .rows import Estimate, Row
+from .measures import seam_ratio
+from .mini_pipeline import blend, slices
+from .protocol import EvaluationClip, evaluation_clips, frames
+from .results import Estimate, ResultRow
 
 PAIRS = 4
 BATCH = 8
+REAL, OURS, BLENDED, CODED = "real", "ours", "blended", "real through VAE"
 
 
 @dataclass(frozen=True)
-class Round:
-    """One round's frames: `stride` on the timeline between the frames that are made."""
+class TSRRound:
+    """One round of interpolation; `stride` is the step on the timeline between its output frames."""
 
     name: str
     stride: int
 
     @property
     def times(self) -> range:
-        """Four pairs of key frames around the centre: 17 frames."""
+        """The times of 17 frames around the centre, which are four pairs of key frames and what lies between."""
         reach = PAIRS * FACTOR * self.stride // 2
-        return range(CENTRE - reach, CENTRE + reach + 1, self.stride)
+        return range(CENTRE_TIME - reach, CENTRE_TIME + reach + 1, self.stride)
 
 
-ROUNDS = (Round("2 -> 8 fps", 4), Round("8 -> 32 fps", 1))
+ROUNDS = (TSRRound("2 -> 8 fps", 4), TSRRound("8 -> 32 fps", 1))
 
 
-def measure_tsr(lab: EvaluationContext) -> list[Row]:
-    """Both rounds."""
-    return [row for round_ in ROUNDS for row in _measure_round(lab, round_)]
+@dataclass(frozen=True)
+class TSRMeasurements:
+    """I3D features (n, 400) of each kind of clip, and numbers per clip (n,)."""
+
+    keys: list[str]
+    features: dict[str, Tensor]
+    error: dict[str, Tensor]
+    seams: dict[str, Tensor]
 
 
-def _measure_round(lab: EvaluationContext, round_: Round) -> list[Row]:
-    chosen = cases(lab.emoji, a_key=lab.a_key)
-    features: dict[str, list[Tensor]] = defaultdict(list)
-    error: dict[str, list[Tensor]] = defaultdict(list)
-    joins: dict[str, list[Tensor]] = defaultdict(list)
-    for part in batches(len(chosen), BATCH):
-        batch = chosen[part]
-        real = frames(lab.emoji, [case.clip for case in batch], round_.times)
-        keys = lab.family.encode(real[:, ::FACTOR])
-        captions = [case.caption for case in batch]
-        made = lab.family.between(lab.tsr, keys, captions, lab.tsr_settings.seeded(part.start))
-        sets = {
-            "real": real,
-            "ours": lab.family.decode(made),
-            "blended": lab.family.decode(blended(keys)),
-            "vae": lab.family.decode(lab.family.encode(real)),
-        }
+def measure_tsr(evaluation: EvaluationContext) -> list[ResultRow]:
+    """Measure both rounds."""
+    return [row for round_ in ROUNDS for row in _rows(evaluation, round_, _measure(evaluation, round_))]
+
+
+def _measure(evaluation: EvaluationContext, round_: TSRRound) -> TSRMeasurements:
+    chosen = evaluation_clips(evaluation.emoji, clips_per_key=evaluation.clips_per_key)
+    table: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    for part in slices(len(chosen), BATCH):
+        sets = _clip_sets(evaluation, round_, chosen[part], seed=part.start)
         for kind, pictures in sets.items():
-            features[kind].append(lab.features(pictures))
-            joins[kind].append(join_ratio(pictures, FACTOR))
-            error[kind].append(_inner_error(pictures, real))
-        lab.say(f"TSR {round_.name}: {part.stop} of {len(chosen)} clips")
-    keys_of = [case.key for case in chosen]
-    return _rows(
-        lab, round_, keys_of, *({k: torch.cat(v) for k, v in t.items()} for t in (features, error, joins))
-    )
+            table["features"][kind].append(evaluation.features(pictures))
+            table["seams"][kind].append(seam_ratio(pictures, FACTOR))
+            table["error"][kind].append(_inner_error(pictures, sets[REAL]))
+        evaluation.log(f"TSR {round_.name}: {part.stop} of {len(chosen)} clips")
+    joined = {name: {kind: torch.cat(rows) for kind, rows in kinds.items()} for name, kinds in table.items()}
+    return TSRMeasurements([one.key for one in chosen], **joined)
+
+
+def _clip_sets(
+    evaluation: EvaluationContext, round_: TSRRound, chosen: Sequence[EvaluationClip], *, seed: int
+) -> dict[str, Tensor]:
+    """Render or sample 17 frames `n f c h w` of each kind."""
+    pipeline = evaluation.pipeline
+    real = frames(evaluation.emoji, [one.clip for one in chosen], round_.times)
+    key_frames = pipeline.encode(real[:, ::FACTOR])
+    captions = [one.caption for one in chosen]
+    settings = evaluation.tsr_settings.seeded(seed)
+    return {
+        REAL: real,
+        OURS: pipeline.decode(pipeline.interpolate(evaluation.tsr, key_frames, captions, settings)),
+        BLENDED: pipeline.decode(blend(key_frames)),
+        CODED: pipeline.decode(pipeline.encode(real)),
+    }
 
 
 def _inner_error(pictures: Tensor, real: Tensor) -> Tensor:
-    """Mean squared error of the frames between the given ones, by clip."""
+    """Return the mean squared error of the frames between the given ones, by clip (n,)."""
     inner = [i for i in range(real.shape[1]) if i % FACTOR]
     return (pictures[:, inner] - real[:, inner]).square().mean(dim=(1, 2, 3, 4))
 
 
-def _rows(
-    lab: EvaluationContext,
-    round_: Round,
-    keys: list[str],
-    features: dict[str, Tensor],
-    error: dict[str, Tensor],
-    joins: dict[str, Tensor],
-) -> list[Row]:
-    weights = lab.resamples(keys)
-    distance = {
-        kind: KernelDistance(features["real"], features[kind], keys) for kind in ("ours", "blended", "vae")
-    }
-    gain = Estimate.of(lambda w: distance["blended"].value(w) - distance["ours"].value(w), weights)
-    psnr = {k: decibels(v.clamp(min=1e-9)) for k, v in error.items() if k != "real"}
-    below = Estimate.of(lambda w: weighted_mean(psnr["blended"] - psnr["ours"], w), weights)
+def _rows(evaluation: EvaluationContext, round_: TSRRound, measured: TSRMeasurements) -> list[ResultRow]:
+    """Build the rows of one round; only some of them have targets."""
+    weights = evaluation.resamples(measured.keys)
     first = round_.stride > 1
-    flicker = Estimate.of(lambda w: weighted_mean(joins["ours"], w), weights)
+    name = f"TSR {round_.name}"
     return [
-        Row(
-            f"TSR {round_.name}: kernel video distance",
-            f"{distance['ours'].value():.3f}",
-            f"blended {distance['blended'].value():.3f}, VAE of real {distance['vae'].value():.3f}; "
-            f"blended less ours {gain.show(3)}",
-            "interval above 0" if first else "",
-            gain.low > 0 if first else None,
-        ),
-        Row(
-            f"TSR {round_.name}: PSNR below blended",
-            below.show(1, "dB"),
-            ", ".join(f"{kind} {float(value.mean()):.1f} dB" for kind, value in psnr.items()),
-            "<= 3 dB" if first else "",
-            below.value <= 3 if first else None,
-        ),
-        Row(
-            f"TSR {round_.name}: frame difference beside given frames, over that between made ones",
-            flicker.show(),
-            ", ".join(f"{kind} {float(value.mean()):.2f}" for kind, value in joins.items() if kind != "ours"),
-            "" if first else "0.9 to 1.1",
-            None if first else 0.9 <= flicker.value <= 1.1,
-        ),
+        _distance_row(name, measured, weights, has_target=first),
+        _psnr_row(name, measured, weights, has_target=first),
+        _seam_row(name, measured, weights, has_target=not first),
     ]
+
+
+def _distance_row(name: str, measured: TSRMeasurements, weights: Tensor, *, has_target: bool) -> ResultRow:
+    features = measured.features
+    ours, blended, coded = (
+        KernelDistance(features[REAL], features[kind], measured.keys) for kind in (OURS, BLENDED, CODED)
+    )
+    gain = Estimate.of(lambda w: blended.value(w) - ours.value(w), weights)
+    return ResultRow(
+        f"{name}: kernel video distance",
+        f"{ours.value():.3f}",
+        f"{BLENDED} {blended.value():.3f}, {CODED} {coded.value():.3f}; "
+        f"{BLENDED} minus {OURS} {gain.show(3)}",
+        "interval above 0" if has_target else "",
+        gain.low > 0 if has_target else None,
+    )
+
+
+def _psnr_row(name: str, measured: TSRMeasurements, weights: Tensor, *, has_target: bool) -> ResultRow:
+    psnr = {k: decibels(v.clamp(min=1e-9)) for k, v in measured.error.items() if k != REAL}
+    lost = Estimate.of(lambda w: weighted_mean(psnr[BLENDED] - psnr[OURS], w), weights)
+    return ResultRow(
+        f"{name}: PSNR lost against blending",
+        lost.show(1, "dB"),
+        ", ".join(f"{kind} {float(value.mean()):.1f} dB" for kind, value in psnr.items()),
+        "<= 3 dB" if has_target else "",
+        lost.value <= 3 if has_target else None,
+    )
+
+
+def _seam_row(name: str, measured: TSRMeasurements, weights: Tensor, *, has_target: bool) -> ResultRow:
+    seams = measured.seams
+    ratio = Estimate.of(lambda w: weighted_mean(seams[OURS], w), weights)
+    return ResultRow(
+        f"{name}: frame difference next to given frames, relative to that between generated ones",
+        ratio.show(),
+        ", ".join(f"{kind} {float(value.mean()):.2f}" for kind, value in seams.items() if kind != OURS),
+        "0.9 to 1.1" if has_target else "",
+        0.9 <= ratio.value <= 1.1 if has_target else None,
+    )

@@ -1,1 +1,1 @@
-"""The stages that train the mini family's own image model: the VAE, the text encoder and the 2D U-Net."""
+"""Stages that train the mini models' own image model: VAE, text encoder and 2D U-Net."""

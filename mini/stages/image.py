@@ -1,71 +1,110 @@
-"""Stage `image`: a 2D latent diffusion U-Net under a frozen text encoder, the "Stable Diffusion" of the small world."""
+"""Stage `image`: a 2D latent diffusion U-Net with a frozen text encoder.
+
+It is to the mini models what Stable Diffusion is to the paper's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from microcinema_core.config import MINI, ModelSpec, Prediction, UNetConfig
 from microcinema_core.data.shards import ShardDataset
-from microcinema_core.diffusion.ddim import ddim, guided
+from microcinema_core.diffusion.ddim import classifier_free_guidance, ddim
 from microcinema_core.diffusion.schedule import (
     Denoiser,
     NoiseSchedule,
-    Prediction,
-    Terminal,
     denoiser,
     diffuse,
     training_target,
 )
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
+from microcinema_core.files.load_networks import load_text_encoder, load_vae
 from microcinema_core.files.paths import home_folder
-from microcinema_core.networks.layers import short_attention
+from microcinema_core.networks.layers import unfused_attention
 from microcinema_core.networks.unet import UNet3D
-from microcinema_core.train.config import TrainConfig
-from microcinema_core.train.latents import (
-    band_losses,
-    draw_latents,
-    load_text,
-    load_vae,
-    pick_captions,
-    read_export,
-    unet_config,
-)
+from microcinema_core.train.batches import band_losses, draw_latents, pick_captions
+from microcinema_core.train.config import TrainConfig, from_table
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.sheets import grid
 from microcinema_core.train.stage import Batch, Parts, Sheet
-from microcinema_core.train.tables import from_table
-
-from .operations import Operations
+from microcinema_core.train.start_files import read_export
+from microcinema_core.train.video_config import schedule_end
 
 
 @dataclass(frozen=True)
 class ImageModelTable:
-    """`vae`, `text`: exported files that hold them, relative to $MICROCINEMA_HOME. `unet` changes the mini shape."""
+    """The [model] table.
+
+    Attributes:
+        vae, text: exported files of VAE and text encoder, absolute or relative to $MICROCINEMA_HOME.
+        prediction: what the U-Net predicts, "eps" or "v".
+        zero_terminal_snr: whether the noise schedule ends in pure noise, which needs v-prediction.
+        unet: fields of `UNetConfig` that differ from `MINI`.
+    """
 
     vae: str = "runs/mini_vae/mini_vae.safetensors"
     text: str = "runs/mini_text/mini_text.safetensors"
     prediction: Prediction = "eps"
-    terminal: Terminal = "sd"
+    zero_terminal_snr: bool | str = False
     unet: dict[str, Any] = field(default_factory=dict)
+
+    ALIASES: ClassVar[dict[str, str]] = {"terminal": "zero_terminal_snr"}
+
+    def spec(self) -> ModelSpec:
+        """Return the spec of the trained weights."""
+        zero_terminal_snr = schedule_end(self.zero_terminal_snr) is True
+        return ModelSpec("image", prediction=self.prediction, zero_terminal_snr=zero_terminal_snr)
 
 
 @dataclass(frozen=True)
 class ImageLossTable:
-    """Eq. 5 on single pictures. `guidance` and `steps` are of the sample sheet."""
+    """The [loss] table.
+
+    Attributes:
+        text_dropout: probability of dropping the text.
+        guidance_scale, steps: guidance scale and DDIM steps of sample sheets.
+    """
+
+    ALIASES: ClassVar[dict[str, str]] = {"guidance": "guidance_scale"}
 
     text_dropout: float = 0.1
-    guidance: float = 4.0
+    guidance_scale: float = 4.0
     steps: int = 20
 
 
+class GroupNorm(nn.GroupNorm):
+    """A group norm for channels-last tensors on a CPU.
+
+    torch's kernel is ten times slower on channels-last tensors than on contiguous ones, unlike its convolutions. So
+    this normalises a contiguous copy and returns it as channels-last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `n c ...`; a result `n c h w` is channels-last."""
+        y = super().forward(x.contiguous())
+        return y.contiguous(memory_format=torch.channels_last) if y.ndim == 4 else y
+
+
+class Operations:
+    """The namespace of layer classes for training the U-Net on a CPU."""
+
+    Linear = nn.Linear
+    Conv1d = nn.Conv1d
+    Conv2d = nn.Conv2d
+    Embedding = nn.Embedding
+    LayerNorm = nn.LayerNorm
+    GroupNorm = GroupNorm
+
+
 class ImageStage:
-    """Noise (or v) prediction under SD's schedule; every picture is a clip of one frame."""
+    """The image stage: prediction of noise or v on encoded pictures, each a clip of one frame."""
 
     def __init__(
         self,
@@ -79,43 +118,46 @@ class ImageStage:
         self.options = from_table(ImageLossTable, config.loss, "[loss]")
         self.config, self.dataset, self.test = config, dataset, test
         self.vae_file, self.vae = vae_file, load_vae(vae_file)
-        self.text_file, self.text = text_file, load_text(text_file)
-        self.unet_config = unet_config(model.unet).as_2d()
-        self.unet = UNet3D(self.unet_config, operations=Operations, attend=short_attention)
+        self.text_file, self.text = text_file, load_text_encoder(text_file)
+        self.spec = model.spec()
+        self.unet_config = UNetConfig.from_dict({**MINI.to_dict(), **model.unet}).as_2d()
+        self.unet = UNet3D(self.unet_config, operations=Operations, attend=unfused_attention)
         self.modules: Mapping[str, nn.Module] = {"unet": self.unet}
-        self.schedule = NoiseSchedule.ending(model.terminal)
+        self.schedule = NoiseSchedule.from_spec(self.spec)
         self.alpha_bar = self.schedule.alpha_bar.float()
         self.empty = dataset.empty_tokens
-        self.prediction, self.terminal = model.prediction, model.terminal
 
     def prepare(self) -> None:
-        """The constructor's weights; or those of an exported file."""
+        """Load the weights of `init_from`, if given; otherwise keep the constructors'."""
         if self.config.init_from:
             file = read_export(home_folder() / self.config.init_from)
             load_strict(self.unet, file.part("unet"), f"the U-Net of {file.name}")
 
     def group_of(self, name: str) -> str | None:
+        """Return the learning-rate group of all parameters, "unet"."""
         return name.split(".")[0]
 
     def to(self, device: torch.device) -> None:
+        """Move the frozen networks and the constants to a device."""
         self.vae.to(device)
         self.text.to(device)
         self.alpha_bar, self.empty = self.alpha_bar.to(device), self.empty.to(device)
 
-    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
-        z_0 = rearrange(draw_latents(batch, draws), "n f c h w -> (n f) c h w")
-        tokens = pick_captions(batch["tokens"], self.empty, self.options.text_dropout, draws)
+    def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return Eq. 5's loss of a batch of single frames, and the losses by quarter of the noise schedule."""
+        z_0 = rearrange(draw_latents(batch, random), "n f c h w -> (n f) c h w")
+        tokens = pick_captions(batch["tokens"], self.empty, self.options.text_dropout, random)
         steps = len(self.alpha_bar)
-        t = draws.integers(steps, (len(z_0),))
-        eps = draws.normal(tuple(z_0.shape))
+        t = random.integers(steps, (len(z_0),))
+        eps = random.normal(tuple(z_0.shape))
         alpha_bar = self.alpha_bar[t, None, None, None]
         answer = self.network(self.text(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
-        target = training_target(z_0, eps, alpha_bar, self.prediction)
+        target = training_target(z_0, eps, alpha_bar, self.spec.prediction)
         losses = (answer - target).square().mean(dim=(1, 2, 3))
         return losses.mean(), band_losses(losses, t, steps)
 
     def network(self, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """The U-Net as a function of (z_t, t), float32 outside."""
+        """Return the U-Net as a function of `n c h w` latents and timesteps (n,), float32 at its interface."""
 
         def call(x: Tensor, timesteps: Tensor) -> Tensor:
             dtype = next(self.unet.parameters()).dtype
@@ -124,7 +166,7 @@ class ImageStage:
         return call
 
     def sheet(self) -> Sheet:
-        """Twelve captions of known subjects, then twelve of unseen ones; the real pictures above the samples."""
+        """Make a sample sheet: real pictures above samples, 12 of training subjects, then 12 of held-out ones."""
         rows = [self._row(source) for source in (self.dataset, self.test)]
         return Sheet(grid(torch.cat(rows), columns=12).cpu())
 
@@ -139,16 +181,17 @@ class ImageStage:
             self._denoiser(self.empty.expand_as(tokens)),
         )
         sample = ddim(
-            guided(with_text, without, self.options.guidance),
+            classifier_free_guidance(with_text, without, self.options.guidance_scale),
             noise,
             steps=self.options.steps,
         )
         return self.vae.decode(torch.cat([z_0, sample]))
 
     def _denoiser(self, tokens: Tensor) -> Denoiser:
-        return denoiser(self.network(self.text(tokens)), self.schedule, self.prediction)
+        return denoiser(self.network(self.text(tokens)), self.schedule, self.spec.prediction)
 
     def export(self, path: Path, parts: Parts) -> None:
+        """Write the image model: U-Net, text encoder and VAE in one file."""
         write_checkpoint(
             path,
             {
@@ -156,22 +199,17 @@ class ImageStage:
                 "text": self.text_file.part("text"),
                 "vae": self.vae_file.part("vae"),
             },
-            role="image",
+            spec=self.spec,
             configs={
                 "unet": self.unet_config,
                 "text": self.text_file.configs["text"],
                 "vae": self.vae_file.configs["vae"],
             },
-            lambda_=0.0,
-            fps=0.0,
-            frames=1,
-            prediction=self.prediction,
-            terminal=self.terminal,
         )
 
 
 def build(config: TrainConfig) -> ImageStage:
-    """Encoded pictures of both splits, the VAE that encoded them, and the text encoder."""
+    """Build the stage from its config; errors as for `from_table` and `read_export`."""
     model = from_table(ImageModelTable, config.model, "[model]")
     vae_file, text_file = (read_export(home_folder() / name) for name in (model.vae, model.text))
     return ImageStage(

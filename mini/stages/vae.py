@@ -1,4 +1,4 @@
-"""Stage `vae`: the autoencoder, on pictures rendered on the fly."""
+"""Stage `vae`: the autoencoder, trained on pictures that are rendered on demand."""
 
 from __future__ import annotations
 
@@ -11,34 +11,38 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from microcinema_core.config import ModelSpec, VAEConfig
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
-from microcinema_core.files.paths import emoji_folder, home_folder
+from microcinema_core.files.paths import home_folder
 from microcinema_core.metrics.psnr import decibels
 from microcinema_core.networks.vae import FoldedVAE, fold_statistics
 from microcinema_core.train.batches import CachedPictures
-from microcinema_core.train.config import TrainConfig
-from microcinema_core.train.latents import read_export
+from microcinema_core.train.config import Range, TrainConfig, from_table
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.sheets import grid
 from microcinema_core.train.stage import Batch, Items, Parts, Sheet
-from microcinema_core.train.tables import Range, from_table
-from microcinema_core.vae_config import VAEConfig
+from microcinema_core.train.start_files import read_export
 
+from ..world.emoji import emoji_folder
 from ..world.pictures import PixelDataset
 
 START_STD = 0.02
+"""Standard deviation of the posterior at initialisation."""
 NOISE_SPOTS = 4
-"""Places along a side of a picture between which the strength of `latent_noise` changes."""
+"""Points along each side of a picture at which the strength of `latent_noise` is drawn."""
 
 
 @dataclass(frozen=True)
 class VAELoss:
-    """Weights of the terms: absolute and squared error of pixels, error of pixel gradients, KL per latent element.
+    """The [loss] table, and the loss itself: a weighted sum.
 
-    latent_noise: the largest standard deviation of noise that is added to latents before they are decoded, for an
-        encoder of rate 0, whose latents' own deviation is 1. A model's latents are never exact: a decoder that knows
-        such errors does not draw them. How strong the noise is differs within a picture, as errors do, which are
-        large where things move.
+    Attributes:
+        l1, mse: weights of the absolute and squared pixel error.
+        gradient: weight of the absolute error of pixel differences, horizontal and vertical.
+        kl: weight of the KL divergence per latent element.
+        latent_noise: largest standard deviation of noise added to latents before decoding, whose own is 1. It needs a
+            frozen encoder. A diffusion model's latents are inexact; a decoder trained on noisy ones hides such errors.
+            The strength varies within a picture, as those errors are larger where things move.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {"latent_noise": (0, math.inf)}
@@ -52,6 +56,13 @@ class VAELoss:
     def __call__(
         self, picture: Tensor, x: Tensor, mean: Tensor, std: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and scalars to log.
+
+        Args:
+            picture: the reconstruction of x.
+            x: pictures `n 3 h w` in [-1, 1].
+            mean, std: the posterior, `n c h w`.
+        """
         error = picture.float() - x
         squared = error.square().mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
@@ -67,7 +78,10 @@ class VAELoss:
 
 @torch.no_grad()
 def start_from_components(vae: FoldedVAE, pictures: Tensor) -> None:
-    """Make the VAE the best linear code of 8x8 patches (principal components, unit variance), convolutions silent."""
+    """Initialise the VAE as the best linear code of 8x8 patches: principal components with unit variance.
+
+    The last convolutions of encoder and decoder are set to zero. `pictures` are `n 3 h w` in [-1, 1].
+    """
     side = vae.config.downscale
     patches = torch.nn.functional.pixel_unshuffle(pictures, side).movedim(1, -1).flatten(0, -2).double()
     centre = patches.mean(0)
@@ -87,7 +101,16 @@ def start_from_components(vae: FoldedVAE, pictures: Tensor) -> None:
 
 
 def fit_latent_rgb(latents: Tensor, pictures: Tensor, side: int) -> tuple[tuple[float, ...], ...]:
-    """Least squares from latents (n, c, h, w) to the mean colour of their patches: 3 rows of c weights and a bias."""
+    """Fit a linear map from latents to the mean colour of their patches by least squares.
+
+    Args:
+        latents: `n c h w`.
+        pictures: `n 3 H W` in [-1, 1].
+        side: pixels per latent, along each side.
+
+    Returns:
+        3 rows of c weights and a bias.
+    """
     colours = torch.nn.functional.avg_pool2d(pictures, side).movedim(1, -1).flatten(0, -2)
     rows = latents.movedim(1, -1).flatten(0, -2)
     rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
@@ -95,9 +118,9 @@ def fit_latent_rgb(latents: Tensor, pictures: Tensor, side: int) -> tuple[tuple[
     return tuple(tuple(round(float(value), 5) for value in row) for row in solution.T)
 
 
-def turned(pictures: Tensor, draws: SharedRandom) -> Tensor:
-    """Each picture turned, mirrored and with its colour channels exchanged at random."""
-    numbers = draws.integers(4, (len(pictures), 3)).tolist()
+def turned(pictures: Tensor, random: SharedRandom) -> Tensor:
+    """Augment pictures `n 3 h w`: rotate by quarter turns, mirror and permute colours, at random."""
+    numbers = random.integers(4, (len(pictures), 3)).tolist()
     turns = [
         p.rot90(quarter, (1, 2)).flip((2,) if mirror % 2 else ()).roll(colours % 3, 0)
         for p, (quarter, mirror, colours) in zip(pictures, numbers, strict=True)
@@ -105,23 +128,28 @@ def turned(pictures: Tensor, draws: SharedRandom) -> Tensor:
     return torch.stack(turns)
 
 
-def uneven_noise(like: Tensor, strongest: float, draws: SharedRandom) -> Tensor:
-    """Noise for latents `n c h w`; its deviation changes smoothly within each, from 0 to at most `strongest`."""
+def uneven_noise(like: Tensor, strongest: float, random: SharedRandom) -> Tensor:
+    """Draw noise in the shape of latents `n c h w`.
+
+    Its standard deviation varies smoothly within each picture, between 0 and at most `strongest`.
+    """
     count, side = len(like), NOISE_SPOTS
-    spots = draws.uniform(count * side**2).view(count, 1, side, side) * draws.uniform(count).view(-1, 1, 1, 1)
+    spots = random.uniform(count * side**2).view(count, 1, side, side) * random.uniform(count).view(
+        -1, 1, 1, 1
+    )
     strength = torch.nn.functional.interpolate(
         spots, size=like.shape[-2:], mode="bilinear", align_corners=True
     )
-    return strongest * strength * draws.normal(tuple(like.shape))
+    return strongest * strength * random.normal(tuple(like.shape))
 
 
 def take(items: Items, count: int) -> Tensor:
-    """The first pictures of a set as a batch."""
+    """Return the first `count` pictures of a data set, or all if it has fewer, as a batch `n 3 h w`."""
     return torch.stack([torch.as_tensor(items[k]) for k in range(min(count, len(items)))])
 
 
 class VAEStage:
-    """Reconstruction of single pictures."""
+    """The VAE stage: reconstruction of single pictures."""
 
     def __init__(self, config: TrainConfig, dataset: Items, test: Items) -> None:
         self.vae = FoldedVAE(from_table(VAEConfig, config.model, "[model]"))
@@ -130,7 +158,7 @@ class VAEStage:
         self.dataset, self.test = dataset, test
         self.statistics_pictures = 256
         self.config = config
-        # An encoder of rate 0 stays to the bit, and with it everything encoded by it.
+        # A group with factor 0 keeps its values to the bit, so data sets encoded with it stay valid.
         self.keeps_latents = config.optim.groups.get("encoder") == 0
         if self.objective.latent_noise and not self.keeps_latents:
             raise ValueError(
@@ -139,7 +167,7 @@ class VAEStage:
             )
 
     def prepare(self) -> None:
-        """The best linear code; or the VAE of an exported file."""
+        """Load the VAE of `init_from`, if given; otherwise initialise it as the best linear code."""
         if not self.config.init_from:
             start_from_components(self.vae, take(self.dataset, self.statistics_pictures))
             return
@@ -150,30 +178,36 @@ class VAEStage:
         return read_export(home_folder() / self.config.init_from)
 
     def group_of(self, name: str) -> str:
-        """`encoder` or `decoder`."""
+        """Return the learning-rate group of a parameter: "encoder" or "decoder"."""
         return name.split(".")[1]
 
     def to(self, device: torch.device) -> None:
-        """Everything here is trained."""
+        """Do nothing, as all networks are trained."""
 
-    def loss(self, batch: Batch, draws: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
-        x = turned(batch["pixels"], draws)
+    def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of a batch of pictures, augmented at random, and scalars to log."""
+        x = turned(batch["pixels"], random)
         mean, std = self.vae.encode_moments(x.to(self.vae.encoder.conv_in.weight.dtype))
-        latents = mean + std * draws.normal(tuple(mean.shape)).to(mean.dtype)
+        latents = mean + std * random.normal(tuple(mean.shape)).to(mean.dtype)
         if self.objective.latent_noise:
-            latents = latents + uneven_noise(latents, self.objective.latent_noise, draws).to(latents.dtype)
+            latents = latents + uneven_noise(latents, self.objective.latent_noise, random).to(latents.dtype)
         return self.objective(self.vae.decode(latents), x, mean, std)
 
     def sheet(self) -> Sheet:
+        """Make a sample sheet: 24 held-out pictures, each beside its reconstruction."""
         x = take(self.test, 24)
         again = self.vae(x.to(self.vae.encoder.conv_in.weight)).float().cpu()
         return Sheet(grid(torch.stack([x, again], dim=1).flatten(0, 1), columns=8))
 
     @torch.no_grad()
     def export(self, path: Path, parts: Parts) -> None:
+        """Write the VAE, with latents normalised per channel and a linear preview fitted.
+
+        A frozen encoder is copied from `init_from`, and its latents are left as they are.
+        """
         vae = FoldedVAE(self.vae.config)
         vae.load_state_dict(parts["vae"])
-        if self.keeps_latents:  # a frozen encoder lives at the working precision here; the file has it whole
+        if self.keeps_latents:  # at the working precision here, but exact in the file
             theirs = self._first().part("vae")
             vae.encoder.load_state_dict(
                 {k.removeprefix("encoder."): v for k, v in theirs.items() if k.startswith("encoder.")}
@@ -186,13 +220,11 @@ class VAEStage:
             latents = (latents - mean[:, None, None]) / std[:, None, None]
         rgb = fit_latent_rgb(latents, pictures, vae.config.downscale)
         configs = {"vae": {**vae.config.to_dict(), "latent_rgb": rgb}}
-        write_checkpoint(
-            path, {"vae": vae.state_dict()}, role="image", configs=configs, lambda_=0.0, fps=0.0, frames=1
-        )
+        write_checkpoint(path, {"vae": vae.state_dict()}, spec=ModelSpec("image"), configs=configs)
 
 
 def build(config: TrainConfig) -> VAEStage:
-    """Pictures of both splits from the prepared emoji."""
+    """Build the stage on pictures rendered from the prepared emoji; errors as for `from_table`."""
     folder = emoji_folder(home_folder())
     count = config.data.items or 8192
     return VAEStage(

@@ -1,1 +1,1 @@
-"""The toy world: animated Fluent Emoji, fetched, rendered, captioned and encoded as training data."""
+"""The mini world: animated Fluent Emoji, fetched, rendered, captioned and encoded as training data."""

@@ -1,4 +1,4 @@
-"""Backgrounds: flat colours with names, gradients, sharp and blurred crops of scikit-image's photographs."""
+"""Random backgrounds: named flat colours, gradients, sharp and blurred crops of scikit-image's photographs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-# name: hue range in turns, saturation range, value range
+# Name: ranges of hue (in turns), saturation and value.
 COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "white": ((0.0, 1.0), (0.0, 0.03), (0.94, 1.0)),
     "gray": ((0.0, 1.0), (0.0, 0.05), (0.35, 0.75)),
@@ -29,8 +29,9 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "brown": ((0.04, 0.09), (0.5, 0.8), (0.3, 0.55)),
 }
 KINDS = {"flat": 0.4, "gradient": 0.25, "photo": 0.2, "blurred": 0.15}
+"""Probabilities of the kinds of background."""
 PICTURE_KINDS = {"flat": 0.6, "gradient": 0.3, "photo": 0.05, "blurred": 0.05}
-"""Of the pictures that text to image learns from: what no caption describes, it would otherwise have to make up."""
+"""The same for training text to image. No caption describes a photograph, so the model would have to invent it."""
 TRAIN_PHOTOS = (
     "astronaut.png",
     "brick.png",
@@ -50,7 +51,7 @@ _SHORT_SIDE = 320
 
 @dataclass(frozen=True)
 class Background:
-    """A picture (3, size, size) in [0, 1], its kind, and the name of its colour where it is flat."""
+    """RGB pixels `3 h w` in [0, 1], their kind, and the name of the colour if flat."""
 
     pixels: Tensor
     kind: str
@@ -60,7 +61,7 @@ class Background:
 def random_background(
     rng: np.random.Generator, *, size: int, split: str = "train", kinds: Mapping[str, float] = KINDS
 ) -> Background:
-    """A background of a random kind; photographs of the test split are in no other split."""
+    """Draw a background of a random kind; photographs of the test split are in no other split."""
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     if kind == "flat":
         return flat_background(str(rng.choice(list(COLOURS))), rng, size=size)
@@ -72,7 +73,7 @@ def random_background(
 
 
 def flat_background(colour: str, rng: np.random.Generator, *, size: int) -> Background:
-    """One of `COLOURS`, each time a little different."""
+    """Draw a shade of one of `COLOURS`."""
     rgb = torch.tensor(_shade(colour, rng), dtype=torch.float32)
     return Background(rgb[:, None, None].expand(3, size, size).contiguous(), "flat", colour)
 
@@ -83,7 +84,7 @@ def _shade(colour: str, rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Tensor:
-    """Between two arbitrary colours, linear at any angle or radial about any point."""
+    """Draw a gradient between two arbitrary colours: linear at any angle, or radial about any point."""
     ends = torch.tensor(rng.uniform(size=(2, 3)), dtype=torch.float32)
     axis = torch.linspace(-1, 1, size)
     if rng.random() < 0.7:
@@ -125,5 +126,7 @@ def _photo(name: str) -> Image.Image:
 def _photo_folder() -> Path:
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise ValueError("photo backgrounds need scikit-image's pictures; install the package scikit-image")
+        raise ValueError(
+            "photo backgrounds need the pictures of scikit-image; install the package scikit-image"
+        )
     return Path(found.submodule_search_locations[0]) / "data"

@@ -1,4 +1,4 @@
-"""Which clips a training set holds: sample `index` of a set is a function of (seed, split, index) alone."""
+"""The clips of a training set, by random access: sample `index` depends on (seed, split, index) alone."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from .pictures import (
     BalancedChoice,
     random_placement,
 )
-from .render import BASE_TIMES, CENTRE, MOTIONS, PLAY_FPS, TIMELINE, Clip, Motion
+from .render import BASE_TIMES, CENTRE_TIME, MOTIONS, PLAY_FPS, TIMELINE, Clip, Motion
 
-Role = Literal["image", "base", "tsr"]
-ROLES: tuple[Role, ...] = ("image", "base", "tsr")
-FRAMES: dict[Role, int] = {"image": 1, "base": 9, "tsr": 5}
+SetRole = Literal["image", "base", "tsr"]
+"""The stage that a set trains."""
+SET_ROLES: tuple[SetRole, ...] = ("image", "base", "tsr")
+FRAMES: dict[SetRole, int] = {"image": 1, "base": len(BASE_TIMES), "tsr": 5}
 TSR_STRIDES = (4, 1)
 TSR_SPAN = 4 * max(TSR_STRIDES)
-FPS: dict[Role, tuple[float, ...]] = {"image": (0.0,), "base": (2.0,), "tsr": (8.0, 32.0)}
+FPS: dict[SetRole, tuple[float, ...]] = {"image": (0.0,), "base": (2.0,), "tsr": (8.0, 32.0)}
 
 MOVED_SHARE = 0.35
+"""Share of base and TSR clips that are animations with an added motion."""
 STILL_SHARE = 0.1
+"""Share of base and TSR clips that are stills with an added motion."""
 PATH_SPEEDS = (0.1, 0.25)
 GROWTH_SPEEDS = (0.12, 0.3)
 
 
 @dataclass(frozen=True)
-class Sample:
+class ClipSample:
     """A clip, the times to render, their frame rate (0 for single pictures), and captions."""
 
     clip: Clip
@@ -44,7 +47,7 @@ class Sample:
     captions: tuple[str, ...]
 
     def recipe(self) -> dict:
-        """What is needed to find the clip again, as plain values."""
+        """Return what identifies the clip, as JSON values."""
         clip = self.clip
         return {
             "id": clip.emoji.id,
@@ -63,23 +66,23 @@ class Sample:
 class ClipSampler:
     """Random access to an endless set of samples of one role.
 
-    Motion keys are equally likely. Of base and TSR clips, the share `moved` has a motion added to the animation,
-    and 10% are stills with an added motion. Base clips wrap, so they need loops that close; TSR windows need only 5
-    to 17 frames of one, and half of them are at either stride.
+    Motion keys are equally likely. Of base and TSR clips, the share `moved` are animations with an added motion, and
+    10% are stills with one. Base clips wrap, so they need loops that close. TSR windows need only 5 to 17 frames of a
+    loop, and half of them are at either stride.
     """
 
     def __init__(
         self,
         folder: str | Path,
         split: str,
-        role: Role,
+        role: SetRole,
         *,
         seed: int = 0,
         captions: int = 4,
         moved: float = MOVED_SHARE,
     ) -> None:
-        if role not in ROLES:
-            raise ValueError(f"role {role!r} is unknown; expected one of {', '.join(ROLES)}")
+        if role not in SET_ROLES:
+            raise ValueError(f"role {role!r} is unknown; expected one of {', '.join(SET_ROLES)}")
         self.folder, self.split, self.role, self.seed, self._captions = (
             Path(folder),
             split,
@@ -97,9 +100,9 @@ class ClipSampler:
         self._moving = BalancedChoice(moving)
         self._stills = BalancedChoice([e for e in entries if not e.animated])
 
-    def __getitem__(self, index: int) -> Sample:
-        # The role's number keeps the sets of one seed apart; the split needs none, its emoji differ.
-        rng = np.random.default_rng((self.seed, ROLES.index(self.role), index))
+    def __getitem__(self, index: int) -> ClipSample:
+        # The role's number makes sets of one seed differ; the splits differ anyway, by their emoji.
+        rng = np.random.default_rng((self.seed, SET_ROLES.index(self.role), index))
         if self.role == "image":
             return self._picture(rng)
         times, fps = (BASE_TIMES, 2.0) if self.role == "base" else _window(rng, TSR_STRIDES[index % 2])
@@ -110,19 +113,19 @@ class ClipSampler:
         clip = self._clip(entry, rng, phase=random_phase(entry, rng, times), motion=motion)
         return self._with_captions(clip, rng, times, fps)
 
-    def _picture(self, rng: np.random.Generator) -> Sample:
+    def _picture(self, rng: np.random.Generator) -> ClipSample:
         entry = self._any(rng)
-        phase = int(rng.integers(entry.frames)) - CENTRE
+        phase = int(rng.integers(entry.frames)) - CENTRE_TIME
         clip = self._clip(entry, rng, phase=phase, motion=None)
-        return self._with_captions(clip, rng, (CENTRE,), 0.0)
+        return self._with_captions(clip, rng, (CENTRE_TIME,), 0.0)
 
     def _clip(self, entry: Emoji, rng: np.random.Generator, *, phase: int, motion: Motion | None) -> Clip:
-        alone = self.role == "image"
-        kinds = PICTURE_KINDS if alone else KINDS
+        single = self.role == "image"
+        kinds = PICTURE_KINDS if single else KINDS
         background = random_background(rng, size=PICTURE_SIZE, split=self.split, kinds=kinds)
         centre, side = (
             random_placement(rng, scales=PICTURE_SCALES, slack=PICTURE_SLACK)
-            if alone
+            if single
             else random_placement(rng)
         )
         speed = rng.uniform(*(GROWTH_SPEEDS if motion in ("towards", "away") else PATH_SPEEDS))
@@ -130,7 +133,7 @@ class ClipSampler:
 
     def _with_captions(
         self, clip: Clip, rng: np.random.Generator, times: Sequence[int], fps: float
-    ) -> Sample:
+    ) -> ClipSample:
         captions = make_captions(
             clip.emoji,
             rng,
@@ -139,18 +142,22 @@ class ClipSampler:
             colour=clip.background.colour,
             gradient=clip.background.kind == "gradient",
         )
-        return Sample(clip, tuple(times), fps, tuple(captions))
+        return ClipSample(clip, tuple(times), fps, tuple(captions))
 
 
 def _window(rng: np.random.Generator, stride: int) -> tuple[tuple[int, ...], float]:
-    """Five times at `stride` between two neighbours of the coarser level, and their frame rate."""
+    """Draw five times at `stride`, from one frame of the coarser level to the next, and return their frame rate."""
     span = 4 * stride
     start = span * int(rng.integers((TIMELINE - 1) // span))
     return tuple(range(start, start + span + 1, stride)), PLAY_FPS / stride
 
 
 def random_phase(entry: Emoji, rng: np.random.Generator, times: Sequence[int]) -> int:
-    """A phase with which the times can be shown: any one for closed loops, else one that needs no wrap."""
+    """Draw a phase at which the times can be rendered: any for closed loops, otherwise one that needs no wrapping.
+
+    Raises:
+        ValueError: the animation is too short, and does not loop.
+    """
     if entry.closes:
         return int(rng.integers(entry.loop_frames))
     room = entry.loop_frames - (max(times) - min(times))

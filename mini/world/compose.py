@@ -1,7 +1,7 @@
 """Place premultiplied sprites in a picture: exact, antialiased, at sub-pixel positions.
 
-A placement is a centre and a side, without rotation, so resampling is separable: one small weight matrix for
-the rows and one for the columns of every frame, and two batched products.
+A placement is a centre and a side, without rotation, so resampling is separable. Each frame takes one small weight
+matrix for its rows and one for its columns, applied by two batched products.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 def placement_weights(centre: Tensor, side: Tensor, *, source: int, target: int) -> Tensor:
-    """Resampling matrices (frames, target, source) of one axis.
+    """Return the resampling matrices (frames, target, source) of one axis.
 
-    `centre` and `side` (frames,) are in target pixels: where the sprite's middle lies, and how long its edge
-    is. Beyond the sprite everything is transparent. Shrinking widens the kernel, so it is antialiased.
+    Beyond the sprite everything is transparent. Shrinking widens the kernel, so the result is antialiased.
+
+    Args:
+        centre: position of the sprite's middle in each frame, (frames,), in target pixels.
+        side: length of the sprite's edge in each frame, (frames,), in target pixels.
+        source: pixels along the edge of the sprite.
+        target: pixels along the edge of the picture.
     """
     ratio = source / side.double()
     width = ratio.clamp(min=1.0)
@@ -39,10 +44,10 @@ def placement_weights(centre: Tensor, side: Tensor, *, source: int, target: int)
 
 
 def place(sprites: Tensor, centres: Tensor, sides: Tensor, *, size: int) -> Tensor:
-    """Premultiplied sprites (frames, 4, s, s) in [0, 1] placed in frames of `size`: (frames, 4, size, size).
+    """Place premultiplied sprites `f 4 s s` in [0, 1] in frames of `size`, and return `f 4 size size`.
 
-    `centres` (frames, 2) as (x, y) and `sides` (frames,) are fractions of the picture's edge; one placement
-    may serve all frames.
+    `centres` (f, 2) as (x, y) and `sides` (f,) are fractions of the picture's edge; one placement may serve all
+    frames.
     """
     source = sprites.shape[-1]
     columns = placement_weights(centres[:, 0] * size, sides * size, source=source, target=size)
@@ -54,5 +59,5 @@ def place(sprites: Tensor, centres: Tensor, sides: Tensor, *, size: int) -> Tens
 
 
 def over(placed: Tensor, background: Tensor) -> Tensor:
-    """Composite premultiplied frames (frames, 4, h, w) over a background (3, h, w), all in [0, 1]."""
+    """Composite premultiplied frames `f 4 h w` over a background `3 h w`, all in [0, 1]."""
     return placed[:, :3] + (1 - placed[:, 3:]) * background

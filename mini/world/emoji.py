@@ -1,7 +1,7 @@
 """Prepare the mini world: `python -m mini.world.emoji prepare [--home DIR]`.
 
-Every animation becomes one memory-mappable array (frames, 112, 112, 4) of uint8, premultiplied RGBA, and
-`catalogue.jsonl` says what each one shows, whether its loop closes, and which split it belongs to.
+Every animation becomes one memory-mappable array (frames, 112, 112, 4) of uint8, premultiplied RGBA.
+`catalogue.jsonl` records what each one shows, whether its loop closes, and which split it belongs to.
 """
 
 from __future__ import annotations
@@ -21,27 +21,43 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from microcinema_core.files import downloads as fetch
 from microcinema_core.files.atomic import atomic_write
-from microcinema_core.files.paths import emoji_folder, home_folder
+from microcinema_core.files.paths import home_folder
 
-from . import motion_split as keys
-from . import names
+from . import motion_split, packages
 
 logger = logging.getLogger(__name__)
 
 SIZE = 112
+"""Edge of the prepared frames in pixels."""
 CLOSE_RATIO = 2.0
+"""A loop closes if its last frame differs from the first by at most this many times the median step."""
 DUPLICATE_RATIO = 0.25
+"""The last frame repeats the first if they differ by at most this share of the median step."""
+
+LoopFacts = dict[str, float | int | bool]
+
+
+def emoji_folder(home: Path) -> Path:
+    """Return the folder of the prepared emoji: `catalogue.jsonl` and `frames/<id>.npy`."""
+    return home / "data" / "emoji"
 
 
 @dataclass(frozen=True)
 class Emoji:
     """One catalogue entry.
 
-    `loop_frames` is the length of the loop: `frames`, or one less where the last frame repeats the first.
-    `closes` says that the step from the last frame to the first is no larger than ordinary steps.
-    Differences are means over pixels and channels, in levels of 255.
+    Attributes:
+        id: hex code points joined by `-`.
+        motion_key: shared by all variants of one motion (`motion_split`).
+        split: `train`, `test` or `held` (in neither).
+        frames: stored frames.
+        loop_frames: length of the loop: `frames`, or one less if the last frame repeats the first.
+        closes: whether the step from the last frame to the first is no larger than ordinary steps.
+        median_difference: median step, as a mean over pixels and channels, in levels of 255.
+        wrap_difference: the step from the loop's last frame to its first, in the same units.
+        name, keywords: from emojilib.
+        skin, gender: words for the skin tones and genders in the code points.
     """
 
     id: str
@@ -59,16 +75,18 @@ class Emoji:
 
     @property
     def animated(self) -> bool:
+        """Whether there is more than one frame."""
         return self.frames > 1
 
     @classmethod
     def from_dict(cls, entry: dict) -> Emoji:
+        """Build the entry from a line of the catalogue."""
         lists = {name: tuple(entry[name]) for name in ("keywords", "skin", "gender")}
         return cls(**{**entry, **lists})
 
 
 def decode(data: bytes) -> np.ndarray:
-    """An animated or still WebP as premultiplied RGBA, uint8 (frames, 112, 112, 4), frames composed."""
+    """Decode an animated or still WebP to premultiplied RGBA, uint8 (frames, 112, 112, 4), frames composed."""
     with Image.open(io.BytesIO(data)) as image:
         side = max(image.size)
         corner = ((side - image.width) // 2, (side - image.height) // 2)
@@ -84,8 +102,8 @@ def decode(data: bytes) -> np.ndarray:
     return np.stack(frames)
 
 
-def measure_loop(frames: np.ndarray) -> dict[str, float | int | bool]:
-    """The catalogue's measured fields of an array (frames, height, width, 4)."""
+def measure_loop(frames: np.ndarray) -> LoopFacts:
+    """Measure the catalogue's fields on the loop, from an array (frames, height, width, 4)."""
     count = len(frames)
     still = {"frames": count, "loop_frames": count, "median_difference": 0.0, "wrap_difference": 0.0}
     if count == 1:
@@ -109,7 +127,7 @@ def _difference(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first.astype(np.int16) - second).mean())
 
 
-def _decode_and_measure(task: tuple[str, bytes, Path]) -> tuple[str, dict[str, float | int | bool]]:
+def _decode_and_measure(task: tuple[str, bytes, Path]) -> tuple[str, LoopFacts]:
     identity, data, path = task
     if path.exists():
         return identity, measure_loop(np.load(path, mmap_mode="r"))
@@ -128,15 +146,20 @@ def _tasks(tarball: Path, folder: Path) -> Iterator[tuple[str, bytes, Path]]:
 
 
 def prepare(home: Path, *, workers: int | None = None) -> Path:
-    """Fetch, decode and catalogue everything; what is there already is kept. Returns the emoji folder."""
+    """Fetch, decode and catalogue everything, keeping what exists; return the emoji folder.
+
+    Args:
+        home: `$MICROCINEMA_HOME`.
+        workers: decoding processes; default: one per core.
+    """
     downloads = home / "downloads"
-    words = names.read_words(fetch.fetch(fetch.KEYWORD_PACKAGE, downloads))
+    words = packages.read_words(packages.fetch(packages.KEYWORD_PACKAGE, downloads))
     folder = emoji_folder(home)
     (folder / "frames").mkdir(parents=True, exist_ok=True)
-    measured: dict[str, dict[str, float | int | bool]] = {}
+    measured: dict[str, LoopFacts] = {}
     with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as pool:
-        for package in fetch.EMOJI_PACKAGES:
-            tarball = fetch.fetch(package, downloads)
+        for package in packages.EMOJI_PACKAGES:
+            tarball = packages.fetch(package, downloads)
             for identity, loop in pool.imap_unordered(
                 _decode_and_measure, _tasks(tarball, folder / "frames")
             ):
@@ -147,25 +170,25 @@ def prepare(home: Path, *, workers: int | None = None) -> Path:
 
 
 def write_catalogue(
-    folder: Path, measured: dict[str, dict[str, float | int | bool]], words: dict[str, names.EmojiWords]
+    folder: Path, measured: dict[str, LoopFacts], words: dict[str, packages.EmojiWords]
 ) -> None:
-    """Write `catalogue.jsonl`, sorted by id, one entry a line."""
-    splits = keys.assign_splits(keys.motion_key(identity) for identity in measured)
+    """Write `catalogue.jsonl`, sorted by id, one entry per line; emoji without a name are left out."""
+    splits = motion_split.assign_splits(motion_split.motion_key(identity) for identity in measured)
     lines = []
     for identity in sorted(measured):
-        found = words.get(names.lookup_key(identity))
+        found = words.get(packages.lookup_key(identity))
         if found is None:
-            logger.warning("no name for %s; left out", identity)
+            logger.warning("emojilib has no name for %s; left out", identity)
             continue
-        key = keys.motion_key(identity)
+        key = motion_split.motion_key(identity)
         entry = {
             "id": identity,
             "motion_key": key,
             "split": splits[key],
             **measured[identity],
             **asdict(found),
-            "skin": keys.skin_words(identity),
-            "gender": keys.gender_words(identity),
+            "skin": motion_split.skin_words(identity),
+            "gender": motion_split.gender_words(identity),
         }
         lines.append(json.dumps(entry))
     with atomic_write(folder / "catalogue.jsonl") as part:
@@ -173,7 +196,7 @@ def write_catalogue(
 
 
 def read_catalogue(folder: Path, split: str | None = None) -> list[Emoji]:
-    """The entries of one split (`train`, `test`, `held`), or all of them.
+    """Read the entries of one split (`train`, `test`, `held`), or all of them.
 
     Raises:
         ValueError: the folder was not prepared, or the split is unknown or empty.
@@ -190,12 +213,12 @@ def read_catalogue(folder: Path, split: str | None = None) -> list[Emoji]:
 
 
 def open_frames(folder: Path, identity: str) -> np.ndarray:
-    """The frames of one emoji, memory-mapped: premultiplied RGBA uint8 (frames, 112, 112, 4)."""
+    """Open the frames of one emoji, memory-mapped: premultiplied RGBA, uint8 (frames, 112, 112, 4)."""
     return np.load(Path(folder) / "frames" / f"{identity}.npy", mmap_mode="r")
 
 
 def summary(folder: Path) -> str:
-    """Counts for people."""
+    """Return the counts of motion keys, animations and stills of each split, for printing."""
     entries = read_catalogue(folder)
     lines = []
     for split in ("train", "test", "held"):
@@ -209,14 +232,15 @@ def summary(folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mini.world.emoji",
         description="Fetch and prepare the animated Fluent Emoji.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("prepare", help="fetch, decode, catalogue")
+    command = commands.add_parser("prepare", help="fetch, decode and catalogue")
     command.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
-    command.add_argument("--workers", type=int, help="decoding processes; default: one a core")
+    command.add_argument("--workers", type=int, help="decoding processes; default: one per core")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = prepare(home_folder(options.home), workers=options.workers)

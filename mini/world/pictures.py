@@ -1,4 +1,4 @@
-"""Pictures of the mini world, rendered on the fly."""
+"""Single pictures of the mini world, rendered on demand, and how objects are chosen and placed in them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SCALES = (0.55, 1.0)
 SLACK = 0.06
 PICTURE_SCALES = (0.72, 0.9)
 PICTURE_SLACK = -0.02
-"""Of the pictures that text to image learns from: a subject large and in the middle, as one asks for it. Where it is
-says no caption; a model this small learns what it is much sooner if it need not learn all places."""
+"""Placement for training text to image: a large subject in the middle, as a prompt implies. No caption says where the
+subject is, and a model this small learns what it is much sooner if it need not learn all positions."""
 
 
 class BalancedChoice:
-    """SharedRandom emoji so that motion keys, not their variants, are equally likely."""
+    """Random choice of an emoji with equally likely motion keys, however many variants each has."""
 
     def __init__(self, entries: Sequence[Emoji]) -> None:
         groups: dict[str, list[Emoji]] = defaultdict(list)
@@ -34,6 +34,7 @@ class BalancedChoice:
         self._groups = list(groups.values())
 
     def __call__(self, rng: np.random.Generator) -> Emoji:
+        """Draw an emoji."""
         group = self._groups[rng.integers(len(self._groups))]
         return group[rng.integers(len(group))]
 
@@ -41,7 +42,10 @@ class BalancedChoice:
 def random_placement(
     rng: np.random.Generator, *, scales: tuple[float, float] = SCALES, slack: float = SLACK
 ) -> tuple[tuple[float, float], float]:
-    """Centre (x, y) and side as fractions of the picture; the canvas leaves it by `slack` at most."""
+    """Draw a centre (x, y) and a side, as fractions of the picture's edge.
+
+    The object's canvas exceeds the picture by `slack` at most; a negative one keeps it inside.
+    """
     side = rng.uniform(*scales)
     room = (1 - side) / 2 + slack
     x, y = 0.5 + rng.uniform(-room, room, size=2)
@@ -49,16 +53,16 @@ def random_placement(
 
 
 def load_sprites(folder: Path, identity: str, indices: Sequence[int]) -> Tensor:
-    """Frames of an emoji as premultiplied float (frames, 4, 112, 112) in [0, 1]."""
+    """Read frames of an emoji as premultiplied RGBA `f 4 112 112`, float32 in [0, 1]."""
     frames = torch.from_numpy(np.array(open_frames(folder, identity)[list(indices)]))
     return frames.permute(0, 3, 1, 2).float() / 255
 
 
 class PixelDataset(Dataset[Tensor]):
-    """Random single pictures: float32 (3, 128, 128) in [-1, 1].
+    """Random single pictures: RGB `3 128 128`, float32 in [-1, 1].
 
-    Sample `index` is a function of `(seed, index)` alone; the length only bounds the indices, so a sampler
-    with shuffling sees ever new pictures and a test may take the first few hundred.
+    Sample `index` depends on `(seed, index)` alone. The length only bounds the indices: a shuffling sampler sees new
+    pictures all the time, and a test may take the first few hundred.
     """
 
     def __init__(

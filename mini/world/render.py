@@ -1,7 +1,7 @@
 """A deterministic renderer of clips on the mini world's timeline.
 
-The timeline has 129 frames at 32 frames a second; the centre frame is number 64. Nine frames at stride 16 are
-the base model's (2 fps), and strides 4 and 1 (8 and 32 fps) are what temporal super-resolution fills in.
+The timeline has 129 frames at 32 fps; the centre frame is number 64. The base model makes nine frames at stride 16
+(2 fps). Temporal super-resolution fills in strides 4 and 1 (8 and 32 fps).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from microcinema_core.config import centre_index
+
 from .backgrounds import Background
 from .compose import over, place
 from .emoji import Emoji
@@ -21,9 +23,11 @@ from .pictures import PICTURE_SIZE, load_sprites
 
 PLAY_FPS = 32
 TIMELINE = 129
-CENTRE = TIMELINE // 2
+CENTRE_TIME = centre_index(TIMELINE)
 BASE_STRIDE = 16
 BASE_TIMES = tuple(range(0, TIMELINE, BASE_STRIDE))
+CENTRE_INDEX = centre_index(len(BASE_TIMES))
+"""The centre frame among `BASE_TIMES`."""
 
 Motion = Literal["left", "right", "up", "down", "towards", "away"]
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
@@ -33,11 +37,18 @@ _GROWTH = {"towards": 1, "away": -1}
 
 @dataclass(frozen=True)
 class Clip:
-    """What is shown. Everything spatial is a fraction of the picture's edge.
+    """An emoji's animation over a background, with or without an added motion.
 
-    `centre` (x, y) and `side` hold at the centre frame, whatever the motion, so that frame tells nothing
-    about it. `speed` is per second: of the path for the four directions, of the size's logarithm for the
-    other two. `phase` is the loop's index at time 0, negative where no frame before the loop is asked for.
+    Attributes:
+        emoji: the animation.
+        background: what is behind it, which does not move.
+        phase: index of the animation's frame at time 0. It may be negative if no earlier frame is rendered.
+        centre: position (x, y) at the centre frame, in fractions of the picture's edge. It does not depend on the
+            motion, so the centre frame alone does not reveal the motion.
+        side: size at the centre frame, in fractions of the picture's edge.
+        motion: the added motion.
+        speed: of the added motion, per second: change of position for the four directions, of the size's logarithm
+            for `towards` and `away`.
     """
 
     emoji: Emoji
@@ -55,7 +66,7 @@ class Clip:
             )
 
     def loop_indices(self, times: Sequence[int]) -> list[int]:
-        """The frame of the animation shown at each time.
+        """Return the animation's frame shown at each time.
 
         Raises:
             ValueError: a loop that does not close would have to wrap.
@@ -66,16 +77,16 @@ class Clip:
             return [index % length for index in indices]
         if min(indices) < 0 or max(indices) >= length:
             raise ValueError(
-                f"{self.emoji.id} does not loop: frames {min(indices)}..{max(indices)} were asked for, "
+                f"{self.emoji.id} does not loop: frames {min(indices)}..{max(indices)} were requested, "
                 f"it has 0..{length - 1}; choose another phase, or a clip whose loop closes"
             )
         return indices
 
     def placements(self, times: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Centres (n, 2) and sides (n,) of the object at each time; n = 1 where it stays in place."""
+        """Return centres (n, 2) and sides (n,) of the object at each time; n = 1 if it stays in place."""
         if self.motion is None:
-            times = [CENTRE]
-        seconds = (torch.tensor(times, dtype=torch.float64) - CENTRE) / PLAY_FPS
+            times = [CENTRE_TIME]
+        seconds = (torch.tensor(times, dtype=torch.float64) - CENTRE_TIME) / PLAY_FPS
         step = torch.tensor(_STEPS.get(self.motion or "", (0, 0)), dtype=torch.float64)
         growth = _GROWTH.get(self.motion or "", 0)
         centres = torch.tensor(self.centre, dtype=torch.float64) + seconds[:, None] * self.speed * step
@@ -83,9 +94,15 @@ class Clip:
 
 
 def render(folder: Path, clip: Clip, times: Sequence[int], *, size: int = PICTURE_SIZE) -> Tensor:
-    """The clip's frames at absolute times of the timeline: float32 (n, 3, size, size) in [-1, 1].
+    """Render the clip's frames at times of the timeline: RGB `f 3 size size`, float32 in [-1, 1].
 
-    `folder` is the prepared emoji folder. The same clip and time give the same frame, alone or among others.
+    The same clip and time give the same frame, whichever other times are rendered with it.
+
+    Args:
+        folder: the prepared emoji folder.
+        clip: what to render.
+        times: frame numbers of the timeline, 0 to 128.
+        size: pixels along the picture's edge.
 
     Raises:
         ValueError: a time outside 0..128, or a loop that cannot wrap.

@@ -1,7 +1,7 @@
-"""A part of an encoded set: `python -m mini.world.subset base base-oneway --motions left up towards`.
+"""A subset of an encoded set: `python -m mini.world.subset base base-oneway --motions left up towards`.
 
-The clips to which one of these motions was added, with their latents and captions as they are. A model that first sees
-one direction of each line learns what time's direction does; which of the two a caption asks for it can learn after.
+It holds the clips with one of these added motions; latents and captions are copied. A model that first sees one
+direction of each axis learns how a motion runs in time. It can learn later which direction a caption names.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .render import MOTIONS
 
 
 def select(source: Path, target: Path, motions: list[str]) -> int:
-    """Write the set; returns how many clips it has.
+    """Write the clips of `source` with one of these added motions to `target`, and return their number.
 
     Raises:
-        ValueError: the source is no set, the target is there already, or no clip has such a motion.
+        ValueError: `source` is not a set, `target` holds one already, or no clip has such a motion.
     """
-    held = ShardDataset(source)
+    whole = ShardDataset(source)
     if (target / INDEX).exists():
         raise ValueError(f"{target} holds a set already; delete it, or choose another name")
-    kept = [_matching(held.path(number), motions) for number in range(len(held.index["shards"]))]
+    kept = [_matching(whole.path(number), motions) for number in range(len(whole.index["shards"]))]
     if not any(kept):
         raise ValueError(f"no clip of {source} has one of the added motions {', '.join(motions)}")
     target.mkdir(parents=True, exist_ok=True)
     for number, rows in enumerate(kept):
-        path = held.path(number)
+        path = whole.path(number)
         write_shard(target / path.name, {key: value[rows] for key, value in load_file(str(path)).items()})
     lengths = [len(rows) for rows in kept]
-    write_json(target / INDEX, {**held.index, "shards": lengths, "count": sum(lengths), "motions": motions})
+    write_json(target / INDEX, {**whole.index, "shards": lengths, "count": sum(lengths), "motions": motions})
     return sum(lengths)
 
 
@@ -46,22 +46,22 @@ def _matching(shard: Path, motions: list[str]) -> list[int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m mini.world.subset",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", help="name of a set of $MICROCINEMA_HOME/data")
-    parser.add_argument("target", help="name of the new one")
-    parser.add_argument("--motions", nargs="+", required=True, choices=MOTIONS)
+    parser.add_argument("source", help="name of a set in $MICROCINEMA_HOME/data")
+    parser.add_argument("target", help="name of the new set")
+    parser.add_argument("--motions", nargs="+", required=True, choices=MOTIONS, help="added motions to keep")
     options = parser.parse_args(arguments)
     data = home_folder() / "data"
     try:
         count = select(data / options.source, data / options.target, options.motions)
     except ValueError as error:
         parser.error(str(error))
-    sys.stdout.write(f"{count} clips in {data / options.target}\n")
+    sys.stdout.write(f"wrote {count} clips to {data / options.target}\n")
     return 0
 
 

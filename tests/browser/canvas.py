@@ -1,4 +1,4 @@
-"""What a person does to the front end's canvas, and what is then seen on it."""
+"""User actions on the front end's canvas, and what it then shows."""
 
 from __future__ import annotations
 
@@ -83,10 +83,15 @@ LOAD_AGAIN = """() => {
 
 
 def clip_in(page: Any, kind: str, folder: str) -> dict[str, float]:
-    """Look at a node until it shows a clip of the host's folder of that name; the clip's size and seconds.
+    """Show a node until it plays a clip, and return the clip's size and duration.
 
-    The front end draws, loads and shows only what is in view, and gives a clip up for good that does not load within
-    twice 8 s: on a busy machine it is asked again.
+    The front end loads and draws only visible nodes. It gives up on a clip that does not load within twice 8 s, so on a
+    busy machine the clip is requested again.
+
+    Args:
+        page: the front end.
+        kind: the class of the node.
+        folder: the host's folder of the clip ("output" or "temp").
     """
     for second in range(200):
         page.evaluate(LOOK_AT, [kind, 0.9])
@@ -99,7 +104,7 @@ def clip_in(page: Any, kind: str, folder: str) -> dict[str, float]:
 
 
 def drop(page: Any, file: Path) -> list[dict[str, Any]]:
-    """Drop a workflow on the canvas; the nodes that the graph then has."""
+    """Drop a workflow on the canvas and return the nodes of the new graph."""
     text = file.read_text(encoding="utf-8")
     page.evaluate(DROP, [file.name, text])
     page.wait_for_function("id => app.graph.id === id", arg=json.loads(text)["id"])
@@ -108,7 +113,7 @@ def drop(page: Any, file: Path) -> list[dict[str, Any]]:
 
 
 def press_run(page: Any) -> str:
-    """Press Run and wait; how the run ended, or that something else was said."""
+    """Press Run, wait, and return how the run ended ("not begun" if a dialog or toast came instead)."""
     page.evaluate("() => void (window.ends = [])")
     page.get_by_role("button", name="Run", exact=True).first.click()
     page.wait_for_function(ENDED)
@@ -117,11 +122,12 @@ def press_run(page: Any) -> str:
 
 
 def complaints(page: Any) -> list[str]:
-    """Dialogs (missing nodes, missing models, errors), toasts, and uncaught errors."""
+    """Return the texts of dialogs (missing nodes, missing models, errors), toasts, and uncaught errors."""
     shown = page.locator(".p-dialog, .p-toast-message, .comfy-missing-nodes, .comfy-missing-models")
     return [*shown.all_inner_texts(), *page.faults]
 
 
 def keep_picture(page: Any, file: Path) -> None:
-    page.wait_for_timeout(1000)  # the canvas draws on its own time
+    """Save a screenshot."""
+    page.wait_for_timeout(1000)  # the canvas redraws asynchronously
     page.screenshot(path=file)

@@ -1,4 +1,4 @@
-"""The real front end, in chromium, on a real ComfyUI with this pack and weights for every shipped workflow."""
+"""The real front end in chromium, on a real ComfyUI with this pack and weights for every shipped workflow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A host that has every file that the workflows name."""
+    """A host with every file that the workflows name."""
     base = tmp_path_factory.mktemp("host")
     write_what_workflows_name(base / "models")
     write_gallery_files(base / "models", base / "input")
@@ -43,7 +43,7 @@ def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, headless, ended with its tests: while it runs, no other test of the process can run an event loop."""
+    """Chromium, headless. While it runs, no other test of this process can run an event loop."""
     pytest.importorskip("playwright.sync_api")
     path = find_chromium()
     if path is None:
@@ -54,7 +54,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def artifacts() -> Path:
-    """Where pictures of the tests are kept."""
+    """The folder for the tests' screenshots."""
     folder = ROOT / "test-artifacts"
     folder.mkdir(exist_ok=True)
     return folder

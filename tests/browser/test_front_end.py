@@ -1,4 +1,4 @@
-"""A person's way: drop a shipped workflow on the canvas, press Run, see the clip in the node."""
+"""What users do: drop a shipped workflow on the canvas, press Run, see the clip in the node."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def front_end(browser: Any, server: ComfyServer) -> Iterator[Any]:
 
 @pytest.fixture
 def page(front_end: Any) -> Any:
-    """The front end, nothing held against it."""
+    """The front end, without collected errors."""
     front_end.faults.clear()
     return front_end
 
 
 def test_what_is_missing_is_said_and_where_it_is(page: Any, artifacts: Path) -> None:
-    """A checkpoint that nobody has: the dialog names the folder, the file and a way to get it."""
+    """For a missing checkpoint, the dialog names the folder and the file, and offers its address."""
     text = (ROOT / "workflows" / "svd_noise_prior.json").read_text(encoding="utf-8")
     page.evaluate(DROP, ["absent.json", text.replace("svd.safetensors", "absent.safetensors")])
     dialog = page.locator(".p-dialog")
@@ -118,8 +118,10 @@ def test_a_dropped_workflow_runs_and_shows_its_clip(
 
 
 def known_inputs(prompt: Prompt, schemas: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each node's class and inputs, without what the front end adds for itself (a video's preview) or a later host
-    hides (the codec that Save Video had beside its format)."""
+    """Return each node's class and inputs that the host declares and shows.
+
+    The front end adds inputs of its own (a video's preview), and later hosts hide some (the codec of Save Video).
+    """
     inputs = {key: schemas[node["class_type"]]["input"] for key, node in prompt.items()}
     kinds = {key: {**groups["required"], **groups.get("optional", {})} for key, groups in inputs.items()}
     return {
@@ -132,6 +134,7 @@ def known_inputs(prompt: Prompt, schemas: dict[str, Any]) -> dict[str, tuple[str
 
 
 def shown(declared: list[Any] | None) -> bool:
+    """Return whether a declared input is not hidden."""
     return declared is not None and not (len(declared) > 1 and declared[1].get("hidden"))
 
 
@@ -149,7 +152,7 @@ def test_an_error_is_a_sentence(page: Any, server: ComfyServer, artifacts: Path)
 
 
 def test_the_blueprints_make_a_video(page: Any, server: ComfyServer) -> None:
-    """What the front end makes of both, one behind the other, runs."""
+    """The prompt of both blueprints in a row runs."""
     prompt: Prompt = {}
     for name in ("MicroCinema Image to Video", "MicroCinema to 32 fps"):
         drop(page, ROOT / "subgraphs" / f"{name}.json")

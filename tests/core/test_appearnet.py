@@ -1,4 +1,4 @@
-"""AppearNet: nothing at birth, exact on one frame where that is allowed, and what strength means."""
+"""AppearNet: no effect at initialisation, the one-frame shortcut is exact, and strength scales the injection."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig
-from microcinema_core.networks.appearnet import (
-    AppearNet,
-    adapt_for_tsr,
-    interpolated_appearance,
-)
+from microcinema_core.networks.appearnet import AppearNet, adapt_for_tsr, interpolated_appearance
 from microcinema_core.networks.layers import per_frame
 from microcinema_core.networks.unet import UNet3D
 
@@ -23,7 +19,7 @@ CONFIG = MINI.inflated()
 
 
 def shaken(module: nn.Module) -> nn.Module:
-    """Every parameter away from zero, so that nothing is hidden behind a zero-initialised projection."""
+    """Move every parameter away from zero, so that no zero-initialised projection hides an error."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -126,10 +122,10 @@ def test_strength_is_set_for_each_video() -> None:
 
 def test_spade_modulates_every_norm_at_its_own_width_and_resolution() -> None:
     unet, net = pair()
-    assert len(net.norms) == 2 * sum(
+    assert len(net.spade_targets) == 2 * sum(
         1 for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks) for _ in block.resblocks()
     )
-    assert len(pair(spade_norms="out")[1].norms) == len(net.norms) // 2
+    assert len(pair(spade_norms="out")[1].spade_targets) == len(net.spade_targets) // 2
 
 
 def test_line_between_ends_keeps_them_bit_for_bit() -> None:
@@ -165,7 +161,7 @@ def test_config_survives_json() -> None:
 
 
 def test_one_branch_s_features_serve_all_branches() -> None:
-    """And what is done in place, where nobody asks for gradients, changes no bit."""
+    """And the operations that run in place without gradients change no bit."""
     unet, net = pair()
     shaken(unet)
     shaken(net)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from microcinema_core.config import VAEConfig
 from microcinema_core.frames import centre_frame
 from microcinema_core.networks.vae import FoldedVAE
-from microcinema_core.vae_config import VAEConfig
 
 
 def noise(*shape: int) -> Tensor:
@@ -68,7 +68,7 @@ def test_grey_becomes_three_equal_channels() -> None:
 
 @pytest.mark.parametrize("side", [130, 1000])
 def test_fine_patterns_do_not_alias(side: int) -> None:
-    """A checkerboard of single pixels, reduced, is flat grey; plain subsampling makes stripes of it."""
+    """A checkerboard of single pixels becomes flat grey; plain subsampling turns it into stripes."""
     rows, columns = torch.arange(side)[:, None], torch.arange(side)[None]
     board = ((rows + columns) % 2).float().expand(1, 3, side, side)
     assert prepare(board, 32, 32).std() < 0.03
@@ -107,7 +107,7 @@ def test_empty_and_odd_input_is_refused() -> None:
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 320), (1, 8), (8, 8), (123, 120), (124, 128), (128, 128)])
 def test_sizes_become_multiples_of_eight(asked: int, size: int) -> None:
-    assert centre_frame.whole_size(asked, 320) == size
+    assert centre_frame.resolve_side(asked, 320) == size
 
 
 def test_the_vae_tells_the_size() -> None:

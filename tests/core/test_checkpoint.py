@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from microcinema_core.config import ModelSpec
 from microcinema_core.files.checkpoint import load_strict, read_checkpoint, write_checkpoint
 
 PARTS = {"unet": {"a.weight": torch.arange(6.0).reshape(2, 3)}, "appearnet": {"b": torch.tensor([1, 2])}}
@@ -20,7 +22,9 @@ def write(path: Path, **changes: object) -> Path:
     arguments = {"parts": PARTS, "role": "base", "configs": CONFIGS, "lambda_": 0.03, "fps": 2.0, "frames": 9}
     arguments |= changes
     parts = arguments.pop("parts")
-    return write_checkpoint(path, parts, **arguments)  # type: ignore[arg-type]
+    fields = {f.name for f in dataclasses.fields(ModelSpec)}
+    spec = ModelSpec(**{name: arguments.pop(name) for name in fields & arguments.keys()})  # type: ignore[arg-type]
+    return write_checkpoint(path, parts, spec=spec, **arguments)  # type: ignore[arg-type]
 
 
 def sd_file(path: Path, width: int, extra: tuple[str, ...] = ()) -> Path:
@@ -47,12 +51,7 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     torch.testing.assert_close(checkpoint.part("unet")["a.weight"], PARTS["unet"]["a.weight"])
     assert checkpoint.part("appearnet")["b"].dtype == torch.int64
     assert checkpoint.configs == CONFIGS
-    assert (checkpoint.lambda_, checkpoint.fps, checkpoint.frames, checkpoint.prediction) == (
-        0.03,
-        2.0,
-        9,
-        "eps",
-    )
+    assert checkpoint.spec == ModelSpec("base", 0.03, 2.0, 9, "eps")
     assert checkpoint.metadata["modelspec.license"] == "L"
     assert checkpoint.metadata["modelspec.sai_model_spec"] == "1.0.0"
     assert [entry.name for entry in path.parent.iterdir()] == ["x.safetensors"]
@@ -204,11 +203,8 @@ def test_only_words_that_were_learnt_are_stored(tmp_path: Path) -> None:
     path = write_checkpoint(
         tmp_path / "t.safetensors",
         {"text": {key: weight, "other": torch.ones(2)}},
-        role="image",
+        spec=ModelSpec("image"),
         configs={"text": {}},
-        lambda_=0,
-        fps=0,
-        frames=1,
         dtype=torch.float32,
     )
     read = read_checkpoint(path).part("text")

@@ -13,12 +13,12 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def muted(*shape: int) -> Tensor:
-    """Colours that stay within what RGB can hold when they are changed a little."""
+    """Return muted colours, which stay in the RGB gamut after a small change."""
     return 0.4 + 0.2 * noise(*shape)
 
 
 def shifted(frames: Tensor, shift: tuple[float, float, float], gain: float = 1.0) -> Tensor:
-    """The frames with other contrast and means in L*a*b*."""
+    """Return the frames with contrast and mean changed in L*a*b*."""
     lab = rgb_to_lab(frames)
     mean = lab.mean(dim=(2, 3), keepdim=True)
     return lab_to_rgb((lab - mean) * gain + mean + torch.tensor(shift).reshape(1, 3, 1, 1))

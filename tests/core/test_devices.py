@@ -1,6 +1,6 @@
-"""No hard-coded device, no float64 (Apple's MPS has none), no 3D convolution (slow or absent there).
+"""No hard-coded device, no float64 (Apple's MPS has none), no 3D convolution (slow or missing there).
 
-The networks run on the meta device: any tensor that they make on a device of its own would meet theirs and raise.
+The networks run on the meta device: a tensor that they created on another device would raise when the two meet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from devtools.check import tiny
 from devtools.run.home import ROOT
-from microcinema_core.config import INJECTIONS, AppearNetConfig
+from microcinema_core.config import CONTEXT_LENGTH, INJECTIONS, AppearNetConfig
 from microcinema_core.networks.appearnet import AppearNet, interpolated_appearance
 from microcinema_core.networks.text import TextEncoder
 from microcinema_core.networks.unet import UNet3D
@@ -27,7 +27,7 @@ FRAMES, SIZE = 3, 8
 
 
 class Watch(TorchDispatchMode):
-    """Records the operations that some devices do not have."""
+    """Record the operations that some devices do not have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ def meta(*shape: int) -> Tensor:
 
 
 def runs() -> Iterator[tuple[str, Any]]:
-    """What the nodes run, each on the meta device."""
-    t, context = meta(FRAMES), meta(FRAMES, 77, tiny.CONTEXT)
+    """Yield the networks that the nodes run, each on the meta device."""
+    t, context = meta(FRAMES), meta(FRAMES, CONTEXT_LENGTH, tiny.CONTEXT)
     latents = meta(FRAMES, 8, SIZE, SIZE)
     with torch.device("meta"):
         unet, vae, text = UNet3D(tiny.UNET), FoldedVAE(tiny.VAE), TextEncoder(tiny.TEXT)
@@ -65,7 +65,7 @@ def runs() -> Iterator[tuple[str, Any]]:
         yield f"U-Net with {name}", together
     yield "VAE decoder", lambda: vae.decode(latents)
     yield "VAE encoder", lambda: vae.encode(meta(FRAMES, 3, 64, 64))
-    yield "text encoder", lambda: text(torch.zeros(1, 77, dtype=torch.int64, device="meta"))
+    yield "text encoder", lambda: text(torch.zeros(1, CONTEXT_LENGTH, dtype=torch.int64, device="meta"))
 
 
 @pytest.mark.parametrize("run", [pytest.param(run, id=name) for name, run in runs()])
@@ -85,8 +85,8 @@ def test_the_watch_sees() -> None:
 
 
 def test_no_device_is_named_where_nodes_run() -> None:
-    """Training names devices (accelerate's word); what the nodes import does not."""
-    elsewhere = {"train", "evaluate", "data"}
+    """Training may name devices, as accelerate does; the modules that the nodes import may not."""
+    elsewhere = {"train", "data"}
     for file in (ROOT / "microcinema_core").rglob("*.py"):
         if elsewhere & set(file.relative_to(ROOT).parts):
             continue

@@ -1,4 +1,4 @@
-"""The core alone still samples what it sampled when the goldens were made."""
+"""The core alone reproduces the clips of the golden file."""
 
 from __future__ import annotations
 

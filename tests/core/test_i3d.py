@@ -1,4 +1,4 @@
-"""I3D: its padding, its shapes, and how its weights are read."""
+"""I3D: padding, shapes, features, and reading its weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import torch.nn.functional as F
 
 from microcinema_core.files.paths import home_folder
 from microcinema_core.metrics import i3d_weights
-from microcinema_core.metrics.features import i3d_features
-from microcinema_core.metrics.i3d import I3D, Pool, Unit, pad_same
+from microcinema_core.metrics.i3d import I3D, Pool, Unit, i3d_features, pad_same
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def model() -> I3D:
 
 
 def flax_tree(model: I3D) -> dict[str, Any]:
-    """The model's weights as the checkpoint has them, with batch norms that do next to nothing."""
+    """Return the model's weights in the checkpoint's layout, with batch norms that change next to nothing."""
     names = {torch_name: name for name, torch_name in i3d_weights.BRANCHES.items()}
     tree: dict[str, Any] = {"params": {}, "batch_stats": {}}
     for name, layer in model.named_modules():
@@ -50,7 +49,7 @@ def flax_tree(model: I3D) -> dict[str, Any]:
 
 
 def test_same_padding_by_hand() -> None:
-    # Of 4 with kernel 3 and stride 2, 2 come out; the one zero needed goes to the end. Of 5, 3 come out; one each.
+    # Kernel 3 and stride 2 make 2 values of 4; the one zero needed goes to the end. Of 5 they make 3: a zero each side.
     x = torch.arange(1.0, 6).view(1, 1, 1, 1, 5)
     kernel, stride = (1, 1, 3), (1, 1, 2)
     assert pad_same(x[..., :4], kernel, stride).flatten().tolist() == [1, 2, 3, 4, 0]
@@ -65,7 +64,7 @@ def test_a_unit_pads_so_too() -> None:
     unit.weight.fill_(1)
     unit.bias.fill_(-3)
     out = unit(torch.ones(1, 1, 4, 4, 4))
-    # Windows begin at 0 and 2; the second sees one zero along each axis.
+    # Windows begin at 0 and 2; the second contains one zero along each axis.
     assert out.shape == (1, 1, 2, 2, 2)
     assert (out[0, 0, 0, 0, 0], out[0, 0, 0, 0, 1], out[0, 0, 1, 1, 1]) == (24, 15, 5)
 
@@ -108,7 +107,7 @@ def test_weights_come_through_a_pickle_and_a_safetensors_file(
 ) -> None:
     data = pickle.dumps(flax_tree(model))
     monkeypatch.setattr(i3d_weights, "fetch_archive", lambda downloads: downloads)
-    monkeypatch.setattr(i3d_weights, "_checkpoint", lambda archive: data)
+    monkeypatch.setattr(i3d_weights, "_read_member", lambda archive: data)
     first = i3d_weights.get_i3d(tmp_path)
     monkeypatch.delattr(i3d_weights, "fetch_archive")  # the second call must not need it
     second = i3d_weights.get_i3d(tmp_path)
@@ -161,7 +160,7 @@ def test_other_trees_are_refused_and_leave_no_file(tmp_path: Path, monkeypatch: 
         i3d_weights.convert({"params": {"Mixed_3b": {"Branch_9": {}}}, "batch_stats": {}})
     monkeypatch.setattr(i3d_weights, "fetch_archive", lambda downloads: downloads)
     empty = pickle.dumps({"params": {}, "batch_stats": {}})
-    monkeypatch.setattr(i3d_weights, "_checkpoint", lambda archive: empty)
+    monkeypatch.setattr(i3d_weights, "_read_member", lambda archive: empty)
     with pytest.raises(ValueError, match="does not hold I3D's weights"):
         i3d_weights.get_i3d(tmp_path)
     assert not list((tmp_path / "models" / "i3d").iterdir())
@@ -176,7 +175,7 @@ def test_an_archive_with_another_hash_is_refused(tmp_path: Path) -> None:
 def test_the_real_weights_prefer_few_classes() -> None:
     path = home_folder() / "models" / "i3d" / i3d_weights.FILE_NAME
     if not path.is_file():
-        pytest.skip("the real weights are not there; an evaluation fetches them")
+        pytest.skip("the real weights are missing; an evaluation fetches them")
     real = i3d_weights.load_i3d(path)
     ramp = torch.linspace(-1, 1, 64).expand(1, 9, 3, 64, 64)
     logits = real(ramp)

@@ -1,10 +1,14 @@
-"""The core stands alone: every module but the host's adapter imports where there is no ComfyUI, and at little cost."""
+"""What may be imported: the core without ComfyUI and without the mini world, metrics without training."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "microcinema_core"
@@ -20,6 +24,39 @@ sys.meta_path.insert(0, NoHost())
 for name in sys.argv[1:]:
     importlib.import_module(name)
 """
+NOT_INSTALLED = ("mini", "devtools", "tests", "benchmarks")
+"""Packages that the archive for users does not contain."""
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Yield the absolute names of everything that a file imports, at any level of indentation."""
+    package = file.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            yield from (".".join([*base, node.module or "", alias.name]) for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("microcinema_core", NOT_INSTALLED),
+        ("nodes", NOT_INSTALLED),
+        ("microcinema_core/metrics", ("microcinema_core.train",)),
+    ],
+)
+def test_imports_run_one_way(folder: str, forbidden: tuple[str, ...]) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in files
+        for name in imports_of(file)
+        if any(f"{name}.".startswith(f"{package}.") for package in forbidden)
+    ]
+    assert not wrong
 
 
 def test_the_core_imports_without_a_host() -> None:

@@ -30,7 +30,7 @@ LAMBDA = 0.03
 
 
 def gaussian_denoiser(mean: float, deviation: float, lambda_: float, z_c: Tensor):
-    """The exact denoiser of x = z_0 + sigma (lambda z_c + eps) for z_0 ~ N(mean, deviation^2), every element alone."""
+    """Return the exact denoiser of x = z_0 + sigma (lambda z_c + eps) for independent z_0 ~ N(mean, deviation^2)."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         clean = x - sigma * lambda_ * z_c
@@ -54,14 +54,14 @@ def test_perfect_answers_denoise_perfectly_with_the_prior(prediction: str) -> No
     alpha_bar = alphas_cumprod()[700].float()
     sigma = ((1 - alpha_bar) / alpha_bar).sqrt()
     x = diffuse(z_0, eps, alpha_bar) / alpha_bar.sqrt()
-    answer = training_target(z_0, eps, alpha_bar, prediction)  # type: ignore[arg-type]
-    assert_close(denoised_from_output(answer, x, sigma, prediction), z_0, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
+    output = training_target(z_0, eps, alpha_bar, prediction)  # type: ignore[arg-type]
+    assert_close(denoised_from_output(output, x, sigma, prediction), z_0, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
     assert_close(shift(z_0 + sigma * eps_n, z_c, sigma, LAMBDA), x, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("prior", [0.0, LAMBDA])
 def test_a_denoiser_of_residuals_is_one_of_frames(prior: float) -> None:
-    """Frames of a normal law around z_c, asked for as they are and as (z_0 - z_c) / 0.3, with and without a prior."""
+    """Normally distributed frames around z_c, denoised directly and as (z_0 - z_c) / 0.3, with and without a prior."""
     g = torch.Generator().manual_seed(0)
     z_c, y = torch.randn(2, 3, 4, 8, 8, generator=g)
     residuals = gaussian_denoiser(0.5 / 0.3, 0.2 / 0.3, prior, z_c)
@@ -102,7 +102,7 @@ def test_gamma_leaves_given_frames_alone() -> None:
 
 
 def test_ddim_is_diffusers_ddim() -> None:
-    """The same trajectory as an independent implementation, from the same noise, with a network that is not linear."""
+    """The trajectory equals an independent implementation's, from the same noise and with a nonlinear network."""
     theirs = DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,

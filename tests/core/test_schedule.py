@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from microcinema_core.config import MINI
+from microcinema_core.config import MINI, ModelSpec
 from microcinema_core.diffusion.schedule import NoiseSchedule, alphas_cumprod, zero_terminal
-from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
+from microcinema_core.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 
 def test_zero_terminal_keeps_the_first_step_and_ends_without_signal() -> None:
@@ -18,7 +18,7 @@ def test_zero_terminal_keeps_the_first_step_and_ends_without_signal() -> None:
 
 
 def test_timesteps_and_sigmas_still_invert_each_other() -> None:
-    schedule = NoiseSchedule.ending("zero")
+    schedule = NoiseSchedule.from_spec(ModelSpec("unet", prediction="v", zero_terminal_snr=True))
     t = torch.tensor([0, 1, 250, 500, 998, 999])
     torch.testing.assert_close(schedule.timestep(schedule.sigmas[t]), t.float(), rtol=0, atol=2e-2)
     assert schedule.sampling_sigmas(20).isfinite().all()
@@ -32,20 +32,16 @@ def test_steps_are_even_from_the_most_noise_to_the_least(timesteps: list[int]) -
 
 
 def test_a_file_says_how_its_schedule_ends(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    def write(**said: str):  # type: ignore[no-untyped-def]
+    def write(prediction: str, zero_terminal_snr: bool = False):  # type: ignore[no-untyped-def]
         parts, configs = {"unet": {"a": torch.zeros(1)}}, {"unet": MINI}
-        return write_checkpoint(
-            tmp_path / "m.safetensors",
-            parts,
-            role="unet",
-            configs=configs,
-            lambda_=0,
-            fps=2,
-            frames=9,
-            **said,
-        )
+        spec = ModelSpec("unet", 0, 2, 9, prediction, zero_terminal_snr=zero_terminal_snr)  # type: ignore[arg-type]
+        return write_checkpoint(tmp_path / "m.safetensors", parts, spec=spec, configs=configs)
 
-    assert read_checkpoint(write(prediction="v")).terminal == "sd"
-    assert read_checkpoint(write(prediction="v", terminal="zero")).terminal == "zero"
+    def terminal(checkpoint: Checkpoint) -> str:
+        assert checkpoint.spec.zero_terminal_snr == (checkpoint.metadata["microcinema.terminal"] == "zero")
+        return checkpoint.metadata["microcinema.terminal"]
+
+    assert terminal(read_checkpoint(write("v"))) == "sd"
+    assert terminal(read_checkpoint(write("v", zero_terminal_snr=True))) == "zero"
     with pytest.raises(ValueError, match="zero with v"):
-        write(prediction="eps", terminal="zero")
+        write("eps", zero_terminal_snr=True)

@@ -1,4 +1,4 @@
-"""torch.compile sees a whole step as one graph: traced in full, nothing in it asks for a value."""
+"""torch.compile traces a whole step as one graph, without a read of a tensor's value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = replace(tiny.UNET, channel_mult=(1,), transformer_depth=(1,))
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_step_is_one_graph() -> None:
-    """UNet3D with all that AppearNet injects; fullgraph refuses a break."""
+    """UNet3D with every kind of injection; `fullgraph` raises on a graph break."""
     torch.compiler.reset()
     net, appearnet = UNet3D(CONFIG), AppearNet(AppearNetConfig(CONFIG, hidden=16))
     for network in (net, appearnet):

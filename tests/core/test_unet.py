@@ -1,15 +1,19 @@
-"""The inflated network is the image model until it is trained, and every layer over time can learn."""
+"""The inflated network is the image model until it is trained, and every temporal layer can learn."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
 
-from microcinema_core.config import MINI, AppearNetConfig, UNetConfig
-from microcinema_core.files.inflate import config_of, from_diffusers, inflate, initial_tensor
+from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig, InjectionKind, UNetConfig
+from microcinema_core.files.inflate import inflate
+from microcinema_core.files.stable_diffusion import config_of, from_diffusers
 from microcinema_core.networks.appearnet import AppearNet
+from microcinema_core.networks.layers import zero_initialised_keys
 from microcinema_core.networks.unet import UNet3D, is_temporal
 
 FRAMES = 3
@@ -51,22 +55,22 @@ def load(config: UNetConfig, state: dict[str, torch.Tensor]) -> UNet3D:
 def test_inflated_unet_is_the_image_model_at_birth(version: str, layout: dict[str, str]) -> None:
     theirs = tiny_diffusers(version)
     spatial = from_diffusers(theirs.state_dict())
-    born = inflate(spatial, **layout)
-    ours = load(born.unet_config, born.unet)
-    x, t, context = noisy(born.unet_config)
+    inflated = inflate(spatial, **layout)
+    ours = load(inflated.unet_config, inflated.unet)
+    x, t, context = noisy(inflated.unet_config)
     y = ours(x, t, context, frames=FRAMES)
     flat = load(config_of(spatial), spatial)
-    assert torch.equal(y, flat(x, t, context)), "temporal layers at birth must not change a bit"
+    assert torch.equal(y, flat(x, t, context)), "untrained temporal layers must not change a bit"
     expected = theirs(x, t, context).sample
     assert (y - expected).norm() / expected.norm() < 1e-5
 
 
 @torch.no_grad()
 def test_clip_norm_is_the_image_model_on_equal_frames_only() -> None:
-    born = inflate(from_diffusers(tiny_diffusers("sd2").state_dict()), injected_norm="clip")
-    ours, flat = load(born.unet_config, born.unet), UNet3D(born.unet_config.as_2d())
-    flat.load_state_dict({k: v for k, v in born.unet.items() if not is_temporal(k)})
-    x, t, context = noisy(born.unet_config, clips=1)
+    inflated = inflate(from_diffusers(tiny_diffusers("sd2").state_dict()), injected_norm="clip")
+    ours, flat = load(inflated.unet_config, inflated.unet), UNet3D(inflated.unet_config.as_2d())
+    flat.load_state_dict({k: v for k, v in inflated.unet.items() if not is_temporal(k)})
+    x, t, context = noisy(inflated.unet_config, clips=1)
     same, same_text = x[:1].expand_as(x), context[:1].expand_as(context)
     assert_close(ours(same, t, same_text, frames=FRAMES), flat(same, t, same_text), rtol=1e-4, atol=1e-5)
     assert (ours(x, t, context, frames=FRAMES) - flat(x, t, context)).abs().max() > 1e-3
@@ -78,15 +82,42 @@ def test_config_is_read_off_the_tensors() -> None:
     assert (config.transformer_depth, config.context_dim, config.num_head_channels) == ((1, 1, 1, 0), 96, 64)
 
 
-def test_inflation_starts_new_tensors_as_the_classes_do() -> None:
-    config = MINI.inflated()
-    for net in (UNet3D(config), AppearNet(AppearNetConfig(config))):
-        generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize("temporal_attention", ["self", "transformer"])
+@pytest.mark.parametrize("temporal_conv", ["per_conv", "per_resblock"])
+def test_inflation_starts_new_tensors_as_the_classes_do(
+    temporal_conv: str, temporal_attention: str, injection: InjectionKind
+) -> None:
+    """Key by key, what the constructor leaves at zero is zero after inflation, and nothing else is.
+
+    Biases that torch draws are the one exception: inflation starts new ones at zero.
+    """
+    torch.manual_seed(0)
+    layout: dict[str, Any] = {"temporal_conv": temporal_conv, "temporal_attention": temporal_attention}
+    config = MINI.inflated(**layout)
+    inflated = inflate(UNet3D(MINI.as_2d()).state_dict(), config=MINI, injection=injection, **layout)
+    networks = {
+        UNet3D(config): inflated.unet,
+        AppearNet(AppearNetConfig(config, injection=injection)): inflated.appearnet,
+    }
+    for net, ours in networks.items():
+        assert list(ours) == list(net.state_dict())
         for key, tensor in net.state_dict().items():
-            ours = initial_tensor(key, tensor.shape, generator, torch.float32)
-            born_zero = not tensor.any()
-            if born_zero or is_temporal(key):
-                assert born_zero == (not ours.any()) or key.endswith("bias"), key
+            is_zero = not tensor.any()
+            if is_zero or not key.endswith("bias"):
+                assert is_zero == (not ours[key].any()), key
+
+
+@pytest.mark.parametrize("temporal_attention", ["self", "transformer"])
+@pytest.mark.parametrize("temporal_conv", ["per_conv", "per_resblock"])
+def test_zero_initialised_weights_are_marked_on_the_meta_device(
+    temporal_conv: str, temporal_attention: str
+) -> None:
+    config = MINI.inflated(temporal_conv=temporal_conv, temporal_attention=temporal_attention)
+    zero = {key for key, p in UNet3D(config).named_parameters() if key.endswith("weight") and not p.any()}
+    with torch.device("meta"):
+        marked = zero_initialised_keys(UNet3D(config))
+    assert zero and {key for key in marked if key.endswith("weight")} == zero
 
 
 @pytest.mark.parametrize(

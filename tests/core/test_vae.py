@@ -1,8 +1,12 @@
+"""The VAE: sizes, errors, draws from the posterior, and normalised latents."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 
+from microcinema_core.config import VAEConfig
 from microcinema_core.networks.vae import FoldedVAE, fold_statistics
-from microcinema_core.vae_config import VAEConfig
 
 TINY = VAEConfig(latent_channels=4, widths=(16, 16), res_blocks=1, decoder_blocks=1, norm_groups=8)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microcinema_core.frames import combine as video
+from microcinema_core.frames import combine
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -14,7 +14,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def ramp(count: int, start: int = 0) -> Tensor:
-    """Frames that hold their own number."""
+    """Return frames filled with their own number."""
     return (torch.arange(count) + start).float().reshape(-1, 1, 1, 1).expand(count, 3, 2, 2)
 
 
@@ -23,123 +23,124 @@ def numbers(clip: Tensor) -> list[float]:
 
 
 def test_join_keeps_every_frame() -> None:
-    joined = video.join_segments({"images": ramp(3), "images_2": ramp(2, 3), "images_4": ramp(1, 5)})
+    joined = combine.join_segments({"images": ramp(3), "images_2": ramp(2, 3), "images_4": ramp(1, 5)})
     assert numbers(joined) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_cross_fade_of_one_shows_a_shared_frame_once() -> None:
-    joined = video.join_segments({"images": ramp(5), "images_2": ramp(5, 4)}, cross_fade=1)
+    joined = combine.join_segments({"images": ramp(5), "images_2": ramp(5, 4)}, cross_fade=1)
     assert numbers(joined) == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_cross_fade_blends_evenly() -> None:
     segments = {"images": torch.zeros(5, 3, 2, 2), "images_2": torch.ones(4, 3, 2, 2)}
-    assert numbers(video.join_segments(segments, cross_fade=3)) == [0, 0, 0.25, 0.5, 0.75, 1]
+    assert numbers(combine.join_segments(segments, cross_fade=3)) == [0, 0, 0.25, 0.5, 0.75, 1]
 
 
 def test_cross_fade_needs_enough_frames() -> None:
     ends = {"images": ramp(4), "images_2": ramp(5), "images_3": ramp(4)}
-    assert len(video.join_segments(ends, cross_fade=2)) == 9
+    assert len(combine.join_segments(ends, cross_fade=2)) == 9
     with pytest.raises(ValueError, match="images_2, which has 5"):
-        video.join_segments(ends, cross_fade=3)
+        combine.join_segments(ends, cross_fade=3)
 
 
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="images is 4 x 2 and images_2 is 6 x 2"):
-        video.join_segments({"images": torch.zeros(1, 3, 2, 4), "images_2": torch.zeros(1, 3, 2, 6)})
+        combine.join_segments({"images": torch.zeros(1, 3, 2, 4), "images_2": torch.zeros(1, 3, 2, 6)})
 
 
 def test_play() -> None:
-    assert numbers(video.play(ramp(4), ping_pong=True)) == [0, 1, 2, 3, 2, 1]
-    assert numbers(video.play(ramp(2), ping_pong=True, repeat=2)) == [0, 1, 0, 1]
-    assert numbers(video.play(ramp(1), ping_pong=True, repeat=3)) == [0, 0, 0]
+    assert numbers(combine.playback_frames(ramp(4), ping_pong=True)) == [0, 1, 2, 3, 2, 1]
+    assert numbers(combine.playback_frames(ramp(2), ping_pong=True, repeat=2)) == [0, 1, 0, 1]
+    assert numbers(combine.playback_frames(ramp(1), ping_pong=True, repeat=3)) == [0, 0, 0]
     with pytest.raises(ValueError, match="repeat"):
-        video.play(ramp(1), repeat=0)
+        combine.playback_frames(ramp(1), repeat=0)
 
 
 def test_a_shared_frame_is_shown_once() -> None:
     segments = {"images": ramp(5), "images_2": ramp(5, 4), "images_3": ramp(2, 8)}
-    assert numbers(video.join_segments(segments, skip_shared=True)) == list(range(10))
+    assert numbers(combine.join_segments(segments, skip_shared=True)) == list(range(10))
     with pytest.raises(ValueError, match="images_2 has one frame"):
-        video.join_segments({"images": ramp(2), "images_2": ramp(1)}, skip_shared=True)
+        combine.join_segments({"images": ramp(2), "images_2": ramp(1)}, skip_shared=True)
 
 
 def test_a_shared_frame_goes_before_the_clips_fade() -> None:
     segments = {"images": torch.zeros(5, 3, 2, 2), "images_2": torch.ones(4, 3, 2, 2)}
-    joined = video.join_segments(segments, skip_shared=True, cross_fade=3)
+    joined = combine.join_segments(segments, skip_shared=True, cross_fade=3)
     assert numbers(joined) == [0, 0, 0.25, 0.5, 0.75]
 
 
 def test_a_loop_closes_as_clips_join() -> None:
     around = torch.cat([ramp(4), ramp(1)])  # ends with the frame that it began with
-    assert numbers(video.close_loop(around, skip_shared=True)) == [0, 1, 2, 3]
-    assert numbers(video.close_loop(ramp(4))) == [0, 1, 2, 3]
-    faded = numbers(video.close_loop(ramp(8), cross_fade=3))
+    assert numbers(combine.close_loop(around, skip_shared=True)) == [0, 1, 2, 3]
+    assert numbers(combine.close_loop(ramp(4))) == [0, 1, 2, 3]
+    faded = numbers(combine.close_loop(ramp(8), cross_fade=3))
     assert faded == pytest.approx([5 * 0.75 + 0 * 0.25, (6 + 1) / 2, 7 * 0.25 + 2 * 0.75, 3, 4])
     with pytest.raises(ValueError, match=r"needs 6 frames or more, but the clip has 5\. Use at most 2"):
-        video.close_loop(ramp(5), cross_fade=3)
+        combine.close_loop(ramp(5), cross_fade=3)
 
 
 def test_back_and_forth_is_a_loop_by_itself() -> None:
     segments = {"images": ramp(4) / 8}
-    both = video.combine(segments, loop=True, ping_pong=True, cross_fade=2)
-    torch.testing.assert_close(both.frames, video.combine(segments, ping_pong=True, cross_fade=2).frames)
+    both = combine.combine_frames(segments, loop=True, ping_pong=True, cross_fade=2)
+    back = combine.combine_frames(segments, ping_pong=True, cross_fade=2)
+    torch.testing.assert_close(both.frames, back.frames)
 
 
 def test_the_report_counts_and_measures() -> None:
     grey = torch.full((4, 3, 8, 8), 0.5)
     drifting = torch.cat([grey, grey[:1] * 1.1])
-    clip = video.combine({"images": drifting}, colour_anchor=grey[:1])
-    assert clip.drift[:4].max() < 1e-3 < 2 < clip.drift[4] and clip.drift_left is clip.drift
-    assert video.describe(clip, 2.5).startswith("5 frames at 2.5 a second: 2.000 s. Colour drift")
-    assert "(frame 4)" in video.describe(clip, 2.5) and "after" not in video.describe(clip, 2.5)
-    matched = video.combine({"images": drifting}, colour_anchor=grey[:1], colour_strength=1.0)
-    assert matched.drift_left.max() < 0.1 and "after correction 0.0 on average" in video.describe(
-        matched, 2.5
-    )
+    clip = combine.combine_frames({"images": drifting}, colour_anchor=grey[:1])
+    assert clip.drift[:4].max() < 1e-3 < 2 < clip.drift[4] and clip.remaining_drift is clip.drift
+    report = combine.describe_video(clip, 2.5)
+    assert report.startswith("5 frames at 2.5 a second: 2.000 s. Colour drift")
+    assert "(frame 4)" in report and "after" not in report
+    matched = combine.combine_frames({"images": drifting}, colour_anchor=grey[:1], colour_strength=1.0)
+    assert matched.remaining_drift.max() < 0.1
+    assert "after correction 0.0 on average" in combine.describe_video(matched, 2.5)
 
 
 def test_the_anchor_is_the_first_segments_centre_unless_given() -> None:
     frames, more = noise(9, 3, 8, 8) * 0.5 + 0.2, noise(3, 3, 8, 8, seed=1)
-    clip = video.combine({"images": frames, "images_2": more}, colour_strength=1.0).frames
+    clip = combine.combine_frames({"images": frames, "images_2": more}, colour_strength=1.0).frames
     torch.testing.assert_close(clip[4], frames[4], rtol=0, atol=2e-3)
     torch.testing.assert_close(clip[-1].mean(dim=(1, 2)), frames[4].mean(dim=(1, 2)), rtol=0, atol=0.03)
-    given = video.combine({"images": frames}, colour_strength=1.0, colour_anchor=frames[:1]).frames
+    given = combine.combine_frames({"images": frames}, colour_strength=1.0, colour_anchor=frames[:1]).frames
     torch.testing.assert_close(given[0], frames[0], rtol=0, atol=2e-3)
 
 
 def test_combine_takes_grey_and_alpha_and_names_what_is_wrong() -> None:
-    clip = video.combine({"images": noise(2, 1, 4, 4), "images_2": noise(2, 4, 4, 4)})
+    clip = combine.combine_frames({"images": noise(2, 1, 4, 4), "images_2": noise(2, 4, 4, 4)})
     assert clip.frames.shape == (4, 3, 4, 4)
     broken = noise(5, 3, 4, 4)
     broken[3] = torch.nan
     with pytest.raises(ValueError, match=r"images_3 holds NaN .* first in number 3"):
-        video.combine({"images": noise(1, 3, 4, 4), "images_3": broken})
+        combine.combine_frames({"images": noise(1, 3, 4, 4), "images_3": broken})
     with pytest.raises(ValueError, match="images holds no picture"):
-        video.combine({"images": torch.zeros(0, 3, 4, 4)})
+        combine.combine_frames({"images": torch.zeros(0, 3, 4, 4)})
 
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 4), (4, 5), (1, 1)])
 def test_even_sizes(size: tuple[int, int]) -> None:
     frames = noise(2, 3, *size)
-    padded = video.pad_to_even(frames)
+    padded = combine.pad_to_even(frames)
     assert all(side % 2 == 0 for side in padded.shape[-2:])
     torch.testing.assert_close(padded[..., : size[0], : size[1]], frames)
 
 
 def test_frame_rate_is_exact() -> None:
-    assert video.frame_rate(32.0) == 32
-    assert video.frame_rate(23.976) == Fraction(2997, 125)
-    assert video.frame_rate(2 / 3) == Fraction(2, 3)
+    assert combine.frame_rate(32.0) == 32
+    assert combine.frame_rate(23.976) == Fraction(2997, 125)
+    assert combine.frame_rate(2 / 3) == Fraction(2, 3)
     for fps in (0.0, -8.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="fps"):
-            video.frame_rate(fps)
+            combine.frame_rate(fps)
 
 
 def test_audio() -> None:
     stereo = {"waveform": noise(2, 2, 100), "sample_rate": 44100.0}
-    plain = video.check_audio(stereo)
+    plain = combine.prepare_audio(stereo)
     assert plain is not None and plain["waveform"].shape == (1, 2, 100) and plain["sample_rate"] == 44100
-    surround = video.check_audio({"waveform": noise(1, 6, 100), "sample_rate": 48000})
+    surround = combine.prepare_audio({"waveform": noise(1, 6, 100), "sample_rate": 48000})
     assert surround is not None and surround["waveform"].shape == (1, 1, 100)
-    assert video.check_audio({"waveform": torch.zeros(1, 2, 0), "sample_rate": 48000}) is None
+    assert combine.prepare_audio({"waveform": torch.zeros(1, 2, 0), "sample_rate": 48000}) is None

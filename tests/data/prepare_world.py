@@ -1,4 +1,4 @@
-"""What `data.prepare` is tested on: small videos, good and bad, a checkpoint, a tokenizer."""
+"""Input for tests of `data.prepare`: small videos, good and bad, a checkpoint and a tokenizer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ NAMES = ("a", "b", "c", "d")
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """Videos, a checkpoint, a tokenizer."""
+    """A folder of videos, a checkpoint and a tokenizer."""
 
     clips: Path
     checkpoint: Path
     tokenizer: Path
 
     def run(self, out: Path, *more: str, code: int = 0) -> None:
+        """Run the command with small sizes and `more` options, and check its exit code."""
         arguments = [str(self.clips), str(out), "--checkpoint", str(self.checkpoint), "--sizes", "64x64"]
         arguments += ["--tokenizer", str(self.tokenizer), "--unit", "2", "--most", "1"]
         arguments += ["--frames", "3", "--rounds", "0", *more]
@@ -33,7 +34,7 @@ class World:
 
 
 def make_world(root: Path) -> World:
-    """Four good videos of different motion, and one of each bad kind."""
+    """Write four good videos of different motion, and one of each bad kind."""
     clips = root / "clips"
     for number, name in enumerate(NAMES):
         draw = lambda i, w, h, step=number: drawing(i, w, h, scene=step, step=step)  # noqa: E731
@@ -51,9 +52,10 @@ def make_world(root: Path) -> World:
 
 
 def all_sets(out: Path) -> dict[str, ShardDataset]:
-    return {name: ShardDataset(out / name) for name in sets.held_sets(out)}
+    """Open the sets in `out` by name."""
+    return {name: ShardDataset(out / name) for name in sets.list_sets(out)}
 
 
 def copy_of(prepared: Path, tmp_path: Path) -> Path:
-    """Sets that a test may change."""
+    """Copy the prepared sets for a test that changes them."""
     return Path(shutil.copytree(prepared, tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""What was done is kept: a stopped run goes on, and only what has changed is done again."""
+"""Results are cached: a stopped run continues, and only what has changed is done again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from devtools.check.stable_diffusion import write_stable_diffusion
 from microcinema_core.data.shards import ShardDataset
-from microcinema_core.data.videos import encode_job, jobs, sets
+from microcinema_core.data.videos import encode, score_job, sets
 from tests.data.prepare_world import World, all_sets, copy_of
 
 for library in ("diffusers", "transformers", "skimage", "pyarrow", "matplotlib"):
@@ -20,26 +20,26 @@ for library in ("diffusers", "transformers", "skimage", "pyarrow", "matplotlib")
 
 
 def by_video(out: Path) -> dict[str, str]:
-    """Video -> set, of base clips."""
+    """Return the set of each video's base clips."""
     return {
         row["video"]: name
-        for name in sets.held_sets(out)
+        for name in sets.list_sets(out)
         if "base" in name
-        for row in sets.clips_of(out / name)
+        for row in sets.read_set(out / name)
     }
 
 
 def test_nothing_is_done_twice(world: World, prepared: Path, tmp_path: Path, monkeypatch: Any) -> None:
     out = copy_of(prepared, tmp_path)
     before = {path: path.read_bytes() for path in out.rglob("*.safetensors")}
-    monkeypatch.setattr(jobs, "survey", None)
-    monkeypatch.setattr(encode_job, "clip_latents", None)
+    monkeypatch.setattr(score_job, "survey", None)
+    monkeypatch.setattr(encode, "clip_latents", None)
     world.run(out)
     assert {path: path.read_bytes() for path in out.rglob("*.safetensors")} == before
 
 
 def test_a_stopped_run_goes_on(world: World, prepared: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    real, calls = encode_job.clip_latents, []
+    real, calls = encode.clip_latents, []
 
     def stops(*arguments: Any) -> Any:
         calls.append(1)
@@ -47,7 +47,7 @@ def test_a_stopped_run_goes_on(world: World, prepared: Path, tmp_path: Path, mon
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(encode_job, "clip_latents", stops)
+    monkeypatch.setattr(encode, "clip_latents", stops)
     world.run(tmp_path / "out", code=130)
     world.run(tmp_path / "out")
     assert len(calls) <= 4 + 2, "what was encoded before is kept"
@@ -85,7 +85,7 @@ def test_any_change_encodes_again(world: World, prepared: Path, tmp_path: Path, 
     assert (ShardDataset(out / "base/64x64").index["key"] == old) == (change == "video")
     named = {
         (out / name / file).stem
-        for name in sets.held_sets(out)
+        for name in sets.list_sets(out)
         for file in ShardDataset(out / name).index["files"]
     }
     assert {path.stem for path in out.rglob("*.safetensors")} - {"empty"} == named, "nothing stale is left"

@@ -1,4 +1,4 @@
-"""Scores of clips, and the thresholds that are chosen of them afterwards."""
+"""Scores of clips, and thresholds that are chosen afterwards."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from microcinema_core.data.tokens import END, START
-from microcinema_core.data.videos import encode_job, jobs, sets
-from microcinema_core.data.videos.report import read_lines
-from microcinema_core.data.videos.score import ClipScorer, motion
-from microcinema_core.data.videos.table import limits_of, parse_keep, read_rows
+from microcinema_core.config import END_TOKEN, START_TOKEN
+from microcinema_core.data.videos import encode, score_job, sets
+from microcinema_core.data.videos.report import read_report
+from microcinema_core.data.videos.score import CLIPScorer, motion
+from microcinema_core.data.videos.score_table import parse_keep, read_rows, resolve_limits
 from tests.data.prepare_world import World
 from tests.data.video_world import drawing
 
@@ -27,22 +27,22 @@ for library in ("diffusers", "transformers", "skimage", "pyarrow", "matplotlib")
 def test_thresholds_are_chosen_afterwards(world: World, tmp_path: Path, monkeypatch: Any) -> None:
     out = tmp_path / "out"
     world.run(out)
-    whole = {row["clip_id"] for name in sets.held_sets(out) for row in sets.clips_of(out / name)}
-    monkeypatch.setattr(jobs, "survey", None)
+    whole = {row["clip_id"] for name in sets.list_sets(out) for row in sets.read_set(out / name)}
+    monkeypatch.setattr(score_job, "survey", None)
     calls: list[Any] = []
-    real = encode_job.clip_latents
+    real = encode.clip_latents
 
     def counted(*arguments: Any) -> Any:
         calls.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(encode_job, "clip_latents", counted)
+    monkeypatch.setattr(encode, "clip_latents", counted)
     world.run(out, "--keep", "motion:0.2q..0.8q")
-    rows = [row for name in sets.held_sets(out) for row in sets.clips_of(out / name)]
+    rows = [row for name in sets.list_sets(out) for row in sets.read_set(out / name)]
     assert 0 < len(rows) < len(whole) and not calls
     assert "a.mp4" not in {row["video"] for row in rows}, "its square stands still"
     world.run(out)
-    assert {row["clip_id"] for name in sets.held_sets(out) for row in sets.clips_of(out / name)} == whole
+    assert {row["clip_id"] for name in sets.list_sets(out) for row in sets.read_set(out / name)} == whole
     assert len(calls) == len(whole) - len(rows), "only what is new was encoded"
 
 
@@ -58,7 +58,7 @@ def clip_model(folder: Path) -> Path:
 
 
 def brightness(frames: Tensor, captions: list[str]) -> float:
-    """A user's own score."""
+    """A user's own score: the mean of all pixels."""
     assert frames.dtype == torch.uint8 and captions
     return float(frames.float().mean())
 
@@ -66,7 +66,9 @@ def brightness(frames: Tensor, captions: list[str]) -> float:
 def test_scores(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = clip_model(tmp_path / "clip")
     hook = (
-        f"bright={__name__}:brightness" if "." in __name__ else "bright=tests.test_videos_choose:brightness"
+        f"bright={__name__}:brightness"
+        if "." in __name__
+        else "bright=tests.data.test_videos_choose:brightness"
     )
     arguments = ["--clip-model", str(model), "--score", hook, "--only-scores"]
     world.run(tmp_path / "out", *arguments)
@@ -87,19 +89,19 @@ def test_scores(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_clip_score_is_transformers_own(world: World, tmp_path: Path) -> None:
-    """Pictures by CLIP's own processor, tokens by its own tokenizer, and the mean of all cosines."""
+    """The reference: CLIP's own processor and tokenizer, and the mean of all cosine similarities."""
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
     folder = clip_model(tmp_path / "clip")
     frames = torch.from_numpy(np.stack([drawing(index, 96, 64) for index in range(5)])).permute(0, 3, 1, 2)
     captions = ["caption a", "another"]
-    found = ClipScorer(folder, world.tokenizer)(frames, captions)
+    found = CLIPScorer(folder, world.tokenizer)(frames, captions)
     pictures = [Image.fromarray(frames[place].permute(1, 2, 0).numpy()) for place in (0, 2, 4)]
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     pixels = processor(pictures, return_tensors="pt")["pixel_values"]
     tokenizer = CLIPTokenizer.from_pretrained(world.tokenizer)
     ids = [
-        [START, *tokenizer(text)["input_ids"][1:-1], END] for text in captions
+        [START_TOKEN, *tokenizer(text)["input_ids"][1:-1], END_TOKEN] for text in captions
     ]  # its own are of another size
     model = CLIPModel.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -111,7 +113,7 @@ def test_the_clip_score_is_transformers_own(world: World, tmp_path: Path) -> Non
 
 def test_a_score_of_ones_own_that_fails_is_named(world: World, tmp_path: Path) -> None:
     world.run(tmp_path, "--score", "odd=math:sqrt", "--only-scores", code=1)
-    first, *_ = (line for line in read_lines(tmp_path / "report.jsonl") if line.file.startswith("unit"))
+    first, *_ = (line for line in read_report(tmp_path / "report.jsonl") if line.file.startswith("unit"))
     assert "could not be scored: TypeError" in first.reason
 
 
@@ -130,10 +132,10 @@ def test_keep_by_value_and_quantile() -> None:
         "rate": np.array([2.0] * 5 + [8.0] * 2),
         "motion": np.array([0.0, 1, 2, 3, np.nan, 10, 20]),
     }
-    limits = limits_of(columns, parse_keep("motion:0.5q..2.5"))
+    limits = resolve_limits(columns, parse_keep("motion:0.5q..2.5"))
     assert limits == {("base", 2.0): {"motion": (1.5, 2.5)}, ("tsr", 8.0): {"motion": (15.0, 2.5)}}
     with pytest.raises(ValueError, match="keep names 'clip'; the scores are: motion"):
-        limits_of(columns, parse_keep("clip:0.2.."))
+        resolve_limits(columns, parse_keep("clip:0.2.."))
     for text in ("motion", "motion:..", "motion:a..b", "motion:0.2"):
         with pytest.raises(ValueError, match=r"expected SCORE:LOW\.\.HIGH"):
             parse_keep(text)

@@ -1,4 +1,4 @@
-"""Decoding: times from the stream, pictures upright and in place, every broken file one sentence."""
+"""Decoding: times from the stream, frames upright and in the right place, one sentence for each broken file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from microcinema_core.data.videos.cuts import cuts, scenes
 from microcinema_core.data.videos.decode import Survey, frames_at, survey
 from microcinema_core.data.videos.report import Unusable
 from microcinema_core.data.videos.sources import Video
-from microcinema_core.data.videos.windows import Rate, nothing, paper_rates, windows
+from microcinema_core.data.videos.windows import (
+    Rate,
+    explain_no_window,
+    find_cuts,
+    find_windows,
+    paper_rates,
+    scene_ranges,
+)
 from microcinema_core.files.paths import home_folder
 from tests.data import video_world
 from tests.data.video_world import drawing, write_video
@@ -28,7 +34,7 @@ def video(path: Path) -> Video:
 
 
 def square(frames: torch.Tensor) -> list[float]:
-    """Where the bright square's middle is, in pixels from the left, of frames (n, 3, h, w)."""
+    """Return the x coordinate of the bright square's centre in frames `n 3 h w`."""
     bright = (frames[:, 0] > 200) & (frames[:, 2] < 120)
     return [float(torch.nonzero(frame)[:, 1].float().mean()) for frame in bright]
 
@@ -154,7 +160,7 @@ def even(frames: int, fps: float, cut: int | None = None) -> Survey:
     ],
 )
 def test_rates_are_true(native: float, expected: dict) -> None:
-    found = windows(even(int(native * 6), native), paper_rates(), most=1)
+    found = find_windows(even(int(native * 6), native), paper_rates(), most=1)
     assert [window.role for window in found] == ["base", "tsr", "tsr"]
     assert found[0].fps == expected["base"] and len(found[0].pts) == 9
     np.testing.assert_allclose([window.fps for window in found[1:]], expected["tsr"], rtol=1e-9)
@@ -165,23 +171,23 @@ def test_rates_are_true(native: float, expected: dict) -> None:
 
 
 def test_no_window_crosses_a_cut_or_another() -> None:
-    found = windows(even(300, 25, cut=140), paper_rates(), most=100)
+    found = find_windows(even(300, 25, cut=140), paper_rates(), most=100)
     for rate in (9, 5):
         mine = [window for window in found if len(window.pts) == rate]
         assert mine and all(window.pts[-1] < 140 or window.pts[0] >= 140 for window in mine)
     native = sorted(window.pts for window in found if window.fps == 25)
     assert all(left[-1] < right[0] for left, right in pairwise(native))
     assert {window.scene for window in found} == {0, 1}
-    assert len(windows(even(300, 25), paper_rates(), most=4)) == 3 + 4 + 4
+    assert len(find_windows(even(300, 25), paper_rates(), most=4)) == 3 + 4 + 4
 
 
 def test_slow_and_uneven_videos_give_no_false_rates() -> None:
     slow = even(40, 3)
-    assert {window.role for window in windows(slow, paper_rates(), most=9)} == {"base"}
+    assert {window.role for window in find_windows(slow, paper_rates(), most=9)} == {"base"}
     times = np.cumsum([0.03, 0.2, 0.05, 0.4] * 3)
     uneven = Survey(times, np.arange(12), np.zeros(12), 64, 48)
-    assert windows(uneven, [Rate("tsr", 8.0, 5, native=True)], most=9) == []
-    assert "no clip fits: 1 scenes" in nothing(uneven, paper_rates())
+    assert find_windows(uneven, [Rate("tsr", 8.0, 5, native=True)], most=9) == []
+    assert "no clip fits: 1 scenes" in explain_no_window(uneven, paper_rates())
 
 
 def test_cuts_between_drawn_scenes(tmp_path: Path) -> None:
@@ -189,10 +195,10 @@ def test_cuts_between_drawn_scenes(tmp_path: Path) -> None:
         return drawing(index, width, height, scene=index // 20)
 
     path = write_video(tmp_path / "scenes.mp4", frames=60, draw=scene)
-    assert cuts(survey(video(path)).changes) == [20, 40]
+    assert find_cuts(survey(video(path)).changes) == [20, 40]
     pan = even(50, 25).changes.copy()
     pan[10:40] = 0.15
-    assert scenes(pan) == [(0, 50)], "a fast pan is no cut"
+    assert scene_ranges(pan) == [(0, 50)], "a fast pan is no cut"
 
 
 @pytest.mark.slow
@@ -205,7 +211,7 @@ def test_the_cuts_of_a_real_video(tmp_path: Path) -> None:
     path = tmp_path / "bikes.mp4"
     path.write_bytes(data)
     found = survey(video(path))
-    assert cuts(found.changes) == [30, 76, 137, 187, 242] and len(found.times) == 250
+    assert find_cuts(found.changes) == [30, 76, 137, 187, 242] and len(found.times) == 250
     member = video_world.to_tar(tmp_path / "bikes.tar", {"bikes.mp4": data})
     inside = Video("b", member, ("x",), "b", "", offset=512, size=len(data))
     assert isinstance(inside.open(), io.BytesIO)

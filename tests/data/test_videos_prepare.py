@@ -1,4 +1,4 @@
-"""The whole command on small real videos: what its sets hold, what it reports, and what it says of bad input."""
+"""The whole command on small real videos: the content of its sets, its report, and its errors for bad input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from microcinema_core.data import prepare as command
 from microcinema_core.data.shards import ShardDataset
 from microcinema_core.data.videos import sets
 from microcinema_core.data.videos.decode import frames_at
-from microcinema_core.data.videos.encoders import Encoders
+from microcinema_core.data.videos.encode import Encoders
 from microcinema_core.data.videos.plan import Geometry, parse_sizes
-from microcinema_core.data.videos.report import read_lines
+from microcinema_core.data.videos.report import read_report
 from microcinema_core.data.videos.sources import scan
-from microcinema_core.data.videos.stable_diffusion import load_networks
+from microcinema_core.data.videos.stable_diffusion import load_encoder_networks
 from tests.data.prepare_world import World, all_sets, copy_of
 from tests.data.video_world import drawing, write_video
 
@@ -33,7 +33,7 @@ def test_sets_hold_what_the_videos_show(world: World, tmp_path: Path) -> None:
     assert set(found) == {"base/64x64", "base-test/64x64", "tsr/64x64", "tsr-test/64x64"}
     assert len(found["base/64x64"]) + len(found["base-test/64x64"]) == 4
     assert len(found["tsr/64x64"]) + len(found["tsr-test/64x64"]) == 8, "one window of each rate"
-    encoders = Encoders(load_networks(world.checkpoint), world.tokenizer)
+    encoders = Encoders(load_encoder_networks(world.checkpoint), world.tokenizer)
     videos = {video.id: video for video in scan(world.clips, missing_caption="empty")[0]}
     for name, data in found.items():
         frames = 3 if name.startswith("base") else 5
@@ -41,7 +41,7 @@ def test_sets_hold_what_the_videos_show(world: World, tmp_path: Path) -> None:
         assert data.index["fps"] == ([2.0] if frames == 3 else [8.0, 32.0])
         assert data.index["count"] == len(data) and data.index["text_width"] == 64
         torch.testing.assert_close(data.empty_text, encoders.contexts([""]), atol=5e-3, rtol=2e-3)
-        rows = sets.clips_of(tmp_path / name)
+        rows = sets.read_set(tmp_path / name)
         assert len(rows) == len(data)
         row, item = rows[-1], data[len(data) - 1]
         assert {key: tuple(value.shape) for key, value in item.items()} == {
@@ -60,7 +60,7 @@ def test_sets_hold_what_the_videos_show(world: World, tmp_path: Path) -> None:
 
 
 def test_the_report_names_every_file_that_gave_nothing(prepared: Path) -> None:
-    reasons = {line.file: line.reason for line in read_lines(prepared / "report.jsonl") if line.skipped}
+    reasons = {line.file: line.reason for line in read_report(prepared / "report.jsonl") if line.skipped}
     assert set(reasons) == {"bad.mp4", "zero.mp4", "tone.mp4", "tiny.mp4", "silent.mp4"}
     assert "cannot be decoded" in reasons["bad.mp4"] and "empty" in reasons["zero.mp4"]
     assert "no video stream" in reasons["tone.mp4"] and "no caption" in reasons["silent.mp4"]
@@ -69,8 +69,8 @@ def test_the_report_names_every_file_that_gave_nothing(prepared: Path) -> None:
 
 def test_sources_are_in_one_split_alone(prepared: Path) -> None:
     split: dict[str, set[bool]] = {}
-    for name in sets.held_sets(prepared):
-        for row in sets.clips_of(prepared / name):
+    for name in sets.list_sets(prepared):
+        for row in sets.read_set(prepared / name):
             split.setdefault(row["video"], set()).add("-test" in name)
     assert len(split) == 4 and all(len(sides) == 1 for sides in split.values())
 
@@ -78,8 +78,8 @@ def test_sources_are_in_one_split_alone(prepared: Path) -> None:
 def test_several_captions(world: World, tmp_path: Path) -> None:
     world.run(tmp_path, "--captions", "3", "--test", "0")
     [data] = all_sets(tmp_path).values()
-    encoders = Encoders(load_networks(world.checkpoint), world.tokenizer)
-    row, item = sets.clips_of(tmp_path / "base/64x64")[0], data[0]
+    encoders = Encoders(load_encoder_networks(world.checkpoint), world.tokenizer)
+    row, item = sets.read_set(tmp_path / "base/64x64")[0], data[0]
     first, second = f"caption {row['video'][0]}", f"another of {row['video'][0]}"
     torch.testing.assert_close(item["text"], encoders.contexts([first, second, first]), atol=5e-3, rtol=2e-3)
 

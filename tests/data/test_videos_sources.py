@@ -1,4 +1,4 @@
-"""Where videos and captions come from: every layout that the scan knows, and what it says of the rest."""
+"""Sources of videos and captions: every layout that the scan supports, and the report on other files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from microcinema_core.data.videos.layouts import read_table
 from microcinema_core.data.videos.sources import class_caption, scan
-from microcinema_core.data.videos.tables import read_table
 from tests.data import video_world
 
 

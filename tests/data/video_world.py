@@ -1,4 +1,4 @@
-"""Small real videos for tests, encoded here: a square that moves over stripes, so that every frame tells its time."""
+"""Small real videos for tests: a square that moves over a pattern, so that every frame shows its time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 import av
 import numpy as np
 
-from microcinema_core.data.videos.jobs import Work
-from microcinema_core.data.videos.plan import Unit
+from microcinema_core.data.videos.attempt import ProcessUnit
+from microcinema_core.data.videos.plan import WorkUnit
 
 MILLISECONDS = Fraction(1, 1000)
 
 
 def drawing(index: int, width: int, height: int, *, scene: int = 0, step: int = 2) -> np.ndarray:
-    """uint8 (height, width, 3): a bright square, `step` pixels further each frame; scenes differ in all colours."""
+    """Draw a bright square, `step` pixels further in each frame, as uint8 `height width 3`; scenes differ in colour."""
     rng = np.random.default_rng(scene)
     ground = np.kron(rng.integers(30, 160, (6, 8, 3)), np.ones((-(-height // 6), -(-width // 8), 1)))
     frame = ground[:height, :width].astype(np.uint8)
@@ -42,7 +42,7 @@ def write_video(
     times: Sequence[int] | None = None,
     draw: Callable[[int, int, int], np.ndarray] = drawing,
 ) -> Path:
-    """A video of `frames` frames; `times` in milliseconds make its frame rate vary."""
+    """Encode a video of `frames` frames; `times` in milliseconds make its frame rate vary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=fps)
@@ -65,7 +65,7 @@ def write_video(
 
 
 def write_audio(path: Path) -> Path:
-    """A tone, no pictures."""
+    """Encode a file with an audio stream only."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("aac", rate=44100)
         for index in range(20):
@@ -77,7 +77,7 @@ def write_audio(path: Path) -> Path:
 
 
 def rotate_a_quarter(path: Path) -> Path:
-    """Asks a player to turn an mp4 by 90 degrees clockwise, in the track header's matrix."""
+    """Set an mp4's rotation flag to 90 degrees clockwise, in the track header's matrix."""
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
     one = (1 << 16).to_bytes(4, "big")
@@ -88,13 +88,14 @@ def rotate_a_quarter(path: Path) -> Path:
 
 
 def truncate(path: Path, part: float) -> Path:
+    """Cut a file to a part of its bytes."""
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
     return path
 
 
 def to_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """An uncompressed tar of these members, in order."""
+    """Write an uncompressed tar of these members, in order."""
     import tarfile
 
     with tarfile.open(path, "w") as tar:
@@ -107,21 +108,21 @@ def to_tar(path: Path, members: dict[str, bytes]) -> Path:
 
 @dataclass(frozen=True)
 class FlakyJob:
-    """Writes a file a unit; the first `fails` tries of the unit of video `b` fail, or end the whole process."""
+    """Writes a file for each unit; the first `fails` attempts for video `b` fail, or end the whole process."""
 
     out: Path
     fails: int = 0
     number: int = errno.EIO
     dies: bool = False
 
-    def path(self, unit: Unit) -> Path:
+    def path(self, unit: WorkUnit) -> Path:
         return self.out / f"{unit.name}.done"
 
-    def done(self, unit: Unit) -> bool:
+    def done(self, unit: WorkUnit) -> bool:
         return self.path(unit).exists()
 
-    def start(self) -> Work:
-        def work(unit: Unit) -> None:
+    def start(self) -> ProcessUnit:
+        def process(unit: WorkUnit) -> None:
             tries = self.out / f"{unit.name}.tries"
             count = len(tries.read_text()) if tries.exists() else 0
             tries.write_text("." * (count + 1))
@@ -131,4 +132,4 @@ class FlakyJob:
                 raise OSError(self.number, "of this test")
             self.path(unit).write_text("x")
 
-        return work
+        return process

@@ -1,4 +1,4 @@
-"""Each section of `python -m benchmarks` is made, at shapes too small to say anything but that its rows are there."""
+"""Every section of `python -m benchmarks` runs and has its rows, at shapes too small for meaningful numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 
 
 
 def rows(text: str) -> dict[str, list[float]]:
-    """The numbers in a table's rows by their first cell; all are finite, and each row has some."""
+    """Return the numbers of a table's rows by first cell; all are finite, and every row has some."""
     lines = [line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("|")]
     found = {
         cells[0]: [float(n) for cell in cells[1:] for n in re.findall(r"\d+\.?\d*", cell)]
@@ -77,7 +77,7 @@ def test_profile_tells_the_kinds_apart() -> None:
         assert max(spent, key=spent.__getitem__) == wanted, spent
     shape = Shape(dtype=torch.float32)
     text = profile.table(shape, rounds=1, contenders={"one": lambda _: Contender(of_pictures, (conv,))})
-    assert list(rows(text)) == [*profile.KINDS, "together", "its operations at the machine's rate"]
+    assert list(rows(text)) == [*profile.KINDS, "total", "its operations at the peak rate"]
 
 
 def test_layers() -> None:
@@ -85,7 +85,7 @@ def test_layers() -> None:
     assert all(len(numbers) == 2 * len(layers.LEVELS) for numbers in found.values())
     for name, *both in layers.ways(Shape(frames=3, size=64, dtype=torch.float32), 32, 4):
         one, other = (way().flatten().sort().values for way in both)
-        if "frames" not in name:  # there the edges and the bias are left out of the products
+        if "frames" not in name:  # the three products leave out edges and bias
             torch.testing.assert_close(one, other)
 
 
@@ -93,9 +93,9 @@ def test_layers() -> None:
 def test_cascade(comfy_in_process: Path) -> None:
     text = cascade.table(rounds=1, steps=1)
     found = rows(text)
-    *stages, together = (numbers[0] for numbers in found.values())
+    *stages, total = (numbers[0] for numbers in found.values())
     assert {cascade.TSR_1, cascade.TSR_2, "key frames", "text", "129 frames decoded"} < set(found)
-    assert together == pytest.approx(sum(stages), abs=0.1)
+    assert total == pytest.approx(sum(stages), abs=0.1)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_training_with_and_without_a_set(tmp_path: Path) -> None:
 
 
 def test_what_a_step_holds_is_counted() -> None:
-    """Three of a thousand numbers at the most, of four made; views and what was there before are nothing."""
+    """The peak is three tensors of 1,000 numbers, of four made; views and older tensors do not count."""
     before = torch.zeros(5000)
 
     def step() -> Tensor:
@@ -123,7 +123,7 @@ def test_what_a_step_holds_is_counted() -> None:
 
 
 def test_counts_are_what_is_measured() -> None:
-    """On tensors without storage as on real ones, and less than what the kernels take in all."""
+    """The count is equal with and without storage, and below what the kernels really take."""
 
     def held(device: str) -> tuple[int, int]:
         with torch.device(device):

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 import dev
-from devtools import demo
+from devtools.run import demo
 demo.TEXT_WORKFLOW = Path({workflow!r})
 sys.exit(dev.main())
 """

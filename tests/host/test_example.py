@@ -71,7 +71,7 @@ def test_every_command_of_the_docs_runs(place: tuple[Path, dict[str, str]]) -> N
     moved = [
         key for key in base.parts["unet"] if not torch.equal(base.parts["unet"][key], tsr.parts["unet"][key])
     ]
-    assert moved and (base.frames, base.fps, tsr.fps) == (5, 2.0, 8.0), (
+    assert moved and (base.spec.frames, base.spec.fps, tsr.spec.fps) == (5, 2.0, 8.0), (
         "TSR was trained on from the base file"
     )
     shown = Path(environment["MICROCINEMA_HOME"]) / "runs" / "example_base" / "sheets"

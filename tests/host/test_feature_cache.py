@@ -150,21 +150,21 @@ def test_names_are_as_exact_as_comparing(
     by_name = ksampler(family, model, steps=STEPS, **changes)
     calls = list(counted)
     counted.clear()
-    monkeypatch.setattr(feature_cache, "name_of", lambda latents: None)
+    monkeypatch.setattr(feature_cache, "cache_key_of", lambda latents: None)
     model, changes = CASES[case](family)
     assert torch.equal(ksampler(family, model, steps=STEPS, **changes), by_name)
     assert counted == calls and calls
 
 
 def test_names_say_entry_part_and_number(family: Any) -> None:
-    from microcinema_core.adapter.feature_cache import AppearanceCond, name_of
+    from microcinema_core.adapter.feature_cache import AppearanceCond, cache_key_of
 
     z_c = torch.zeros(1, 8, 8, 8)
     one, other, nameless = (AppearanceCond(z_c, name) for name in ("one", "other", None))
 
     def name(*conds: Any, size: int = 3, area: Any = None) -> Any:
         first, *rest = [cond.process_cond(batch_size=size, area=area) for cond in conds]
-        return name_of(first.concat(rest))
+        return cache_key_of(first.concat(rest))
 
     names = [
         name(one),
@@ -179,7 +179,9 @@ def test_names_say_entry_part_and_number(family: Any) -> None:
     assert name(one, other, area=[8, 4, 0, 4]) == name(one, other, area=[8, 4, 0, 4])
     assert name(nameless) is None and name(one, nameless) is None
     latents = one.process_cond(batch_size=3, area=None).concat([])
-    assert name_of(latents) and name_of(latents[:2]) is None and name_of(latents.double()) is None
+    assert (
+        cache_key_of(latents) and cache_key_of(latents[:2]) is None and cache_key_of(latents.double()) is None
+    )
 
 
 @pytest.mark.parametrize("case", ["plain", "two areas of one size", "one branch without", "a frame for each"])
@@ -215,7 +217,7 @@ def test_another_frame_in_the_next_run(family: Any) -> None:
 def test_latents_beyond_the_room_leave_the_others_theirs(comfy_in_process: Path) -> None:
     """Each step asks for all of them in turn: were the oldest to go, none would ever be found."""
     from microcinema_core.adapter.feature_cache import FeatureCache
-    from microcinema_core.networks.injection import NOTHING
+    from microcinema_core.networks.injection import NO_INJECTION
 
     cache = FeatureCache(limit=2)
     latents = [torch.full((1, 4, 2, 2), float(k)) for k in range(3)]
@@ -225,5 +227,5 @@ def test_latents_beyond_the_room_leave_the_others_theirs(comfy_in_process: Path)
             hit = cache.find(z_c, 1.0, 1, k)
             found.append(hit is not None)
             if hit is None:
-                cache.keep(z_c, 1.0, 1, k, NOTHING)
+                cache.keep(z_c, 1.0, 1, k, NO_INJECTION)
     assert found == [False, False, False, True, True, False]

@@ -1,4 +1,4 @@
-"""Names and tooltips in seven languages: nothing lacks, nothing is stale, and the host serves them."""
+"""Translations of the nodes: complete, up to date and served by the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from devtools.run.server import ComfyServer
 
 
 def test_the_files_are_what_the_nodes_and_the_translations_make(host: ComfyServer) -> None:
-    """A new input, a changed tooltip or a removed node shows here, in every language."""
+    """Fails for a new input, a changed tooltip or a removed node, in every language."""
     written = {
         file.relative_to(locales.FOLDER).as_posix(): file.read_text(encoding="utf-8")
         for file in locales.FOLDER.rglob("*")

@@ -10,7 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from devtools.check import tiny
-from microcinema_core.diffusion.schedule import NoiseSchedule
+from microcinema_core.config import ModelSpec
+from microcinema_core.diffusion.schedule import NoiseSchedule, alphas_cumprod
 from microcinema_core.files.checkpoint import write_checkpoint
 from tests.host.tiny_family import ksampler
 
@@ -59,13 +60,8 @@ def v_model(folder: Path, terminal: str = "sd") -> Path:
     return write_checkpoint(
         folder / f"v_{terminal}.safetensors",
         {"unet": tiny.unet_weights(tiny.UNET)},
-        role="unet",
+        spec=ModelSpec("unet", fps=2, frames=9, prediction="v", zero_terminal_snr=terminal == "zero"),
         configs={"unet": tiny.UNET},
-        lambda_=0,
-        fps=2,
-        frames=9,
-        prediction="v",
-        terminal=terminal,
     )
 
 
@@ -73,7 +69,23 @@ def v_model(folder: Path, terminal: str = "sd") -> Path:
 def test_the_noise_schedule_is_the_files_word(family: Any, tmp_path: Path, terminal: Any) -> None:
     """The host's sigmas are those that the file's training had, to the last."""
     sampling = family.adapter.load_unet(v_model(tmp_path, terminal)).get_model_object("model_sampling")
-    torch.testing.assert_close(sampling.sigmas, NoiseSchedule.ending(terminal).sigmas, rtol=2e-3, atol=0)
+    spec = ModelSpec("unet", prediction="v", zero_terminal_snr=terminal == "zero")
+    torch.testing.assert_close(sampling.sigmas, NoiseSchedule.from_spec(spec).sigmas, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize(("betas", "sigma_max"), [("scaled_linear", 14.615), ("linear", 25.146)])
+def test_the_betas_are_the_files_word(family: Any, tmp_path: Path, betas: Any, sigma_max: float) -> None:
+    """The host has other names for them: its "linear" is Stable Diffusion's, "sqrt_linear" the plain ramp."""
+    file = write_checkpoint(
+        tmp_path / f"{betas}.safetensors",
+        {"unet": tiny.unet_weights(tiny.UNET)},
+        spec=ModelSpec("unet", fps=2, frames=9, betas=betas),
+        configs={"unet": tiny.UNET},
+    )
+    sampling = family.adapter.load_unet(file).get_model_object("model_sampling")
+    expected = NoiseSchedule(alphas_cumprod(betas=betas)).sigmas
+    assert_close(sampling.sigmas, expected, rtol=1e-4, atol=0)
+    assert float(sampling.sigma_max) == pytest.approx(sigma_max, abs=1e-3)
 
 
 def test_prediction_is_the_files_word(family: Any, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_model_of_residuals_is_asked_for_them(
 
     monkeypatch.setattr("comfy.model_base.BaseModel._apply_model", answer)
     monkeypatch.setattr(inner, "current_patcher", patched)
-    monkeypatch.setattr(inner, "info", replace(inner.info, residual=scale))
+    monkeypatch.setattr(inner, "info", replace(inner.info, spec=replace(inner.info.spec, residual=scale)))
     in_model_space = inner.process_latent_in(z_c)
     got = inner._apply_model(y, sigma, **{Z_C: in_model_space})
     assert_close(got, in_model_space + scale)

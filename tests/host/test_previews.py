@@ -32,7 +32,7 @@ def test_the_previews_walk_through_the_frames(family: Any, monkeypatch: pytest.M
         return shown
 
     walking = previews()
-    monkeypatch.setattr(sampling, "in_turn", lambda callback: callback)
+    monkeypatch.setattr(sampling, "cycle_preview_frames", lambda callback: callback)
     still = previews()
     assert len(walking) == len(still) == steps
     for step in range(steps):
@@ -45,7 +45,7 @@ def test_the_walk_begins_anew_after_the_last_frame() -> None:
     from microcinema_core.adapter import sampling
 
     seen: list[int] = []
-    walk = sampling.in_turn(lambda step, x0, x, total: seen.append(int(x0[0])))
+    walk = sampling.cycle_preview_frames(lambda step, x0, x, total: seen.append(int(x0[0])))
     for step in range(4):
         walk(step, torch.arange(3), torch.zeros(3), 4)
     assert seen == [0, 1, 2, 0]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from microcinema_core.networks.text import TextConfig, TextEncoder
+from microcinema_core.config import TextConfig, VAEConfig
+from microcinema_core.networks.text import TextEncoder
 from microcinema_core.networks.vae import FoldedVAE
-from microcinema_core.vae_config import VAEConfig
 
 
 def test_text_encoder_equals_the_hosts(comfy_in_process: Path) -> None:

@@ -40,10 +40,10 @@ def stock() -> Any:
     return random_network(UNetModel, **settings)
 
 
-def appearance_call() -> Any:
+def random_injector() -> Any:
     import comfy.ops
 
-    from microcinema_core.adapter.feature_cache import AppearanceCall, FeatureCache
+    from microcinema_core.adapter.feature_cache import FeatureCache, Injector
     from microcinema_core.adapter.network import host_attention
     from microcinema_core.config import AppearNetConfig
     from microcinema_core.networks.appearnet import AppearNet
@@ -56,7 +56,7 @@ def appearance_call() -> Any:
         attend=host_attention,
     )
     net.load_state_dict(tiny.random_weights(net))
-    return AppearanceCall(net.eval().requires_grad_(False), 1.0, True, FeatureCache())
+    return Injector(net.eval().requires_grad_(False), 1.0, True, FeatureCache())
 
 
 class Graphs:
@@ -89,22 +89,24 @@ def test_the_stock_network_is_one_graph(comfy_in_process: Path) -> None:
 @torch.no_grad()
 def test_our_network_is_one_graph_for_all_steps_and_runs(comfy_in_process: Path) -> None:
     """A second step and a second run, with another centre frame, take the graph of the first, and are right."""
-    from microcinema_core.adapter.feature_cache import APPEARANCE, named
+    from microcinema_core.adapter.feature_cache import APPEARANCE, with_cache_key
     from microcinema_core.adapter.model import Z_C
     from microcinema_core.adapter.network import HostUNet
 
     torch.compiler.reset()
-    graphs, call = Graphs(), appearance_call()
+    graphs, injector = Graphs(), random_injector()
     net = random_network(HostUNet, microcinema=CONFIG)
     compiled = torch.compile(net, backend=graphs)
     clips = []
     for run in range(2):
-        call.cache.clear()
-        z_c = named(given(run)[0][:1].repeat(2 * FRAMES, 1, 1, 1), object())
+        injector.cache.clear()
+        z_c = with_cache_key(given(run)[0][:1].repeat(2 * FRAMES, 1, 1, 1), object())
         for _ in range(2):
             outs = [
                 network(
-                    *given(0), transformer_options={"cond_or_uncond": [0, 1], APPEARANCE: call}, **{Z_C: z_c}
+                    *given(0),
+                    transformer_options={"cond_or_uncond": [0, 1], APPEARANCE: injector},
+                    **{Z_C: z_c},
                 )
                 for network in (compiled, net)
             ]

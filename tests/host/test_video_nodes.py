@@ -1,4 +1,4 @@
-"""Centre Frame and Frame Combine in the real host: what comes out, and what is said about bad input."""
+"""Centre Frame and Frame Combine in the real host: their outputs, and their errors for bad input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Give = Callable[[Tensor], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def picture_host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A host with one more pack, whose TestPicture node gives any tensor as an IMAGE."""
+    """A host with an extra pack, whose TestPicture node outputs any tensor as an IMAGE."""
     base = tmp_path_factory.mktemp("host")
     shutil.copytree(PICTURE_PACK, base / "custom_nodes" / "picture_pack")
     (base / "models" / "vae").mkdir(parents=True)
@@ -38,7 +38,7 @@ def picture_host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def give(picture_host: ComfyServer, request: pytest.FixtureRequest) -> Give:
-    """Make a node that gives `image`, any tensor, as an IMAGE."""
+    """A function that makes a node which outputs a tensor as an IMAGE."""
     count = iter(range(100))
 
     def as_node(image: Tensor) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def give(picture_host: ComfyServer, request: pytest.FixtureRequest) -> Give:
 
 
 def tiny_autoencoder() -> dict[str, Tensor]:
-    """Random weights of the smallest kind of VAE that the host opens (TAESD, 4 channels at 1/8)."""
+    """Random weights of the smallest VAE that the host loads (TAESD, 4 channels, 8x)."""
     generator = torch.Generator().manual_seed(0)
 
     def conv(out: int, into: int) -> Tensor:
@@ -88,7 +88,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def combine(give: Give, *segments: Tensor, **options: Any) -> dict[str, Any]:
-    """A prompt: segments -> Frame Combine (node "combine") -> Save Video, and its frames -> Save Image."""
+    """Return a prompt: segments -> Frame Combine (node "combine") -> Save Video, and its frames -> Save Image."""
     prompt = {f"segment {i}": give(segment) for i, segment in enumerate(segments, start=1)}
     names = ("images", "images_2", "images_3", "images_4")
     links = {name: [node, 0] for name, node in zip(names, prompt, strict=False)}
@@ -109,7 +109,7 @@ def combine(give: Give, *segments: Tensor, **options: Any) -> dict[str, Any]:
 
 
 def saved(host: ComfyServer, result: dict[str, Any]) -> list[Path]:
-    """The files that an output node reports."""
+    """Return the files that an output node reports."""
     folders = {"output": host.output_dir, "temp": host.base / "temp"}
     return [folders[file["type"]] / file["subfolder"] / file["filename"] for file in result["images"]]
 
@@ -166,7 +166,7 @@ def test_audio_travels_and_ends_with_the_clip(picture_host: ComfyServer, give: G
 
 @pytest.mark.parametrize("fps", [2.0, 8.0, 23.976, 24.0, 30.0, 32.0])
 def test_rate_count_and_duration(picture_host: ComfyServer, give: Give, fps: float) -> None:
-    """Two clips that share a frame, with sound: what a player finds in the file."""
+    """Two segments that share a frame, with sound, as a player reads them from the file."""
     prompt = combine(
         give, noise(9, 16, 16, 3), noise(9, 16, 16, 3), fps=fps, skip_shared=True, audio=["sound", 0]
     )
@@ -229,7 +229,7 @@ def test_bad_frames_are_named(picture_host: ComfyServer, give: Give) -> None:
 
 
 def centre(picture: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """A prompt: `picture` -> Centre Frame -> its latent and its picture, saved."""
+    """Return a prompt: `picture` -> Centre Frame -> its latent and its picture, saved."""
     return {
         "picture": picture,
         "vae": {"class_type": "VAELoader", "inputs": {"vae_name": "tiny.safetensors"}},
@@ -249,7 +249,7 @@ def centre(picture: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 
 def run_centre(host: ComfyServer, prompt: dict[str, Any]) -> tuple[Tensor, np.ndarray]:
-    """Latent `(1, 4, h/8, w/8)` and picture `(h, w, 3)`, 0 to 255."""
+    """Return latent `1 4 h/8 w/8` and picture `h w 3`, 0 to 255."""
     outputs = host.run(prompt)
     (latent,) = outputs["latent"]["latents"]
     (seen,) = saved(host, outputs["seen"])

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from devtools.check import tiny
 from devtools.check.stable_diffusion import SD15_UNET, SD21_UNET, write_stable_diffusion
-from microcinema_core.data.videos.encoders import Encoders
-from microcinema_core.data.videos.stable_diffusion import decoded, load_decoder, load_networks
+from microcinema_core.data.videos.encode import Encoders
+from microcinema_core.data.videos.stable_diffusion import decode_latents, load_decoder, load_encoder_networks
 
 pytest.importorskip("diffusers")
 CAPTIONS = ["", "a horse galloping over a field", "A Cat, 3 dogs & an owl!"]
@@ -31,7 +31,7 @@ def test_they_are_the_hosts(comfy_in_process: Path, tmp_path: Path, kind: str) -
     import comfy.sd
 
     path = write_checkpoint(tmp_path / f"{kind}.safetensors", kind)
-    ours = Encoders(load_networks(path), comfy_in_process / "comfy" / "sd1_tokenizer")
+    ours = Encoders(load_encoder_networks(path), comfy_in_process / "comfy" / "sd1_tokenizer")
     _, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(path), output_model=False)
     contexts = ours.contexts(CAPTIONS)
     assert contexts.shape == (3, 77, 768 if kind == "sd1" else 1024)
@@ -50,7 +50,7 @@ def test_they_are_the_hosts(comfy_in_process: Path, tmp_path: Path, kind: str) -
         scaled = comfy.latent_formats.SD15().process_in(raw)
         close(mean, scaled, 1e-4)
         close(std, their_std(vae, frames) * 0.18215, 1e-4)
-        shown = decoded(load_decoder(path), mean).movedim(1, -1) / 2 + 0.5
+        shown = decode_latents(load_decoder(path), mean).movedim(1, -1) / 2 + 0.5
         close(shown.clamp(0, 1), vae.decode(raw).float(), 1e-4)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from devtools.check import tiny
 from devtools.check.stable_diffusion import SD21_UNET, autoencoder_shapes, open_clip_shapes
 from devtools.run.home import ROOT
-from microcinema_core.config import AppearNetConfig
+from microcinema_core.config import AppearNetConfig, ModelSpec
 from microcinema_core.files.checkpoint import write_checkpoint
 
 Shapes = dict[str, tuple[int, ...]]
@@ -75,11 +75,8 @@ def write_trained(folder: Path) -> None:
         write_checkpoint(
             folder / f"sd21_{role}.safetensors",
             {"unet": tiny.unet_weights(unet), "appearnet": tiny.appearnet_weights(net)},
-            role=role,
+            spec=ModelSpec(role, 0.03, fps, frames),
             configs={"unet": unet, "appearnet": net},
-            lambda_=0.03,
-            fps=fps,
-            frames=frames,
         )
 
 

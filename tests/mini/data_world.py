@@ -1,4 +1,4 @@
-"""A tiny emoji folder for tests: every frame tells its own index."""
+"""A tiny emoji folder for tests, in which the shade of a frame encodes its index."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def entry(identity: str, frames: int, *, closes: bool = True, skin: tuple[str, .
 
 
 def frame_level(index: int) -> int:
-    """The shade of frame `index`; neighbours are five levels apart."""
+    """Return the shade of frame `index`; consecutive frames are five levels apart."""
     return 30 + 5 * index
 
 
 def write_world(folder: Path) -> Path:
-    """Animations, a clip that does not loop, stills and skin variants, in both splits."""
+    """Write animations, one that does not loop, stills and skin variants, in both splits; return the folder."""
     entries = [entry(f"1f4{n:02x}", FRAMES) for n in range(24)]
     entries += [entry(f"1f5{n:02x}", 1) for n in range(24)]
     entries += [entry("1f600", 30, closes=False), entry("1f3c3-1f3fb", FRAMES, skin=("light skin tone",))]

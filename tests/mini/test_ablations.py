@@ -1,4 +1,4 @@
-"""The ablations' table: differences from what ships, paired by seed."""
+"""Ablations: their training configs, and the table of differences from the shipped variant, paired by seed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from microcinema_core.train.config import load
-from microcinema_core.train.networks import ModelTable
-from microcinema_core.train.tables import from_table
+from microcinema_core.train.config import from_table, load
+from microcinema_core.train.video_config import ModelTable
 from mini.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
 
 
@@ -31,7 +30,7 @@ def test_every_variant_has_a_run_of_its_own() -> None:
 
 
 def test_differences_are_paired_by_seed() -> None:
-    """Seeds that differ much, a variant that is better by the same everywhere: its interval is narrow."""
+    """Seeds differ much, but a variant that is better by the same amount for each has a narrow interval."""
     runs = {
         SHIPPED: [{"loss": 0.30}, {"loss": 0.50}, {"loss": 0.40}],
         "other": [{"loss": 0.29}, {"loss": 0.49}, {"loss": 0.39}],

@@ -1,4 +1,4 @@
-"""Shards: written, read back, resumed, extended."""
+"""Encoded sets: shards written, read back, resumed, extended; captions tokenized."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from microcinema_core.config import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, ModelSpec, VAEConfig
 from microcinema_core.data.shards import ShardDataset, shard_path
-from microcinema_core.data.tokens import END, LENGTH, START, CaptionTokenizer
+from microcinema_core.data.tokens import CaptionTokenizer
 from microcinema_core.files import paths
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.networks.vae import FoldedVAE
-from microcinema_core.vae_config import VAEConfig
 from mini.world import encode, encoder
 from mini.world.render import render
 from mini.world.subset import select
@@ -26,7 +26,7 @@ pytest.importorskip("transformers")
 
 
 def write_tokenizer(folder: Path) -> Path:
-    """CLIP's tokenizer with letters only, in the host's format."""
+    """Write CLIP's tokenizer with letters only, in ComfyUI's format."""
     folder.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,'-"
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -36,33 +36,32 @@ def write_tokenizer(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> encode.Job:
+def job(tmp_path_factory: pytest.TempPathFactory) -> encode.EncodingJob:
     folder = tmp_path_factory.mktemp("encode")
     config = VAEConfig(latent_channels=4, widths=(16, 16), res_blocks=1, decoder_blocks=1, norm_groups=8)
     parts = {"vae": FoldedVAE(config).state_dict()}
     vae = write_checkpoint(
         folder / "vae.safetensors",
         parts,
-        role="image",
+        spec=ModelSpec("image"),
         configs={"vae": config},
-        lambda_=0.0,
-        fps=0.0,
-        frames=1,
     )
-    settings = encode.Settings("tsr", "train", encoder.encoder_hash(vae), captions_per_clip=2, shard_size=4)
+    settings = encode.EncodingSettings(
+        "tsr", "train", encoder.encoder_hash(vae), captions_per_clip=2, shard_size=4
+    )
     emoji, tokenizer = data_world.write_world(folder / "emoji"), write_tokenizer(folder / "tokenizer")
-    return encode.Job(folder / "tsr", emoji, tokenizer, vae, settings, dtype="fp32", batch_frames=10)
+    return encode.EncodingJob(folder / "tsr", emoji, tokenizer, vae, settings, dtype="fp32", batch_frames=10)
 
 
 class OneToken:
-    """Stands for the tokenizer of captions too long for letters: it only counts them."""
+    """A stand-in for the tokenizer, as captions in letters exceed its length: every caption is empty."""
 
     def __init__(self, folder: Path) -> None:
         pass
 
     def __call__(self, texts: list[str]) -> torch.Tensor:
-        rows = torch.full((len(texts), LENGTH), END, dtype=torch.int32)
-        rows[:, 0] = START
+        rows = torch.full((len(texts), CONTEXT_LENGTH), END_TOKEN, dtype=torch.int32)
+        rows[:, 0] = START_TOKEN
         return rows
 
 
@@ -71,23 +70,23 @@ def short_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode, "CaptionTokenizer", OneToken)
 
 
-def fresh(job: encode.Job, folder: Path, **changes: object) -> encode.Job:
+def fresh(job: encode.EncodingJob, folder: Path, **changes: object) -> encode.EncodingJob:
     return dataclasses.replace(job, folder=folder, **changes)
 
 
-def test_round_trip(job: encode.Job, tmp_path: Path) -> None:
+def test_round_trip(job: encode.EncodingJob, tmp_path: Path) -> None:
     folder = encode.encode_set(fresh(job, tmp_path / "tsr"), 6)
     data = ShardDataset(folder)
     assert len(data) == 6 and data.index["count"] == 6 and data.index["latent"] == [4, 16, 16]
     assert data.index["fps"] == [8.0, 32.0] and data.index["frames"] == 5
-    assert data.empty_tokens.tolist() == [START, *[END] * (LENGTH - 1)]
+    assert data.empty_tokens.tolist() == [START_TOKEN, *[END_TOKEN] * (CONTEXT_LENGTH - 1)]
     sampler, moments = encode._sampler(job), encoder.load_encoder(job.vae, dtype="fp32")
     for index in range(6):
         item, sample = data[index], sampler[index]
         assert {name: tuple(value.shape) for name, value in item.items()} == {
             "mean": (5, 4, 16, 16),
             "std": (5, 4, 16, 16),
-            "tokens": (2, LENGTH),
+            "tokens": (2, CONTEXT_LENGTH),
             "fps": (),
             "group": (),
         }
@@ -102,7 +101,7 @@ def test_round_trip(job: encode.Job, tmp_path: Path) -> None:
     torch.testing.assert_close(copy[3]["mean"], data[3]["mean"])
 
 
-def test_a_part_of_a_set_by_added_motion(job: encode.Job, tmp_path: Path) -> None:
+def test_a_part_of_a_set_by_added_motion(job: encode.EncodingJob, tmp_path: Path) -> None:
     whole = ShardDataset(encode.encode_set(fresh(job, tmp_path / "whole"), 14))
     motions = [encode._sampler(job)[index].clip.motion for index in range(14)]
     rows = [index for index, motion in enumerate(motions) if motion in ("left", "up", "towards")]
@@ -118,7 +117,7 @@ def test_a_part_of_a_set_by_added_motion(job: encode.Job, tmp_path: Path) -> Non
         select(whole.folder, tmp_path / "part", chosen)
 
 
-def test_a_stopped_run_goes_on_and_a_set_can_grow(job: encode.Job, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_and_a_set_can_grow(job: encode.EncodingJob, tmp_path: Path) -> None:
     whole = ShardDataset(encode.encode_set(fresh(job, tmp_path / "whole"), 10))
     half = fresh(job, tmp_path / "half")
     encode.encode_set(half, 6)
@@ -134,32 +133,32 @@ def test_a_stopped_run_goes_on_and_a_set_can_grow(job: encode.Job, tmp_path: Pat
             torch.testing.assert_close(grown[index][name], value, atol=0, rtol=0)
 
 
-def test_other_settings_are_refused(job: encode.Job, tmp_path: Path) -> None:
+def test_other_settings_are_refused(job: encode.EncodingJob, tmp_path: Path) -> None:
     encode.encode_set(fresh(job, tmp_path / "tsr"), 2)
     other = dataclasses.replace(job.settings, encoder_hash="other")
     with pytest.raises(ValueError, match=r"encoder_hash = .* delete it, or choose another name"):
         encode.encode_set(fresh(job, tmp_path / "tsr", settings=other), 2)
 
 
-def test_a_set_stays_good_under_another_decoder(job: encode.Job, tmp_path: Path) -> None:
+def test_a_set_stays_good_under_another_decoder(job: encode.EncodingJob, tmp_path: Path) -> None:
     file = read_checkpoint(job.vae)
     hashes = {encoder.encoder_hash(job.vae)}
     for part in ("decoder", "encoder"):
         changed = {k: t + 1 if k.startswith(part) else t for k, t in file.part("vae").items()}
-        facts = {"role": "image", "configs": file.configs, "lambda_": 0.0, "fps": 0.0, "frames": 1}
+        facts = {"spec": ModelSpec("image"), "configs": file.configs}
         hashes.add(encoder.encoder_hash(write_checkpoint(tmp_path / part, {"vae": changed}, **facts)))
         assert len(hashes) == {"decoder": 1, "encoder": 2}[part]
 
 
 @pytest.mark.parametrize(("role", "frames"), [("image", 1), ("base", 9)])
-def test_other_roles(job: encode.Job, tmp_path: Path, role: encode.Role, frames: int) -> None:
+def test_other_roles(job: encode.EncodingJob, tmp_path: Path, role: encode.SetRole, frames: int) -> None:
     settings = dataclasses.replace(job.settings, role=role, split="test")
     data = ShardDataset(encode.encode_set(fresh(job, tmp_path / role, settings=settings), 2))
     assert data[1]["mean"].shape == (frames, 4, 16, 16) and data.index["split"] == "test"
 
 
 def test_two_processes_give_the_same(
-    job: encode.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: encode.EncodingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode, "_run", lambda job, todo, workers: map(encode._work, reversed(todo)))
     encode._start_worker(fresh(job, tmp_path / "tsr"))
@@ -192,7 +191,7 @@ def test_names_say_role_and_split() -> None:
         encode.parse_name("video")
 
 
-def test_missing_shards_are_named(job: encode.Job, tmp_path: Path) -> None:
+def test_missing_shards_are_named(job: encode.EncodingJob, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mini\.world\.encode"):
         ShardDataset(tmp_path)
     folder = encode.encode_set(fresh(job, tmp_path / "tsr"), 5)
@@ -201,12 +200,12 @@ def test_missing_shards_are_named(job: encode.Job, tmp_path: Path) -> None:
         ShardDataset(folder)
 
 
-def test_tokens_have_the_hosts_form(job: encode.Job) -> None:
+def test_tokens_have_the_hosts_form(job: encode.EncodingJob) -> None:
     tokenizer = CaptionTokenizer(job.tokenizer)
     tokens = tokenizer(["", "an owl"])
-    assert tokens.shape == (2, LENGTH) and tokens.dtype == torch.int32
-    assert tokens[0].tolist() == [START, *[END] * (LENGTH - 1)]
-    assert tokens[1, 0] == START and (tokens[1, 6:] == END).all() and (tokens[1, 1:6] < 80).all()
+    assert tokens.shape == (2, CONTEXT_LENGTH) and tokens.dtype == torch.int32
+    assert tokens[0].tolist() == [START_TOKEN, *[END_TOKEN] * (CONTEXT_LENGTH - 1)]
+    assert tokens[1, 0] == START_TOKEN and (tokens[1, 6:] == END_TOKEN).all() and (tokens[1, 1:6] < 80).all()
     with pytest.raises(ValueError, match="weights"):
         tokenizer(["an owl (flying:1.2)"])
     with pytest.raises(ValueError, match="at most 75"):
@@ -214,10 +213,10 @@ def test_tokens_have_the_hosts_form(job: encode.Job) -> None:
 
 
 def test_tokens_are_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known ids of CLIP's vocabulary, where a host is at hand."""
+    """Known ids of CLIP's vocabulary, if there is a ComfyUI."""
     try:
         folder = paths.tokenizer_folder(paths.home_folder())
     except ValueError as missing:
         pytest.skip(str(missing))
     tokens = CaptionTokenizer(folder)(["a horse galloping"])[0].tolist()
-    assert tokens[:3] == [START, 320, 4558] and tokens[5:] == [END] * (LENGTH - 5)
+    assert tokens[:3] == [START_TOKEN, 320, 4558] and tokens[5:] == [END_TOKEN] * (CONTEXT_LENGTH - 5)

@@ -1,4 +1,4 @@
-"""From packages to a catalogue: keys, split, names, decoding, loops."""
+"""Preparing the emoji: motion keys, the split, names, decoding, loops, the catalogue, pinned packages."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from microcinema_core.files import downloads as fetch
-from mini.world import emoji, names
-from mini.world import motion_split as keys
+from mini.world import emoji, motion_split, packages
 
 
 def test_motion_key_is_the_documented_one() -> None:
-    assert keys.motion_key("1f469-1f3fb-200d-1f373") == "1f9d1-200d-1f373"
-    assert keys.motion_key("1F468-200d-1f373") == "1f9d1-200d-1f373"
-    assert keys.motion_key("1f3c3-1f3ff-200d-2640-fe0f") == "1f3c3-200d"
-    assert keys.motion_key("0023-fe0f-20e3") == "0023-20e3"
+    assert motion_split.motion_key("1f469-1f3fb-200d-1f373") == "1f9d1-200d-1f373"
+    assert motion_split.motion_key("1F468-200d-1f373") == "1f9d1-200d-1f373"
+    assert motion_split.motion_key("1f3c3-1f3ff-200d-2640-fe0f") == "1f3c3-200d"
+    assert motion_split.motion_key("0023-fe0f-20e3") == "0023-20e3"
 
 
 def test_split_is_by_hash_and_keeps_twins_out_of_training() -> None:
     motions = [f"{number:x}" for number in range(0x1F300, 0x1F400)]
     twins = [f"{motion}-200d" for motion in motions]
-    splits = keys.assign_splits([*motions, *twins])
+    splits = motion_split.assign_splits([*motions, *twins])
     for key in splits:
         tested = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 10 == 0
         assert (splits[key] == "test") == tested
@@ -38,8 +36,11 @@ def test_split_is_by_hash_and_keeps_twins_out_of_training() -> None:
 
 
 def test_skin_and_gender_are_words() -> None:
-    assert keys.skin_words("1f469-1f3fb-200d-1f91d-200d-1f468-1f3ff") == ["light skin tone", "dark skin tone"]
-    assert keys.gender_words("1f3c3-1f3fb-200d-2642-fe0f") == ["man"]
+    assert motion_split.skin_words("1f469-1f3fb-200d-1f91d-200d-1f468-1f3ff") == [
+        "light skin tone",
+        "dark skin tone",
+    ]
+    assert motion_split.gender_words("1f3c3-1f3fb-200d-2642-fe0f") == ["man"]
 
 
 def webp(frames: list[Image.Image]) -> bytes:
@@ -51,7 +52,7 @@ def webp(frames: list[Image.Image]) -> bytes:
 
 
 def disc(shade: int, *, size: tuple[int, int] = (256, 256)) -> Image.Image:
-    """A solid square of one shade in a transparent picture, whose transparent colour is a loud one."""
+    """Return a solid square of one shade in a transparent picture, whose transparent colour is magenta."""
     image = Image.new("RGBA", size, (255, 0, 255, 0))
     image.paste((shade, shade, shade, 255), (64, 64, 192, 192))
     return image
@@ -91,19 +92,19 @@ def test_loops_are_measured(levels: list[int], closes: bool, loop: int) -> None:
     assert (measured["closes"], measured["loop_frames"], measured["frames"]) == (closes, loop, len(levels))
 
 
-def tarball(path: Path, members: dict[str, bytes]) -> fetch.Package:
-    """Write an npm-like tarball and return the package that pins it."""
+def tarball(path: Path, members: dict[str, bytes]) -> packages.Package:
+    """Write a tarball as npm has them, and return the package that pins it."""
     with tarfile.open(path, "w:gz") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return fetch.Package(
+    return packages.Package(
         path.name.removesuffix("-1.0.0.tgz"), "1.0.0", hashlib.sha256(path.read_bytes()).hexdigest()
     )
 
 
-def keyword_tarball(folder: Path) -> fetch.Package:
+def keyword_tarball(folder: Path) -> packages.Package:
     entries = {
         "🐎": ["horse", "animal", "galloping", ":D", "race_car"],
         "🏃🏻‍♂️": ["man_running", "running"],
@@ -116,12 +117,12 @@ def keyword_tarball(folder: Path) -> fetch.Package:
 
 def test_names_are_plain_words(tmp_path: Path) -> None:
     keyword_tarball(tmp_path)
-    words = names.read_words(tmp_path / "words-1.0.0.tgz")
-    assert words["1f40e"] == names.EmojiWords("horse", ("animal", "galloping", "race car"))
-    assert words["1f461"] == names.EmojiWords("woman's sandal", ())
-    assert words[names.lookup_key("1f3c3-1f3ff-200d-2642-fe0f")].name == "man running"
-    assert names.lookup_key("00a9-fe0f") == "a9"
-    assert names.lookup_key("1f3f4-e0067_e0062").endswith("-e007f")
+    words = packages.read_words(tmp_path / "words-1.0.0.tgz")
+    assert words["1f40e"] == packages.EmojiWords("horse", ("animal", "galloping", "race car"))
+    assert words["1f461"] == packages.EmojiWords("woman's sandal", ())
+    assert words[packages.lookup_key("1f3c3-1f3ff-200d-2642-fe0f")].name == "man running"
+    assert packages.lookup_key("00a9-fe0f") == "a9"
+    assert packages.lookup_key("1f3f4-e0067_e0062").endswith("-e007f")
 
 
 def test_prepare_end_to_end_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +132,8 @@ def test_prepare_end_to_end_and_again(tmp_path: Path, monkeypatch: pytest.Monkey
         "package/assets/1f40e.webp": webp([disc(40), disc(80), disc(60)]),
         "package/assets/1f461.webp": webp([disc(50)]),
     }
-    monkeypatch.setattr(fetch, "KEYWORD_PACKAGE", keyword_tarball(downloads))
-    monkeypatch.setattr(fetch, "EMOJI_PACKAGES", (tarball(downloads / "art-1.0.0.tgz", art),))
+    monkeypatch.setattr(packages, "KEYWORD_PACKAGE", keyword_tarball(downloads))
+    monkeypatch.setattr(packages, "EMOJI_PACKAGES", (tarball(downloads / "art-1.0.0.tgz", art),))
     folder = emoji.prepare(tmp_path, workers=1)
     entries = emoji.read_catalogue(folder)
     assert [(entry.id, entry.frames, entry.closes) for entry in entries] == [
@@ -148,17 +149,17 @@ def test_prepare_end_to_end_and_again(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_wrong_download_is_refused(tmp_path: Path) -> None:
     package = keyword_tarball(tmp_path)
-    assert fetch.fetch(package, tmp_path) == tmp_path / package.file_name
+    assert packages.fetch(package, tmp_path) == tmp_path / package.file_name
     with pytest.raises(ValueError, match="should have 0000"):
-        fetch.fetch(dataclasses.replace(package, sha256="0000"), tmp_path)
+        packages.fetch(dataclasses.replace(package, sha256="0000"), tmp_path)
 
 
 def test_the_registry_is_that_of_npm_or_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
     with pytest.raises(OSError, match="install npm, or set NPM_CONFIG_REGISTRY"):
-        fetch._registry(None)
+        packages._registry(None)
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://packages.example/npm/")
-    assert fetch._registry(None) == "https://packages.example/npm"
+    assert packages._registry(None) == "https://packages.example/npm"
 
 
 def test_an_unprepared_folder_says_what_to_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rendering: placement, times, motion, captions, samples."""
+"""Rendering the mini world: placement, times, motion, captions, samples, backgrounds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from mini.world.backgrounds import KINDS, Background, random_background
-from mini.world.captions import MOTION_PHRASES, make_captions, vocabulary, with_article, words_of
+from mini.world.captions import MOTION_PHRASES, caption_words, make_captions, with_article, words_of
 from mini.world.clips import ClipSampler
 from mini.world.compose import over, place
 from mini.world.emoji import read_catalogue
 from mini.world.pictures import PixelDataset
-from mini.world.render import BASE_TIMES, CENTRE, MOTIONS, Clip, render
+from mini.world.render import BASE_TIMES, CENTRE_TIME, MOTIONS, Clip, render
 from tests.mini import data_world
 
 BLACK = Background(torch.zeros(3, 128, 128), "flat", "black")
@@ -28,12 +28,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown_index(frame: torch.Tensor) -> float:
-    """Which frame of the animation a rendered frame shows, read off its brightest part."""
+    """Return which frame of the animation a rendered frame shows, from its brightest part."""
     return float(((frame.max() + 1) * 127.5 - data_world.frame_level(0)) / 5)
 
 
 def centre_of_mass(frame: torch.Tensor) -> tuple[float, float, float]:
-    """x, y and area of what is not background."""
+    """Return x, y and area of what is not background."""
     mask = (frame.mean(0) > -0.9).float()
     axis = torch.arange(128) + 0.5
     area = mask.sum()
@@ -103,10 +103,10 @@ def test_a_clip_that_does_not_loop_is_never_wrapped(world: Path) -> None:
 
 def test_the_centre_frame_tells_nothing_about_the_motion(world: Path) -> None:
     clip = Clip(read_catalogue(world)[0], BLACK, phase=5, centre=(0.45, 0.55), side=0.7)
-    still = render(world, clip, [CENTRE])
+    still = render(world, clip, [CENTRE_TIME])
     for motion in MOTIONS:
         moved = dataclasses.replace(clip, motion=motion, speed=0.2)
-        torch.testing.assert_close(render(world, moved, [CENTRE]), still, atol=0, rtol=0)
+        torch.testing.assert_close(render(world, moved, [CENTRE_TIME]), still, atol=0, rtol=0)
 
 
 def test_motions_go_where_they_say(world: Path) -> None:
@@ -159,7 +159,7 @@ def test_splits_do_not_mix(world: Path) -> None:
 
 def test_captions_say_the_motion_and_stay_in_the_vocabulary(world: Path) -> None:
     entries = read_catalogue(world, "train")
-    known, rng = set(vocabulary(entries)), np.random.default_rng(0)
+    known, rng = set(caption_words(entries)), np.random.default_rng(0)
     for emoji in entries[:6] + entries[-1:]:
         for motion in (None, *MOTIONS):
             for caption in make_captions(emoji, rng, count=8, motion=motion, colour="blue"):

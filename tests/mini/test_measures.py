@@ -1,4 +1,4 @@
-"""What the table measures, on pictures whose answer is known."""
+"""Measures of the evaluation on synthetic clips with known results."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mini.evaluate.direction import DirectionClassifier, extent_slopes
-from mini.evaluate.measures import box_psnr, colour_drift, join_ratio, object_masks
-from mini.evaluate.mini_pipeline import blended
-from mini.evaluate.rows import Estimate, Row, markdown
+from mini.evaluate.measures import box_psnr, histogram_drift, object_masks, seam_ratio
+from mini.evaluate.mini_pipeline import blend
+from mini.evaluate.results import Estimate, ResultRow, markdown
+from mini.evaluate.text import MotionClassifier, extent_slopes
 from mini.world.render import MOTIONS
 
 GROUND = torch.full((1, 3, 64, 64), -0.8)
@@ -18,7 +18,7 @@ GROUND = torch.full((1, 3, 64, 64), -0.8)
 def square(
     frames: int = 9, *, dx: float = 0, dy: float = 0, growth: float = 0, colours: Tensor | None = None
 ) -> Tensor:
-    """A square of side 20 that moves by so many pixels a frame, on a dark ground: `1 f 3 64 64`."""
+    """Draw a square of side 20 that moves by (dx, dy) pixels per frame on a dark background, `1 f 3 64 64`."""
     clip = GROUND[:, None].repeat(1, frames, 1, 1, 1)
     for i in range(frames):
         step = i - frames // 2
@@ -34,12 +34,12 @@ def test_the_object_is_where_the_ground_is_not() -> None:
 
 
 def test_colours_that_stay_do_not_drift_and_others_do() -> None:
-    still = colour_drift(square(dx=2), GROUND)
+    still = histogram_drift(square(dx=2), GROUND)
     turned = torch.stack(
         [torch.tensor([0.9, 0.1, -0.5]) if i < 5 else torch.tensor([-0.9, 0.9, 0.9]) for i in range(9)]
     )
     assert still.item() == pytest.approx(0, abs=2e-3)
-    assert colour_drift(square(colours=turned), GROUND).item() == pytest.approx(0.5, abs=0.02)
+    assert histogram_drift(square(colours=turned), GROUND).item() == pytest.approx(0.5, abs=0.02)
 
 
 def test_looks_are_measured_in_the_object_s_box_alone() -> None:
@@ -54,21 +54,21 @@ def test_looks_are_measured_in_the_object_s_box_alone() -> None:
 
 def test_a_steady_motion_has_no_joins_and_a_held_key_frame_has() -> None:
     ramp = torch.linspace(0, 1, 9)[None, :, None, None, None].expand(1, 9, 3, 4, 4)
-    assert join_ratio(ramp, 4).item() == pytest.approx(1)
+    assert seam_ratio(ramp, 4).item() == pytest.approx(1)
     held = ramp.clone()
     held[:, 4] += 0.5
-    assert join_ratio(held, 4).item() > 1.5
+    assert seam_ratio(held, 4).item() > 1.5
 
 
 def test_blending_keeps_the_given_frames_and_draws_a_line_between() -> None:
     keys = torch.randn(2, 3, 8, 4, 4)
-    between = blended(keys)
+    between = blend(keys)
     assert between.shape == (2, 9, 8, 4, 4) and torch.equal(between[:, ::4], keys)
     torch.testing.assert_close(between[:, 2], (keys[:, 0] + keys[:, 1]) / 2)
 
 
 def test_six_directions_are_told_apart() -> None:
-    """Each class at several speeds and a classifier that has seen others; a still clip would be guessed."""
+    """The classifier has seen each motion at other speeds."""
 
     def moves(speed: float) -> list[Tensor]:
         return [square(dx=-speed), square(dx=speed), square(dy=-speed), square(dy=speed),
@@ -77,7 +77,7 @@ def test_six_directions_are_told_apart() -> None:
     labels = torch.arange(len(MOTIONS))
     seen = torch.cat([clip for speed in (1.0, 2.0, 3.0) for clip in moves(speed)])
     ground = GROUND.expand(len(seen), -1, -1, -1)
-    classify = DirectionClassifier(extent_slopes(seen, ground), labels.repeat(3))
+    classify = MotionClassifier(extent_slopes(seen, ground), labels.repeat(3))
     unseen = torch.cat(moves(1.6))
     assert torch.equal(classify(unseen, ground[:6]), labels)
 
@@ -86,5 +86,13 @@ def test_a_row_says_whether_its_target_was_reached() -> None:
     weights = torch.ones(4, 3, dtype=torch.float64)
     estimate = Estimate.of(lambda w: float((w * torch.tensor([1.0, 2.0, 3.0])).sum() / w.sum()), weights)
     assert estimate.show(1, "dB") == "2.0 [2.0, 2.0] dB"
-    table = markdown([Row("a", "1", target=">= 2", met=False), Row("b", "3", target=">= 2", met=True)])
+    rows = [ResultRow("a", "1", target=">= 2", met=False), ResultRow("b", "3", target=">= 2", met=True)]
+    table = markdown(rows)
     assert "**no**" in table and table.count("\n") == 3
+
+
+def test_stored_rows_are_read_back_older_ones_too() -> None:
+    row = ResultRow("a", "1", "b 2", ">= 2", met=False)
+    assert ResultRow.from_dict(row.to_dict()) == row
+    old = {"what": "a", "figure": "1", "beside": "b 2", "target": ">= 2", "met": False}
+    assert ResultRow.from_dict(old) == row

@@ -7,19 +7,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from microcinema_core.config import UNetConfig
+from microcinema_core.config import TextConfig, UNetConfig, VAEConfig
 from microcinema_core.files.checkpoint import load_strict, read_checkpoint
-from microcinema_core.networks.text import EMBEDDING_KEY, TextConfig, TextEncoder
+from microcinema_core.files.load_networks import load_vae
+from microcinema_core.networks.text import EMBEDDING_KEY, TextEncoder
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.networks.vae import FoldedVAE
 from microcinema_core.train import loop
+from microcinema_core.train.batches import band_losses, pick_captions
 from microcinema_core.train.config import load, parse
-from microcinema_core.train.latents import band_losses, load_vae, pick_captions
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
-from microcinema_core.train.trainer import Trainer, choose
-from microcinema_core.vae_config import VAEConfig
-from mini.evaluate.psnr import reconstruction_psnr
+from microcinema_core.train.trainer import Trainer, select_trainable
+from mini.evaluate.vae import reconstruction_psnr
 from mini.stages.text import TextStage
 from mini.stages.vae import VAEStage, start_from_components, uneven_noise
 from mini.train import MINI_STAGES
@@ -92,7 +92,7 @@ def test_noise_on_latents_needs_an_encoder_that_stays() -> None:
 
 def test_the_shipped_config_trains_the_decoder_alone() -> None:
     config = load(Path(__file__).parents[2] / "mini" / "configs" / "mini_vae_decoder.toml")
-    trained, groups = choose(VAEStage(config, Blobs(), Blobs()), config.optim)
+    trained, groups = select_trainable(VAEStage(config, Blobs(), Blobs()), config.optim)
     assert {name.split(".")[1] for name in trained} == set(groups.values()) == {"decoder"}
 
 

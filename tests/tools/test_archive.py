@@ -1,4 +1,4 @@
-"""What is unpacked into custom_nodes: all that the nodes need, and nothing else."""
+"""The archive contains all that users of the nodes need, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,9 +25,17 @@ FOLDERS = {
     "web",
     "workflows",
 }
-FILES = {"CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "pyproject.toml", "requirements.txt"}
+FILES = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "THIRD_PARTY.md",
+    "__init__.py",
+    "pyproject.toml",
+    "requirements.txt",
+}
 LEFT_OUT = {"benchmarks", "dev", "devtools", "mini", "tests"}
-"""Modules of the repository that the archive does not hold."""
+"""Modules of the repository that are not in the archive."""
 RESERVED = {
     "con",
     "prn",
@@ -67,7 +75,7 @@ def test_no_module_of_it_imports_what_is_left_out() -> None:
 
 
 def imported(source: str) -> set[str]:
-    """The top-level names of all modules that a source file imports, relative ones left aside."""
+    """Return the top-level names of all modules that a source file imports, except relative imports."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -96,7 +104,7 @@ def test_an_import_of_what_is_left_out_is_seen(line: str) -> None:
 
 @in_git
 def test_links_lead_to_what_is_there() -> None:
-    """The pages of the archive name no picture and no file that it leaves out."""
+    """No page of the archive links to a picture or a file that is not in it."""
     names = {PurePosixPath(name) for name in archive.files()}
     there = names | {parent for name in names for parent in name.parents}
     for page in (name for name in names if name.suffix == ".md"):
@@ -136,7 +144,7 @@ def test_every_path_is_one_that_windows_takes() -> None:
 
 @in_git
 def test_text_that_the_host_reads_in_the_systems_own_encoding_is_ascii() -> None:
-    """The host opens subgraphs without naming an encoding: on Windows that is not UTF-8."""
+    """The host opens subgraphs without an encoding, which is not UTF-8 on Windows."""
     subgraphs = [name for name in archive.files() if name.startswith("subgraphs/")]
     assert subgraphs
     assert all((ROOT / name).read_bytes().isascii() for name in subgraphs)
@@ -191,7 +199,7 @@ def test_without_git_it_is_said(tmp_path: Path) -> None:
 
 
 def test_requirements_are_the_projects_own() -> None:
-    """requirements.txt is what a manager installs; torch comes with the host and is in the wheel's list alone."""
+    """A manager installs requirements.txt; torch comes with the host and is listed in pyproject.toml only."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     stated = re.search(r"^dependencies = \[(.*?)\]", text, re.MULTILINE | re.DOTALL)
     assert stated

@@ -1,4 +1,4 @@
-"""Every command can say what it does."""
+"""Every command has a --help, and every command that moved names its new address."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from devtools import MOVED as MOVED_TOOLS
 from devtools.run.home import ROOT
 from microcinema_core.moved import MOVED
 
@@ -15,10 +16,9 @@ COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for package in ("microcinema_core", "mini", "devtools", "benchmarks")
     for path in (ROOT / package).rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-    and path.stem not in ("launch", "fresh_host")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.stem != "fresh_host"
 )
-"""Without what other commands start for themselves."""
+"""Except one that another command starts."""
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
@@ -34,10 +34,20 @@ def test_help_is_told(
     assert printed.startswith(f"usage: python -m {command} ")
 
 
-@pytest.mark.parametrize(("old", "new"), MOVED.items())
+@pytest.mark.parametrize(("old", "new"), [*MOVED.items(), *MOVED_TOOLS.items()])
 def test_a_command_that_moved_names_its_new_address(old: str, new: str) -> None:
-    """Nothing of the old command runs: one line on stderr, exit code 2; the new address is a module."""
+    """It prints one line on stderr and exits with code 2; the new address is a command."""
     run = subprocess.run([sys.executable, "-m", old, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"python -m {old} has moved: run python -m {new}\n"
     assert new in COMMANDS
+
+
+def test_dev_py_needs_the_standard_library_only() -> None:
+    """It runs before there is an environment: `-S` hides all installed packages."""
+    code = "import dev, sys; sys.exit(', '.join({'torch', 'numpy', 'einops'} & set(sys.modules)) or 0)"
+    run = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    run = subprocess.run([sys.executable, "-S", "dev.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("usage: dev.py ")

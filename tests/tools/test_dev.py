@@ -1,4 +1,4 @@
-"""dev.py: its command line, finding ComfyUI and an environment, the vocabulary, the upscaler's conversion."""
+"""dev.py: its command line, how it finds ComfyUI and an environment, the vocabulary, the upscaler's conversion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 import dev as dev_py
 from devtools.run import demo, env, host
-from devtools.run.env import Environment, find_environment, wanted
+from devtools.run.env import Environment, all_requirements, find_environment
 from devtools.run.home import ROOT, Problem, home
 from devtools.run.host import Host, find_host
 from devtools.run.prompt_words import (
@@ -86,7 +86,7 @@ def test_the_environment_in_use_is_taken_when_it_satisfies(
     host = Host(comfyui, "test", ours=False)
     assert find_environment(host).python == Path(sys.executable)
     (comfyui / "requirements.txt").write_text("a-package-that-is-not-there\n")
-    assert "a-package-that-is-not-there" in wanted(host)
+    assert "a-package-that-is-not-there" in all_requirements(host)
     with pytest.raises(Problem, match="lacks a-package-that-is-not-there"):
         find_environment(host, sys.prefix)
 
@@ -102,7 +102,7 @@ def test_the_environment_in_use_comes_before_the_one_in_home(
     made.write_text("")
     (tmp_path / "home" / "envs" / "made" / "ready.json").write_text("{}")
     for lacks, chosen in (([], Path(sys.executable)), (["torch"], made), (None, made)):
-        monkeypatch.setattr(env, "_active_lacks", lambda requirements, lacks=lacks: lacks)
+        monkeypatch.setattr(env, "_active_environment_lacks", lambda requirements, lacks=lacks: lacks)
         assert find_environment(Host(comfyui, "test", ours=False)).python == chosen
 
 
@@ -110,18 +110,18 @@ def test_the_environment_in_use_comes_before_the_one_in_home(
 def test_no_process_is_become_twice(
     given: str | None, comfyui: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    became: list[list[str]] = []
+    restarts: list[list[str]] = []
     another = Environment(tmp_path / "another" / "python")
-    monkeypatch.setenv(env.BECAME, "1")
+    monkeypatch.setenv(env.RESTARTED, "1")
     monkeypatch.setattr(dev_py, "find_environment", lambda host, venv: another)
-    monkeypatch.setattr(Environment, "become", lambda self, arguments: became.append(arguments))
+    monkeypatch.setattr(Environment, "restart_in", lambda self, arguments: restarts.append(arguments))
     monkeypatch.setattr(dev_py.serve, "main", lambda arguments: None)
     arguments = ["--comfyui", str(comfyui), *(["--venv", given] if given else []), "serve"]
     dev_py.run(arguments)
-    assert not became
-    assert env.BECAME not in os.environ
+    assert not restarts
+    assert env.RESTARTED not in os.environ
     dev_py.run(arguments)
-    assert len(became) == 1
+    assert len(restarts) == 1
 
 
 def test_commands_of_the_environment_know_the_host(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,9 +171,9 @@ def test_home_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_no_earlier_video_is_overwritten(tmp_path: Path) -> None:
     for name in ("clip-3.mp4", "clip-3-2.mp4", "clip-3-3.mp4"):
-        free = demo._free(tmp_path / "clip-3.mp4")
-        assert free == tmp_path / name
-        free.touch()
+        unused = demo._unused(tmp_path / "clip-3.mp4")
+        assert unused == tmp_path / name
+        unused.touch()
 
 
 def test_what_is_no_picture_is_told_by_its_own_name(tmp_path: Path) -> None:

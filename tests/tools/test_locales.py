@@ -1,4 +1,4 @@
-"""The translations themselves; tests/host/test_locales.py holds them against the nodes."""
+"""The translations themselves; tests/host/test_locales.py compares them with the nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ each_language = pytest.mark.parametrize("language", locales.LANGUAGES)
 
 @each_language
 def test_a_translation_is_one(language: str) -> None:
-    """Not the English again (but for words that two languages share), and not empty."""
+    """It is not empty and not the English text, except for words that both languages share."""
     catalogue = locales.read_catalogue(language)
     same = [text for text, there in catalogue.items() if text.lower() == there.lower()]
     assert len(same) <= 8, same
@@ -25,7 +25,7 @@ def test_a_translation_is_one(language: str) -> None:
 
 @each_language
 def test_options_and_numbers_survive(language: str) -> None:
-    """What stands in a menu or on disk is not translated, and no number is lost."""
+    """Menu options and file names are not translated, and numbers are kept."""
     words = r"\b(?:spade|add_encdec|add_dec|concat|crop|pad|stretch|models/\w+|donor|2n)\b"
     for text, there in locales.read_catalogue(language).items():
         assert not [word for word in re.findall(words, text) if word not in there], there
@@ -35,7 +35,7 @@ def test_options_and_numbers_survive(language: str) -> None:
 
 @pytest.mark.parametrize("language", ("en", *locales.LANGUAGES))
 def test_the_front_end_reads_it_as_it_is_meant(language: str) -> None:
-    """Its message format gives a meaning to these signs."""
+    """The front end's message format gives these characters a meaning."""
     text = (locales.FOLDER / language / "nodeDefs.json").read_text(encoding="utf-8")
 
     def strings(value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""The docs' pictures: layout, sizes, files, and that every entry of the table makes what it declares."""
+"""The docs' pictures: layout, sizes, files, and that every picture makes the files that it declares."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from PIL import Image
 from torch import Tensor
 
 from devtools.release.curves import plot, smooth
-from devtools.release.pictures.files import QUALITIES, write
-from devtools.release.pictures.given import OUTSIDE, SHOWN, own_pictures, typical_prompts
+from devtools.release.files import QUALITIES, write_picture
+from devtools.release.pictures.__main__ import PICTURES, named, produce
+from devtools.release.pictures.inputs import CHERRY_PICKED, OUTSIDE, own_pictures, typical_prompts
 from devtools.release.pictures.layout import (
     GAP,
+    animation,
     as_tensor,
-    beside,
+    evenly_spaced,
     labelled,
-    moving,
     rows,
+    side_by_side,
     still,
 )
-from devtools.release.pictures.table import PICTURES, named, produce
-from devtools.release.thumbnails import evenly
 from devtools.run import edit
 from devtools.run.home import ROOT, Problem
 from devtools.run.prompt_words import read_vocabulary, split_words
-from mini.evaluate.mini_pipeline import blended
+from mini.evaluate.mini_pipeline import blend
 from tests.mini.data_world import write_world
 
 
@@ -40,8 +40,8 @@ def noise(frames: int, side: int = 64) -> list[Image.Image]:
 
 
 def test_evenly_goes_from_the_first_to_the_last() -> None:
-    assert evenly(range(129), 9) == list(range(0, 129, 16))
-    assert evenly("ab", 3) == ["a", "a", "b"]
+    assert evenly_spaced(range(129), 9) == list(range(0, 129, 16))
+    assert evenly_spaced("ab", 3) == ["a", "a", "b"]
 
 
 def test_a_still_has_a_row_for_each_set_of_clips() -> None:
@@ -55,7 +55,7 @@ def test_a_still_has_a_row_for_each_set_of_clips() -> None:
 
 def test_an_animation_has_a_pair_for_each_clip() -> None:
     clips = torch.linspace(-1, 1, 5)[None, :, None, None, None].expand(3, 5, 3, 8, 8)
-    frames = moving(beside(clips, -clips), columns=2)
+    frames = animation(side_by_side(clips, -clips), columns=2)
     assert len(frames) == 5
     assert {frame.size for frame in frames} == {(2 * (16 + 2 * GAP), 2 * (8 + 2 * GAP))}
     assert frames[0].getpixel((GAP, GAP)) == (0, 0, 0)
@@ -75,7 +75,7 @@ def test_pictures_become_tensors_and_are_labelled() -> None:
 
 def test_animations_loop_at_their_rate(tmp_path: Path) -> None:
     path = tmp_path / "clip.webp"
-    assert write(path, noise(5), limit=1000, fps=8) == path.stat().st_size
+    assert write_picture(path, noise(5), limit=1000, fps=8) == path.stat().st_size
     with Image.open(path) as image:
         image.load()
         assert (image.n_frames, image.info["loop"], image.info["duration"]) == (5, 0, 125)
@@ -84,11 +84,11 @@ def test_animations_loop_at_their_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "fps"), [("picture.jpg", 0), ("clip.webp", 8)])
 def test_quality_gives_way_to_the_limit(name: str, fps: float, tmp_path: Path) -> None:
-    best = write(tmp_path / name, noise(3), limit=1000, fps=fps)
+    best = write_picture(tmp_path / name, noise(3), limit=1000, fps=fps)
     limit = 0.6 * best / 1000
-    assert write(tmp_path / name, noise(3), limit=limit, fps=fps) <= 1000 * limit
+    assert write_picture(tmp_path / name, noise(3), limit=limit, fps=fps) <= 1000 * limit
     with pytest.raises(Problem, match="lowest quality"):
-        write(tmp_path / "absent.jpg", noise(1), limit=0.1)
+        write_picture(tmp_path / "absent.jpg", noise(1), limit=0.1)
     assert not (tmp_path / "absent.jpg").exists()
     assert list(QUALITIES) == sorted(QUALITIES, reverse=True)
 
@@ -106,7 +106,7 @@ def test_the_table_names_and_declares_everything_once() -> None:
 
 
 class MiniPipeline:
-    """Pictures as latents; made ones are blended."""
+    """A stand-in: pictures are latents, interpolated frames are blends."""
 
     def encode(self, clips: Tensor) -> Tensor:
         return clips
@@ -114,20 +114,22 @@ class MiniPipeline:
     def decode(self, latents: Tensor) -> Tensor:
         return latents
 
-    def key_frames(self, model: object, centres: Tensor, captions: list[str], settings: object) -> Tensor:
+    def sample_key_frames(
+        self, model: object, centres: Tensor, captions: list[str], settings: object
+    ) -> Tensor:
         assert len(captions) == len(centres)
         return centres[:, None].expand(-1, 9, -1, -1, -1)
 
-    def between(self, model: object, keys: Tensor, captions: list[str], settings: object) -> Tensor:
-        return blended(keys)
+    def interpolate(self, model: object, keys: Tensor, captions: list[str], settings: object) -> Tensor:
+        return blend(keys)
 
 
 class Studio:
-    """Grey, at the sizes of the real one."""
+    """A stand-in: grey pictures with the sizes of the real ones."""
 
     def __init__(self, emoji: Path) -> None:
         settings = dict.fromkeys(("base", "tsr", "base_settings", "tsr_settings"))
-        self.lab = SimpleNamespace(emoji=emoji, family=MiniPipeline(), **settings)
+        self.context = SimpleNamespace(emoji=emoji, pipeline=MiniPipeline(), **settings)
 
     def video(self, *, rounds: int = 1, upscale: bool = False, **_: object) -> list[Image.Image]:
         side = 512 if upscale else 128
@@ -154,14 +156,14 @@ def test_every_picture_makes_the_files_that_it_declares(picture: Any, studio: An
 def test_what_is_asked_is_in_the_vocabulary_or_wholly_outside(tmp_path: Path) -> None:
     words = read_vocabulary()
     demo = json.loads((ROOT / "workflows" / "api" / "text_to_video_mini.json").read_text(encoding="utf-8"))
-    for text in [edit.get_text(demo), *(text for text, _ in [*SHOWN, *own_pictures()])]:
+    for text in [edit.get_text(demo), *(text for text, _ in [*CHERRY_PICKED, *own_pictures()])]:
         assert not split_words(text, words)[1], text
     for text in OUTSIDE:
         assert not split_words(text, words)[0], text
     prompts = typical_prompts(write_world(tmp_path / "emoji"))
     assert len(prompts) == 12
     assert prompts[0].endswith("on a white background")
-    assert (edit.get_text(demo), *set(edit.values_of(demo, ("seed",)))) == SHOWN[0]
+    assert (edit.get_text(demo), *set(edit.values_of(demo, ("seed",)))) == CHERRY_PICKED[0]
     assert all(picture.mode == "RGB" for _, picture in own_pictures())
 
 

@@ -1,4 +1,4 @@
-"""The front end's graph format becomes the API's."""
+"""Conversion of the front end's graph format to the API's, and changes of a prompt."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def node(identity: int, kind: str, widgets: list, links: dict | None = None, **m
 
 
 def chain(**middle: Any) -> dict:
-    """Load -> Change -> Reroute -> Sample, the seed of which comes from a primitive."""
+    """Return Load -> Change -> Reroute -> Sample; the seed of Sample comes from a primitive."""
     return {
         "nodes": [
             node(1, "Load", ["a", "image"]),
@@ -74,7 +74,7 @@ def chain(**middle: Any) -> dict:
 
 
 def test_a_choice_brings_inputs_of_its_own() -> None:
-    """As Save Video of later hosts has it; a workflow of before holds its values in the same order."""
+    """As in Save Video of later hosts; older workflows have the values in the same order."""
     codec = [
         "COMFY_DYNAMICCOMBO_V3",
         {"options": [{"key": "auto", "inputs": {}}, {"key": "h264", "inputs": {}}]},

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from devtools.check.tiny import CONTEXT, write_family
+from microcinema_core.config import END_TOKEN, START_TOKEN
 from microcinema_core.data.shards import shard_path, write_json, write_shard
-from microcinema_core.data.tokens import END, START
 
 CLIPS = 6
 
@@ -31,8 +31,8 @@ def write_clips(
     """Six clips of random latents; captions are tokens, or encoded ones of width `contexts`."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.full((CLIPS, 2, 77), END, dtype=torch.int32)
-    tokens[:, :, 0], tokens[:, 0, 1] = START, 320
+    tokens = torch.full((CLIPS, 2, 77), END_TOKEN, dtype=torch.int32)
+    tokens[:, :, 0], tokens[:, 0, 1] = START_TOKEN, 320
     captions = {"tokens": tokens}
     if contexts:
         held = torch.randn(CLIPS * 2, 77, contexts, generator=generator).half()
@@ -40,7 +40,7 @@ def write_clips(
         save_file({"text": torch.randn(1, 77, contexts, generator=generator)}, folder / "empty.safetensors")
     mean = torch.randn(CLIPS, frames, channels, *side, generator=generator).half()
     write_shard(shard_path(folder, 0), {"mean": mean, **captions})
-    empty = [START] + [END] * 76
+    empty = [START_TOKEN] + [END_TOKEN] * 76
     write_json(
         folder / "index.json", {"frames": frames, "fps": fps, "shards": [CLIPS], "empty_tokens": empty}
     )

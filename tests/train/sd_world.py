@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from devtools.check.tiny import unet_weights
 from microcinema_core.config import UNetConfig
-from microcinema_core.files.inflate import LDM_PREFIX
+from microcinema_core.files.stable_diffusion import LDM_PREFIX
 from microcinema_core.train import loop
 from microcinema_core.train.config import parse
 from microcinema_core.train.stages import build_stage

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microcinema_core.config import UNetConfig
+from microcinema_core.config import ModelSpec, UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.train.average import AVERAGED, average, main
 
@@ -16,9 +16,7 @@ CONFIG = UNetConfig(model_channels=32, context_dim=16, num_head_channels=16)
 
 def write(path: Path, value: float, *, lambda_: float = 0.03, rows: int = 2, count: int = 7) -> Path:
     parts = {"unet": {"weight": torch.full((rows, 3), value), "count": torch.tensor([count])}}
-    return write_checkpoint(
-        path, parts, role="unet", configs={"unet": CONFIG}, lambda_=lambda_, fps=2.0, frames=9
-    )
+    return write_checkpoint(path, parts, spec=ModelSpec("unet", lambda_, 2.0, 9), configs={"unet": CONFIG})
 
 
 def test_the_mean_of_each_weight_and_the_first_files_words(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from microcinema_core.diffusion.schedule import Prediction, training_target
 from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.train import loop
 from microcinema_core.train import video as clips
+from microcinema_core.train.batches import draw_latents
 from microcinema_core.train.compare_to_baseline import compare
 from microcinema_core.train.config import parse
-from microcinema_core.train.latents import draw_latents
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import build
@@ -44,7 +44,7 @@ def draws() -> SharedRandom:
 
 def test_two_learning_rates_by_name() -> None:
     trainer = build(parse(table("base")), stage_of("base"))
-    group = {name: trainer.stage.group_of(name) for name in trainer.masters.names}
+    group = {name: trainer.stage.group_of(name) for name in trainer.master_weights.names}
     assert group["unet.input_blocks.1.0.in_layers.2.weight"] == "spatial"
     assert group["unet.input_blocks.1.0.in_temporal.conv.weight"] == "temporal"
     assert group["unet.middle_block.1.temporal.attn.to_q.weight"] == "temporal"
@@ -65,20 +65,20 @@ def test_the_target_is_the_whole_noise_of_eq_3(
 ) -> None:
     """The exact answer, lambda z_c + eps_n, has no loss; one that forgets lambda z_c has just that."""
     stage = stage_of(name)
-    video = stage.networks.video
-    video.prediction = prediction
+    video = stage.video
+    video.spec = replace(video.spec, prediction=prediction)
     seen: dict[str, Tensor] = {}
 
     def cheat(z_t: Tensor, t: Tensor, context: Tensor, kept: Tensor) -> Tensor:
         alpha_bar = stage.alpha_bar[t.long()][:, None, None, None, None]
         eps = (z_t - alpha_bar.sqrt() * seen["z_0"]) / (1 - alpha_bar).sqrt()
-        prior = stage.model.lambda_ * kept[:, None, None, None, None] * seen["z_c"]
+        prior = stage.video.spec.lambda_ * kept[:, None, None, None, None] * seen["z_c"]
         return training_target(seen["z_0"], eps - seen["forget"] * prior, alpha_bar, prediction)
 
     batch = {"mean": torch.stack([stage.dataset[i]["mean"] for i in range(4)])}
     batch["tokens"] = torch.stack([stage.dataset[i]["tokens"] for i in range(4)])
     seen["z_0"] = batch["mean"]
-    seen["z_c"] = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
+    seen["z_c"] = stage.appearance(batch["mean"]).unflatten(0, (4, -1))
     monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
     monkeypatch.setattr(video, "predict", cheat)
     for forget in (0.0, 1.0):
@@ -87,7 +87,7 @@ def test_the_target_is_the_whole_noise_of_eq_3(
         if prediction == "v" and forget:
             assert loss > 1e-5  # its size depends on the timesteps drawn
             continue
-        prior = (stage.model.lambda_ * seen["z_c"].expand_as(batch["mean"])).square().mean() * forget
+        prior = (stage.video.spec.lambda_ * seen["z_c"].expand_as(batch["mean"])).square().mean() * forget
         assert loss == pytest.approx(float(prior), rel=0.35, abs=1e-5)
 
 
@@ -98,15 +98,15 @@ def test_residuals_are_trained_on_and_the_file_says_so(
     stage = build_stage(parse(table(name, model=table(name)["model"] | {"residual": 0.5})))
     assert isinstance(stage, VideoStage)
     stage.prepare()
-    video = stage.networks.video
+    video = stage.video
     batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
-    z_c = stage.role.appearance(batch["mean"]).unflatten(0, (4, -1))
+    z_c = stage.appearance(batch["mean"]).unflatten(0, (4, -1))
     residuals = (batch["mean"] - z_c) / 0.5
 
     def cheat(z_t: Tensor, t: Tensor, context: Tensor, kept: Tensor) -> Tensor:
         alpha_bar = stage.alpha_bar[t.long()][:, None, None, None, None]
         eps = (z_t - alpha_bar.sqrt() * residuals) / (1 - alpha_bar).sqrt()
-        return training_target(residuals, eps, alpha_bar, video.prediction)
+        return training_target(residuals, eps, alpha_bar, video.spec.prediction)
 
     monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
     monkeypatch.setattr(video, "predict", cheat)
@@ -115,13 +115,13 @@ def test_residuals_are_trained_on_and_the_file_says_so(
     stage.export(
         home / "residual.safetensors", {n: module.state_dict() for n, module in stage.modules.items()}
     )
-    assert read_checkpoint(home / "residual.safetensors").residual == 0.5
+    assert read_checkpoint(home / "residual.safetensors").spec.residual == 0.5
     for given, meant in (({}, 0.5), ({"residual": 0.0}, 0.0)):
         config = table(name, init_from="residual.safetensors", model=table(name)["model"] | given)
         gone_on = build_stage(parse(config))
-        assert isinstance(gone_on, VideoStage) and gone_on.networks.video.residual == meant
+        assert isinstance(gone_on, VideoStage) and gone_on.video.spec.residual == meant
     monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
-    video.prediction = "v"
+    video.spec = replace(video.spec, prediction="v")
     made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(
         z_c + 0.01, torch.tensor(1e-3)
     )
@@ -130,7 +130,7 @@ def test_residuals_are_trained_on_and_the_file_says_so(
 
 def test_dropped_appearance_is_the_unet_alone() -> None:
     stage = stage_of("base")
-    video = stage.networks.video
+    video = stage.video
     with torch.no_grad():
         for parameter in video.appearnet.parameters():
             parameter.add_(0.05)
@@ -153,16 +153,16 @@ def test_appearance_and_its_prior_are_dropped_together(
     dropped: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = stage_of("base")
-    stage.objective = replace(stage.objective, drop_appearance=dropped)
+    stage.objective = replace(stage.objective, appearance_dropout=dropped)
     seen: list[Tensor] = []
-    video = stage.networks.video
+    video = stage.video
     monkeypatch.setattr(clips, "training_noise", lambda eps, z_c, lambda_: seen.append(lambda_) or eps)
     monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: seen.append(kept))
     monkeypatch.setattr(video, "predict", lambda z_t, *_: z_t)
     items = [stage.dataset[i] for i in range(4)]
     stage.loss({name: torch.stack([item[name] for item in items]) for name in ("mean", "tokens")}, draws())
     lambda_, kept = seen
-    assert kept.tolist() == [1 - dropped] * 4 and (lambda_ == stage.model.lambda_ * (1 - dropped)).all()
+    assert kept.tolist() == [1 - dropped] * 4 and (lambda_ == stage.video.spec.lambda_ * (1 - dropped)).all()
 
 
 def test_noise_offset_is_one_value_a_clip_and_channel() -> None:
@@ -195,13 +195,13 @@ def test_latents_are_drawn_anew_where_their_deviation_is_known() -> None:
 def test_base_then_tsr_to_files(home: Path) -> None:
     loop.run(parse(table("base")))
     base = read_checkpoint(home / "runs/my_base/my_base.safetensors", expect_roles=("base",))
-    assert (base.lambda_, base.fps, base.frames, base.prediction) == (0.03, 2.0, 3, "eps")
+    assert (base.spec.lambda_, base.spec.fps, base.spec.frames, base.spec.prediction) == (0.03, 2.0, 3, "eps")
     assert base.parts["appearnet"]["empty_prompt"].any()
     rows = [json.loads(line) for line in (home / "runs/my_base/stats.jsonl").read_text().splitlines()]
     assert any(name.startswith("loss/band") for name in rows[0]), "loss by timestep band"
     loop.run(parse(table("tsr", init_from="runs/my_base/my_base.safetensors")))
     tsr = read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",))
-    assert (tsr.fps, tsr.frames) == (8.0, 5)
+    assert (tsr.spec.fps, tsr.spec.frames) == (8.0, 5)
     assert set(tsr.parts["unet"]) == set(base.parts["unet"])
 
 

@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from microcinema_core.train.__main__ import main
-from microcinema_core.train.config import load, parse
-from microcinema_core.train.trainer import choose
+from microcinema_core.train.config import (
+    DataTable,
+    LogTable,
+    OptimTable,
+    TrainConfig,
+    from_table,
+    load,
+    parse,
+)
+from microcinema_core.train.trainer import select_trainable
+from microcinema_core.train.video_config import LossTable, ModelTable
+from mini.stages.image import ImageLossTable, ImageModelTable
 from tests.train.clip_world import table, to_toml, write_home
 from tests.train.train_world import Toy
 from tests.train.train_world import config as toy_config
@@ -116,7 +126,7 @@ def test_a_config_that_cannot_be_read(
 )
 def test_groups_are_those_that_parameters_are_in(groups: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        choose(Toy(), toy_config(groups=groups).optim)
+        select_trainable(Toy(), toy_config(groups=groups).optim)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda path: path.stem)
@@ -129,5 +139,58 @@ def test_the_shipped_rates_are_the_papers(name: str) -> None:
     shipped = load(ROOT / "configs" / f"{name}.toml")
     rates = {group: shipped.optim.lr * factor for group, factor in shipped.optim.groups.items()}
     assert rates == pytest.approx({"temporal": 2e-5, "injection": 2e-5, "spatial": 2e-6})
-    assert shipped.model["lambda_"] == 0.03 and shipped.optim.ema == 0.9999
+    assert shipped.model["lambda"] == 0.03 and shipped.optim.ema == 0.9999
     assert (shipped.loss["min_snr"], shipped.loss["noise_offset"]) == (0, 0), "off, as in the paper"
+
+
+TABLES: tuple[type, ...] = (
+    TrainConfig, DataTable, OptimTable, LogTable, ModelTable, LossTable, ImageModelTable, ImageLossTable
+)  # fmt: skip
+OLD_KEYS: list[tuple[type, dict[str, Any], dict[str, Any]]] = [
+    (TrainConfig, {"sharded": True}, {"fsdp": True}),
+    (OptimTable, {"ema_on": "cpu"}, {"ema_device": "cpu"}),
+    (ModelTable, {"lambda_": 0.5}, {"lambda": 0.5}),
+    (ModelTable, {"terminal": "zero"}, {"zero_terminal_snr": True}),
+    (ModelTable, {"terminal": "sd"}, {"zero_terminal_snr": False}),
+    (ModelTable, {"terminal": "auto"}, {"zero_terminal_snr": "auto"}),
+    (ModelTable, {"recompute": True}, {"gradient_checkpointing": True}),
+    (LossTable, {"drop_text": 0.5}, {"text_dropout": 0.5}),
+    (LossTable, {"drop_appearance": 0.5}, {"appearance_dropout": 0.5}),
+    (ImageModelTable, {"terminal": "zero"}, {"zero_terminal_snr": True}),
+    (ImageModelTable, {"terminal": "sd"}, {"zero_terminal_snr": False}),
+    (ImageLossTable, {"guidance": 7.0}, {"guidance_scale": 7.0}),
+]
+OPTIM = OptimTable(lr=1e-3, max_steps=1)
+REQUIRED: dict[type, dict[str, Any]] = {
+    TrainConfig: {"stage": "base", "name": "x", "optim": OPTIM},
+    OptimTable: {"lr": 1e-3, "max_steps": 1},
+    ImageModelTable: {"prediction": "v"},
+}
+
+
+def settings(cls: type, keys: dict[str, Any]) -> Any:
+    """The dataclass of a table with these keys; of the image stage's [model], the spec that it gives."""
+    made: Any = from_table(cls, {**REQUIRED.get(cls, {}), **keys}, "[table]")
+    return made.spec() if isinstance(made, ImageModelTable) else made
+
+
+def test_all_old_keys_are_tested() -> None:
+    known = {(cls, key) for cls in TABLES for key in getattr(cls, "ALIASES", {})}
+    assert {(cls, key) for cls, old, _ in OLD_KEYS for key in old} == known
+
+
+@pytest.mark.parametrize(("cls", "old", "new"), OLD_KEYS)
+def test_an_old_key_means_the_new_one(cls: type, old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert settings(cls, old) == settings(cls, new)
+
+
+@pytest.mark.parametrize(("cls", "old", "new"), OLD_KEYS)
+def test_an_old_and_a_new_key_together_are_refused(
+    cls: type, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    (before,), (today,) = old, new
+    for keys, first, second in ((old | new, before, today), (new | old, today, before)):
+        with pytest.raises(ValueError) as error:
+            settings(cls, keys)
+        words = f"[table] has {first!r} and {second!r}, which mean the same; give one of them"
+        assert str(error.value) == words

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microcinema_core.train import state
+from microcinema_core.train import checkpoints as state
 from microcinema_core.train.config import TrainConfig
 from tests.train import train_world
 
@@ -58,13 +58,13 @@ def test_twenty_kills_lose_nothing(home: Path) -> None:
     dice = random.Random(0)
     for _ in range(KILLS):
         assert run(killed, kill_after=dice.uniform(0, 20)) == -signal.SIGKILL
-    reached = state.checkpoints(killed.run_folder / "checkpoints")[-1]
+    reached = state.saved_checkpoints(killed.run_folder / "checkpoints")[-1]
     assert f"step-{0:08d}" < reached.name < f"step-{STEPS:08d}"
     assert run(killed) == 0
 
-    ends = [state.checkpoints(c.run_folder / "checkpoints")[-1] for c in (whole, killed)]
+    ends = [state.saved_checkpoints(c.run_folder / "checkpoints")[-1] for c in (whole, killed)]
     assert [path.name for path in ends] == [f"step-{STEPS:08d}"] * 2
-    theirs, ours = (state.read(path)[0] for path in ends)
+    theirs, ours = (state.read_state(path)[0] for path in ends)
     assert any(key.endswith(".momentum") for key in theirs) and any(key.startswith("ema.") for key in theirs)
     assert set(ours) == set(theirs) and all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert not list((killed.run_folder / "checkpoints").glob(".*"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from microcinema_core.train import loop, state
+from microcinema_core.train import checkpoints as state
+from microcinema_core.train import loop
 from microcinema_core.train.checkpoints import ema_parts, load_checkpoint, save_checkpoint
 from microcinema_core.train.trainer import Trainer, build
 from tests.train.train_world import Toy, Wide, config, seeded
@@ -36,9 +37,9 @@ def test_resumed_run_equals_uninterrupted_run_bit_for_bit(home: Path) -> None:
     resumed = loop.run(config("half"), stage=Toy(), resume=True)
 
     assert resumed.step == whole.step == 12
-    for ours, theirs in zip(resumed.masters.tensors, whole.masters.tensors, strict=True):
+    for ours, theirs in zip(resumed.master_weights.tensors, whole.master_weights.tensors, strict=True):
         assert torch.equal(ours, theirs)
-    for ours, theirs in zip(resumed.average.tensors, whole.average.tensors, strict=True):
+    for ours, theirs in zip(resumed.ema.tensors, whole.ema.tensors, strict=True):
         assert torch.equal(ours, theirs)
     files = [load_file(home / f"runs/{name}/{name}.safetensors") for name in ("half", "whole")]
     assert all(torch.equal(files[0][key], files[1][key]) for key in files[1])
@@ -57,7 +58,7 @@ def test_every_optimizer_goes_on_to_the_bit(optimizer: str) -> None:
     for trainer in (whole, resumed):
         for _ in range(3):
             loop.train_step(trainer)
-    for ours, theirs in zip(resumed.masters.tensors, whole.masters.tensors, strict=True):
+    for ours, theirs in zip(resumed.master_weights.tensors, whole.master_weights.tensors, strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -65,7 +66,7 @@ def test_what_is_frozen_stays_and_what_is_trained_moves(home: Path) -> None:
     toy = seeded()
     before = {key: t.clone() for key, t in toy.net.state_dict().items()}
     trainer = start(config(), toy)
-    assert not any(name.startswith("net.fixed") for name in trainer.masters.names)
+    assert not any(name.startswith("net.fixed") for name in trainer.master_weights.names)
     loop.train_step(trainer)
     after = ema_parts(trainer)["net"]
     assert all(t.dtype == torch.float32 for t in after.values())
@@ -76,7 +77,7 @@ def test_what_is_frozen_stays_and_what_is_trained_moves(home: Path) -> None:
 def test_biases_are_not_decayed() -> None:
     trainer = start(config(), seeded())
     decay = {id(p): g["weight_decay"] for g in trainer.optimizer.param_groups for p in g["params"]}
-    for name, tensor in zip(trainer.masters.names, trainer.masters.tensors, strict=True):
+    for name, tensor in zip(trainer.master_weights.names, trainer.master_weights.tensors, strict=True):
         assert decay[id(tensor)] == (0.01 if tensor.ndim > 1 else 0.0), name
 
 
@@ -84,7 +85,7 @@ def test_a_budget_and_checkpoints_by_the_clock(home: Path) -> None:
     trainer = loop.run(config(max_steps=0, max_minutes=1e-4), stage=seeded())
     assert trainer.step > 0 and trainer.elapsed >= 60e-4
     loop.run(config("often", max_steps=3, log={"checkpoint_minutes": 1e-9, "keep": 9}), stage=seeded())
-    names = [path.name for path in state.checkpoints(home / "runs/often/checkpoints")]
+    names = [path.name for path in state.saved_checkpoints(home / "runs/often/checkpoints")]
     assert names == [f"step-{step:08d}" for step in (1, 2, 3)]
 
 
@@ -92,7 +93,7 @@ def test_gradients_are_clipped_to_their_norm() -> None:
     trainer = start(config(clip=1e-3, precision="fp32"), seeded())
     figures = loop.train_step(trainer)
     before = torch.stack([value for name, value in figures.items() if name.startswith("grad/")]).norm()
-    after = torch.stack([m.grad.norm() for m in trainer.masters.tensors]).norm()
+    after = torch.stack([m.grad.norm() for m in trainer.master_weights.tensors]).norm()
     assert before > 0.01 and after.item() == pytest.approx(1e-3, rel=1e-3)
 
 
@@ -110,5 +111,5 @@ def test_accumulated_batches_are_one_large_batch() -> None:
         assert loop.train_step(one)["loss"].item() == pytest.approx(
             loop.train_step(two)["loss"].item(), rel=1e-5
         )
-    for ours, theirs in zip(one.masters.tensors, two.masters.tensors, strict=True):
+    for ours, theirs in zip(one.master_weights.tensors, two.master_weights.tensors, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

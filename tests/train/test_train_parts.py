@@ -22,31 +22,31 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_masters_keep_what_bf16_would_lose() -> None:
     weight = nn.Parameter(torch.ones(1))
-    masters = MasterWeights({"w": weight}, separate=True)
+    master_weights = MasterWeights({"w": weight}, separate=True)
     weight.data = weight.data.bfloat16()
     for _ in range(10):
         with torch.no_grad():
-            masters.tensors[0].add_(1e-3)
-        masters.publish()
-    assert masters.tensors[0].item() == pytest.approx(1.01)
+            master_weights.tensors[0].add_(1e-3)
+        master_weights.publish()
+    assert master_weights.tensors[0].item() == pytest.approx(1.01)
     assert weight.item() == pytest.approx(1.01, abs=0.004)
     for _ in range(3):
         (weight * 1.0).sum().backward()
-        masters.collect_gradients()
-    assert masters.tensors[0].grad.item() == 3.0 and weight.grad is None
+        master_weights.collect_gradients()
+    assert master_weights.tensors[0].grad.item() == 3.0 and weight.grad is None
 
 
 @pytest.mark.parametrize("separate", [True, False])
 def test_average_is_shown_and_taken_back(separate: bool) -> None:
     weight = nn.Parameter(torch.zeros(1))
-    masters = MasterWeights({"w": weight}, separate=separate)
-    average = EMAWeights(masters, 0.5)
+    master_weights = MasterWeights({"w": weight}, separate=separate)
+    average = EMAWeights(master_weights, 0.5)
     with torch.no_grad():
-        masters.tensors[0].fill_(1.0)
-    masters.publish()
+        master_weights.tensors[0].fill_(1.0)
+    master_weights.publish()
     average.update(1000)
     assert average.tensors[0].item() == pytest.approx(0.5)
-    with average.shown():
+    with average.swapped_in():
         assert weight.item() == pytest.approx(0.5)
     assert weight.item() == 1.0
 

@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from microcinema_core.train.__main__ import main
-from microcinema_core.train.base import BASE
+from microcinema_core.train.base import BaseStage
 from microcinema_core.train.checkpoints import save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.plan import activations, describe
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
-from microcinema_core.train.video import build_video_stage
 from tests.train.clip_world import to_toml
 from tests.train.sd_world import ALL, config, trained, write_sd_home
 
@@ -50,7 +49,7 @@ def test_the_dry_run_counts(home: Path) -> None:
 def test_activations_are_counted_as_autograd_keeps_them() -> None:
     """Of a real loss, apart from what its own arithmetic keeps, and attention, which is counted as a fused one's."""
     settings = parse(config(ALL, precision="fp32"))
-    stage = build_video_stage(BASE, settings, "meta")
+    stage = BaseStage(settings, device="meta")
     plain, again = activations(stage, settings)
     assert 0 < again < plain
     real = build_stage(settings)

@@ -10,13 +10,13 @@ import torch
 
 from devtools.check.stable_diffusion import write_stable_diffusion
 from devtools.check.tiny import unet_weights
-from microcinema_core.data.videos.stable_diffusion import decoded, load_decoder, load_networks
-from microcinema_core.files.inflate import from_diffusers
+from microcinema_core.data.videos.stable_diffusion import decode_latents, load_decoder, load_encoder_networks
+from microcinema_core.files.stable_diffusion import from_diffusers
 from microcinema_core.train.config import parse
 from microcinema_core.train.preview import LinearPreview
 from microcinema_core.train.stages import build_stage
-from microcinema_core.train.tsr import TSR
-from microcinema_core.train.video import VideoStage, build_video_stage
+from microcinema_core.train.tsr import TSRStage
+from microcinema_core.train.video import VideoStage
 from tests.train.sd_world import ALL, SD, config, write_sd_home
 
 UNET_OF_DIFFUSERS = {
@@ -47,16 +47,16 @@ def test_sheets_are_decoded_by_the_checkpoints_own_vae(home: Path) -> None:
     pytest.importorskip("diffusers")
     path = whole_checkpoint(home)
     base = build_stage(parse(config(ALL, init_from="whole.safetensors")))
-    tsr = build_video_stage(
-        TSR, parse(config(ALL, stage="tsr", init_from=export_of(home, base), model={"image_file": path.name}))
+    tsr = TSRStage(
+        parse(config(ALL, stage="tsr", init_from=export_of(home, base), model={"image_file": path.name}))
     )
     for stage in (base, tsr):
         assert isinstance(stage, VideoStage)
         z = stage.dataset[0]["mean"].float()
-        pictures = stage.networks.vae.decode(z)
-        torch.testing.assert_close(pictures, decoded(load_decoder(path), z), rtol=1e-4, atol=1e-4)
-        assert pictures.shape == (3, 3, 64, 64) and not list(stage.networks.vae.parameters())
-    assert isinstance(build_stage(parse(config(ALL))).networks.vae, LinearPreview)  # type: ignore[attr-defined]
+        pictures = stage.vae.decode(z)
+        torch.testing.assert_close(pictures, decode_latents(load_decoder(path), z), rtol=1e-4, atol=1e-4)
+        assert pictures.shape == (3, 3, 64, 64) and not list(stage.vae.parameters())
+    assert isinstance(build_stage(parse(config(ALL))).vae, LinearPreview)  # type: ignore[attr-defined]
 
 
 def export_of(home: Path, stage: Any) -> str:
@@ -77,7 +77,7 @@ def test_a_diffusers_folder_is_the_same_start(home: Path) -> None:
     weights = unet_weights(SD)
     unet.load_state_dict({key: weights[name] for key, name in names.items()})
     unet.half().save_pretrained(folder / "unet")
-    vae = diffusers.AutoencoderKL.from_config((whole := load_networks(path)).vae.config)
+    vae = diffusers.AutoencoderKL.from_config((whole := load_encoder_networks(path)).vae.config)
     vae.load_state_dict({**whole.vae.state_dict(), **load_decoder(path).state_dict()})
     vae.save_pretrained(folder / "vae")
     one, other = (build_stage(parse(config(ALL, init_from=name))) for name in ("whole.safetensors", "folder"))
@@ -87,5 +87,5 @@ def test_a_diffusers_folder_is_the_same_start(home: Path) -> None:
         again = other.modules[part].state_dict()
         assert all(torch.equal(tensor, again[key]) for key, tensor in module.state_dict().items()), part
     z = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    pictures = [stage.networks.vae.decode(z) for stage in (one, other)]  # type: ignore[attr-defined]
+    pictures = [stage.vae.decode(z) for stage in (one, other)]  # type: ignore[attr-defined]
     torch.testing.assert_close(*pictures, rtol=1e-4, atol=1e-4)

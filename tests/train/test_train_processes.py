@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from microcinema_core.train import state
+from microcinema_core.train import checkpoints as state
 from microcinema_core.train.config import parse
 from microcinema_core.train.processes import Processes
 from tests.train.clip_world import table, to_toml, write_home
@@ -50,7 +50,7 @@ def launch(home: Path, name: str, processes: int, *options: str, **tables: Any) 
     assert done.returncode == 0, done.stderr[-3000:]
     folder = home / "runs" / name
     rows = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
-    weights, scalars = state.read(state.checkpoints(folder / "checkpoints")[-1])
+    weights, scalars = state.read_state(state.saved_checkpoints(folder / "checkpoints")[-1])
     return Run(rows, weights, scalars["position"], load_file(folder / f"{name}.safetensors"))
 
 
@@ -98,14 +98,14 @@ def test_a_checkpoint_of_shares_is_one_of_whole_weights(tmp_path: Path) -> None:
 BUSY = """
 import atexit, sys, torch
 from torch import distributed
-from microcinema_core.train.processes import leave
+from microcinema_core.train.processes import exit_process
 meeting, rank = sys.argv[1:]
 distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=int(rank), world_size=2)
 for _ in range(3000):
     distributed.all_reduce(torch.zeros(100), async_op=True)
 print("written", end="")
 atexit.register(print, ", and Python ended")
-leave(3)
+exit_process(3)
 """
 
 

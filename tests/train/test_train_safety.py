@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from microcinema_core.train import loop, state
+from microcinema_core.train import checkpoints as state
+from microcinema_core.train import loop
 from microcinema_core.train.checkpoints import save_checkpoint
 from microcinema_core.train.step import DataLost, Diverged
 from microcinema_core.train.trainer import Trainer
@@ -29,9 +30,11 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(home: Path) -> None:
     settings = config(log={"checkpoint_steps": 1})
     with pytest.raises(Diverged, match="step 3: loss nan"):
         loop.run(settings, stage=seeded(explode_at=7))
-    found = state.checkpoints(home / "runs/toy/checkpoints")
+    found = state.saved_checkpoints(home / "runs/toy/checkpoints")
     assert [path.name for path in found] == ["step-00000002", "step-00000003"]
-    assert all(torch.isfinite(t).all() for t in state.read(found[-1])[0].values() if t.is_floating_point())
+    assert all(
+        torch.isfinite(t).all() for t in state.read_state(found[-1])[0].values() if t.is_floating_point()
+    )
     assert loop.run(settings, stage=seeded(), resume=True).step == 12
 
 
@@ -53,7 +56,7 @@ def test_a_signal_saves_and_ends(home: Path, number: signal.Signals, monkeypatch
     before = signal.getsignal(number)
     trainer = loop.run(config(), stage=seeded(Impatient))
     assert 0 < trainer.step < 12
-    assert state.checkpoints(home / "runs/toy/checkpoints")[-1].name == f"step-{trainer.step:08d}"
+    assert state.saved_checkpoints(home / "runs/toy/checkpoints")[-1].name == f"step-{trainer.step:08d}"
     assert signal.getsignal(number) is before
 
 
@@ -68,12 +71,12 @@ def test_data_that_gets_lost_ends_it_with_all_steps_saved(home: Path) -> None:
     toy.dataset = Lost()
     with pytest.raises(DataLost, match=r"step 4: the data could not be read \(the disk is gone\)"):
         loop.run(config(), stage=toy)
-    assert [path.name for path in state.checkpoints(home / "runs/toy/checkpoints")] == ["step-00000004"]
+    assert [path.name for path in state.saved_checkpoints(home / "runs/toy/checkpoints")] == ["step-00000004"]
 
 
 def test_a_damaged_checkpoint_is_one_sentence(home: Path) -> None:
     loop.run(config(log={"checkpoint_steps": 6}), stage=seeded())
-    *_, last = state.checkpoints(home / "runs/toy/checkpoints")
+    *_, last = state.saved_checkpoints(home / "runs/toy/checkpoints")
     (last / "tensors.safetensors").write_bytes(b"torn")
     with pytest.raises(
         ValueError, match=r"step-00000012 cannot be read .*--resume goes on from the one before"
@@ -82,7 +85,7 @@ def test_a_damaged_checkpoint_is_one_sentence(home: Path) -> None:
 
 
 def test_half_written_checkpoints_are_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state.save(tmp_path, 1, {"a": torch.ones(2)}, {}, keep=2)
+    state.write_state(tmp_path, 1, {"a": torch.ones(2)}, {}, keep=2)
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -90,28 +93,28 @@ def test_half_written_checkpoints_are_not_seen(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(state, "save_file", killed)
         with pytest.raises(KeyboardInterrupt):
-            state.save(tmp_path, 2, {"a": torch.zeros(2)}, {}, keep=2)
-    assert [p.name for p in state.checkpoints(tmp_path)] == ["step-00000001"]
+            state.write_state(tmp_path, 2, {"a": torch.zeros(2)}, {}, keep=2)
+    assert [p.name for p in state.saved_checkpoints(tmp_path)] == ["step-00000001"]
     for step in (3, 4, 5):
-        state.save(tmp_path, step, {"a": torch.full((2,), float(step))}, {"x": step}, keep=2)
-    assert [p.name for p in state.checkpoints(tmp_path)] == ["step-00000004", "step-00000005"]
+        state.write_state(tmp_path, step, {"a": torch.full((2,), float(step))}, {"x": step}, keep=2)
+    assert [p.name for p in state.saved_checkpoints(tmp_path)] == ["step-00000004", "step-00000005"]
     assert not list(tmp_path.glob(".*"))
-    tensors, scalars = state.read(state.checkpoints(tmp_path)[-1])
+    tensors, scalars = state.read_state(state.saved_checkpoints(tmp_path)[-1])
     assert scalars == {"step": 5, "x": 5} and torch.equal(tensors["a"], torch.full((2,), 5.0))
 
 
 def test_a_full_disk_is_one_sentence_and_older_checkpoints_stay(tmp_path: Path) -> None:
     """The kernel's own limit on a file's size stands in for the disk's end."""
-    state.save(tmp_path, 1, {"a": torch.ones(2)}, {}, keep=2)
+    state.write_state(tmp_path, 1, {"a": torch.ones(2)}, {}, keep=2)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
         with pytest.raises(OSError, match=r"could not save .*step-00000002.*older checkpoints are whole"):
-            state.save(tmp_path, 2, {"a": torch.zeros(100_000)}, {}, keep=2)
+            state.write_state(tmp_path, 2, {"a": torch.zeros(100_000)}, {}, keep=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
-    assert torch.equal(state.read(tmp_path / "step-00000001")[0]["a"], torch.ones(2))
+    assert torch.equal(state.read_state(tmp_path / "step-00000001")[0]["a"], torch.ones(2))
 
 
 def test_a_new_run_does_not_touch_the_checkpoints_of_an_old_one() -> None:

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from microcinema_core.config import UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint
-from microcinema_core.files.inflate import LDM_PREFIX
+from microcinema_core.files.stable_diffusion import LDM_PREFIX
 from microcinema_core.train import loop
-from microcinema_core.train.batches import BucketBatches, batches_of
+from microcinema_core.train.batches import BucketBatches, Buckets, batches_of, open_set
 from microcinema_core.train.checkpoints import ema_parts, save_checkpoint
 from microcinema_core.train.config import parse
 from microcinema_core.train.lora import DOWN, UP
-from microcinema_core.train.sets import Buckets, open_set
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import Trainer
@@ -49,7 +48,7 @@ def moved(trainer: Trainer, home: Path) -> set[str]:
 def test_from_stable_diffusion_to_base_and_tsr_files(home: Path) -> None:
     loop.run(parse(config(ALL, model={"recompute": True})))
     base = read_checkpoint(home / "runs/my_base/my_base.safetensors", expect_roles=("base",))
-    assert (base.lambda_, base.fps, base.frames, base.prediction) == (0.03, 2.0, 3, "eps")
+    assert (base.spec.lambda_, base.spec.fps, base.spec.frames, base.spec.prediction) == (0.03, 2.0, 3, "eps")
     assert UNetConfig.from_dict(base.configs["unet"]).as_2d() == SD
     empty = load_file(home / "data/mine/empty.safetensors")["text"][0]
     torch.testing.assert_close(base.parts["appearnet"]["empty_prompt"].float(), empty, rtol=1e-3, atol=1e-3)
@@ -59,7 +58,7 @@ def test_from_stable_diffusion_to_base_and_tsr_files(home: Path) -> None:
     write_clips(home / "data" / "windows", 5, [8.0, 32.0], channels=4, contexts=32)
     tsr = config(ALL, stage="tsr", init_from="runs/my_base/my_base.safetensors")
     loop.run(parse({**tsr, "data": {"folder": "windows", "batch": 2}}))
-    assert read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",)).frames == 5
+    assert read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors", expect_roles=("tsr",)).spec.frames == 5
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_lora_moves_alone_and_leaves_merged_and_as_a_file(home: Path) -> None:
 def test_recomputed_blocks_give_the_same_gradients() -> None:
     plain, again = (trained(groups=ALL, precision="fp32", model={"recompute": on}) for on in (False, True))
     for name, one, other in zip(
-        plain.masters.names, plain.masters.tensors, again.masters.tensors, strict=True
+        plain.master_weights.names, plain.master_weights.tensors, again.master_weights.tensors, strict=True
     ):
         assert one.grad is not None and other.grad is not None, name
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
@@ -115,19 +114,19 @@ def test_float16_finds_its_scale() -> None:
     trainer = trained(groups=ALL, precision="fp16-mixed")
     for _ in range(3):
         loop.train_step(trainer)
-    assert all(torch.isfinite(tensor).all() for tensor in trainer.masters.tensors)
+    assert all(torch.isfinite(tensor).all() for tensor in trainer.master_weights.tensors)
 
 
 def test_missing_captions_and_a_lost_shard_are_one_sentence(home: Path) -> None:
     trainer = trained(groups=ALL)
     save_checkpoint(trainer)
     (home / "data/mine/00000.safetensors").unlink()
-    trainer.feed.items._open.clear()  # type: ignore[union-attr]
+    trainer.batches.items._open.clear()  # type: ignore[union-attr]
     with pytest.raises(
         RuntimeError, match=r"step 1: the data could not be read .*00000.safetensors.*--resume"
     ):
         loop.train_step(trainer)
-    assert trainer.feed.position == 2
+    assert trainer.batches.position == 2
     folder = home / "data" / "silent"
     write_clips(folder, 3, [2.0], channels=4)
     data = {"mean": torch.zeros(6, 3, 4, 8, 8)}
@@ -151,7 +150,7 @@ def test_a_group_can_be_frozen_from_some_step_on() -> None:
     after = loop.run(parse(config({**ALL, "spatial": 0})), resume=True)
     assert after.step == 2 and "spatial" not in after.groups
     name = "unet.input_blocks.1.0.in_layers.2.weight"
-    last = dict(zip(before.masters.names, before.masters.tensors, strict=True))[name]
+    last = dict(zip(before.master_weights.names, before.master_weights.tensors, strict=True))[name]
     assert torch.equal(after.stage.modules["unet"].get_parameter(name.removeprefix("unet.")), last)
 
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from microcinema_core.train import loop, state
+from microcinema_core.train import checkpoints as state
+from microcinema_core.train import loop
 from microcinema_core.train.config import TrainConfig, parse
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stage import Sheet
@@ -107,5 +108,5 @@ def go_on(config: TrainConfig, beats: Connection | None = None) -> None:
     """Train the wide toy to its end, from the newest checkpoint if there is one."""
     torch.set_num_threads(1)
     torch.manual_seed(5)
-    found = state.checkpoints(config.run_folder / "checkpoints")
+    found = state.saved_checkpoints(config.run_folder / "checkpoints")
     loop.run(config, stage=Wide(beats), resume=bool(found))

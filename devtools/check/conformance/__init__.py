@@ -1,5 +1,5 @@
-"""The conformance bench: one Stable Diffusion file, once as the host loads it and once inflated by this pack.
+"""The conformance bench: one Stable Diffusion file, loaded by the host and inflated by this pack.
 
-`python3 dev.py python -m devtools.check.conformance` puts every node of the host that has to do with a MODEL, and every
-combination that people use by name, between both models and the sampler, compares, and writes docs/compatibility.md.
+`python3 dev.py python -m devtools.check.conformance` applies every node of the host that acts on a MODEL or on sampling
+to both models, and well-known combinations of nodes. It samples with both, compares, and writes RESULTS.md.
 """

@@ -1,4 +1,4 @@
-"""`python3 dev.py python -m devtools.check.conformance`: see the package."""
+"""Run the conformance bench: `python3 dev.py python -m devtools.check.conformance [--write]`."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ import tempfile
 import time
 from pathlib import Path
 
-from devtools.release.page import write_section
+from devtools.release.files import write_section
 from devtools.run.home import ROOT, say
 from devtools.run.host import find_host
 
-PAGE = ROOT / "docs" / "compatibility.md"
+PAGE = ROOT / "devtools" / "check" / "conformance" / "RESULTS.md"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Parse the command line; what stands after `--` goes to ComfyUI."""
+    """Parse the command line; arguments after `--` go to ComfyUI."""
     parser = argparse.ArgumentParser(prog="python -m devtools.check.conformance", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="single nodes for one step and one family only")
-    parser.add_argument("--compile", action="store_true", help="TorchCompileModel with its own backend too")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows with this in their name")
-    parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.relative_to(ROOT)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--quick", action="store_true", help="only single nodes, for one step, on one family")
+    parser.add_argument(
+        "--compile", action="store_true", help="also run TorchCompileModel with its default backend"
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows with this text in their name")
+    parser.add_argument("--write", action="store_true", help=f"write the tables to {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     parser.add_argument("host", nargs="*", help="ComfyUI's own arguments, after --")
     arguments = parser.parse_args(argv)
     if arguments.only and arguments.write:
-        parser.error("--write needs all rows: leave --only out")
+        parser.error("--write needs all rows: leave out --only")
     return arguments
 
 
 def main(argv: list[str]) -> int:
-    """Run; 1 where a row is unexplained."""
+    """Run the bench; return 1 if a row is unexplained, else 0."""
     arguments = parse(argv)
     from .boot import boot, host_version
 

@@ -1,4 +1,4 @@
-"""The real ComfyUI in this very process, with all its own nodes, on the CPU."""
+"""The real ComfyUI in this process, with all its own nodes, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Any
 
 
 def open_host(host: Path, arguments: list[str] | None = None, *, cpu: bool = True) -> None:
-    """Make ComfyUI importable from a folder, its command line as given; none of its nodes is loaded."""
+    """Make ComfyUI importable, without loading its nodes.
+
+    Args:
+        host: ComfyUI's folder.
+        arguments: further command line arguments of ComfyUI.
+        cpu: whether it runs on the CPU.
+    """
     given = ["main.py", "--use-pytorch-cross-attention", *(["--cpu"] if cpu else []), *(arguments or [])]
     sys.path.insert(0, str(host))
     import comfy.options
@@ -28,7 +34,7 @@ def open_host(host: Path, arguments: list[str] | None = None, *, cpu: bool = Tru
 
 
 def boot(host: Path, arguments: list[str] | None = None) -> dict[str, Any]:
-    """Import ComfyUI from a folder, its command line as given, and return its node classes by name."""
+    """Import ComfyUI on the CPU (see `open_host`) and return its node classes by name."""
     open_host(host, arguments)
     import comfy.utils
 
@@ -40,7 +46,7 @@ def boot(host: Path, arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def host_version() -> str:
-    """The booted ComfyUI's version."""
+    """Return the version of the imported ComfyUI."""
     import comfyui_version
 
     return str(comfyui_version.__version__)

@@ -1,4 +1,4 @@
-"""Combinations that people use by name, beside the single nodes."""
+"""Well-known combinations of nodes, in addition to the single nodes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def sampler_cases() -> Iterator[tuple[str, Case]]:
 
 
 def named_cases(*, compile_too: bool = False) -> Iterator[tuple[str, Case]]:
-    """Yield (name, case) for everything else of this file, and for what packs do by hand."""
+    """Yield (name, case) for all other cases of this file, and for other packs' patches."""
     yield from CASES.items()
     for name in ("picture_prompts", "smoothed_energy", "attention_hooks", "block_hooks", "function_wrapper"):
         yield f"by hand: {name.replace('_', ' ')}", _patched(getattr(patches, name))
     if compile_too:
-        yield "TorchCompileModel, inductor", compiled
+        yield "TorchCompileModel, inductor", patches.compiled
 
 
 def _patched(make: Callable[[World], Any]) -> Case:
@@ -41,7 +41,7 @@ def _ksampler(**changes: Any) -> Case:
 
 
 def _discrete(sampling: str) -> Case:
-    """ModelSamplingDiscrete with another sampling than the enumerated row's."""
+    """Return the case of ModelSamplingDiscrete with another `sampling` than in the node's own row."""
     return lambda world: world.ksampler(
         world.call("ModelSamplingDiscrete", model=world.model, sampling=sampling, zsnr=False)[0],
         sampler_name="lcm" if sampling == "lcm" else "euler",
@@ -49,67 +49,65 @@ def _discrete(sampling: str) -> Case:
 
 
 def no_guidance(world: World) -> Tensor:
+    """Sample without guidance (cfg 1)."""
     return world.ksampler(cfg=1.0)
 
 
 def two_halves(world: World) -> Tensor:
-    """KSamplerAdvanced twice, the second from where the first stopped."""
-    common = {
-        "model": world.model,
+    """Sample with KSamplerAdvanced in two halves; the second continues the first."""
+    settings = {
         "noise_seed": SEED,
         "steps": STEPS,
         "cfg": CFG,
         "sampler_name": "dpmpp_2m",
         "scheduler": "karras",
-        "positive": world.text(1),
-        "negative": world.text(2),
     }
-    (half,) = world.call(
-        "KSamplerAdvanced",
-        add_noise="enable",
-        latent_image=world.latent(),
-        start_at_step=0,
-        end_at_step=2,
-        return_with_leftover_noise="enable",
-        **common,
-    )
-    return world.call(
-        "KSamplerAdvanced",
-        add_noise="disable",
-        latent_image=half,
-        start_at_step=2,
-        end_at_step=10000,
-        return_with_leftover_noise="disable",
-        **common,
-    )[0]["samples"]
+    common = {"model": world.model, "positive": world.text(1), "negative": world.text(2), **settings}
+    first = {
+        "add_noise": "enable",
+        "start_at_step": 0,
+        "end_at_step": 2,
+        "return_with_leftover_noise": "enable",
+    }
+    last = {
+        "add_noise": "disable",
+        "start_at_step": 2,
+        "end_at_step": 10000,
+        "return_with_leftover_noise": "disable",
+    }
+    (half,) = world.call("KSamplerAdvanced", latent_image=world.latent(), **first, **common)
+    return world.call("KSamplerAdvanced", latent_image=half, **last, **common)[0]["samples"]
 
 
 def from_pictures(world: World) -> Tensor:
+    """Sample from latents of pictures, denoise 0.5."""
     return world.ksampler(latent_image=world.latent(fill=1.0), denoise=0.5)
 
 
 def masked(world: World) -> Tensor:
+    """Sample with a noise mask."""
     return world.ksampler(latent_image={**world.latent(fill=1.0), "noise_mask": world.mask()})
 
 
-def masked_by_degrees(world: World) -> Tensor:
+def differential_diffusion(world: World) -> Tensor:
+    """Sample with a noise mask and DifferentialDiffusion."""
     (model,) = world.call("DifferentialDiffusion", model=world.model, strength=1.0)
     return world.ksampler(model, latent_image={**world.latent(fill=1.0), "noise_mask": world.mask()})
 
 
 def odd_size(world: World) -> Tensor:
-    """Latents of odd height and width; with AppearNet a centre frame of that size too."""
+    """Sample latents with odd height and width; with AppearNet, the centre frame has that size too."""
 
     def odd(latent: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"samples": latent["samples"][..., :-1, :-1].contiguous()}
 
-    appeared = world.model is world.appeared
-    model = world.with_centre_frame(odd(world.latent(1, fill=1.0))) if appeared else world.model
+    with_appearnet = world.model is world.with_appearnet
+    model = world.with_centre_frame(odd(world.latent(1, fill=1.0))) if with_appearnet else world.model
     return world.ksampler(model, latent_image=odd(world.latent()))
 
 
 def one_frame(node: str) -> Case:
-    """A node, by its own defaults, on a batch of one."""
+    """Return the case of a node with its defaults on a batch of one."""
 
     def run(world: World) -> Tensor:
         inputs = make_inputs(world, world.nodes[node], {})
@@ -119,7 +117,7 @@ def one_frame(node: str) -> Case:
 
 
 def areas(world: World) -> Tensor:
-    """A text for all, and one for the upper part, stronger."""
+    """Sample with one text for the whole frame, and a stronger one for its upper half."""
     height, width = world.pixels
     area = {"width": width, "height": height // 2, "x": 0, "y": 0, "strength": 1.5}
     (upper,) = world.call("ConditioningSetArea", conditioning=world.text(3), **area)
@@ -127,7 +125,7 @@ def areas(world: World) -> Tensor:
 
 
 def masks(world: World) -> Tensor:
-    """Two texts, each under its mask."""
+    """Sample with two texts, each with its mask."""
     halves = []
     for seed, mask in ((1, world.mask()), (3, 1 - world.mask())):
         options = {"mask": mask, "strength": 1.0, "set_cond_area": "default"}
@@ -136,7 +134,7 @@ def masks(world: World) -> Tensor:
 
 
 def texts_in_time(world: World) -> Tensor:
-    """One text for the first half of the run, another for the second."""
+    """Sample with one text for the first half of the run, and another for the second."""
     spans = []
     for seed, start, end in ((1, 0.0, 0.5), (3, 0.5, 1.0)):
         spans += world.call(
@@ -146,11 +144,12 @@ def texts_in_time(world: World) -> Tensor:
 
 
 def unequal_texts(world: World) -> Tensor:
+    """Sample with texts of unequal length."""
     return world.ksampler(positive=world.text(1, tokens=24), negative=world.text(2, tokens=16))
 
 
 def controls(world: World) -> Tensor:
-    """Two ControlNets, one after the other, in different spans of the run; a hint for each frame and one for all."""
+    """Sample with two ControlNets in different spans: one has a hint for each frame, the other one hint."""
     texts = (world.text(1), world.text(2))
     for name, start, end, hints in (("control", 0.0, 0.7, 3), ("control_2", 0.3, 1.0, 1)):
         (net,) = world.call("ControlNetLoader", control_net_name=f"{name}.safetensors")
@@ -162,6 +161,7 @@ def controls(world: World) -> Tensor:
 
 
 def t2i_adapter(world: World) -> Tensor:
+    """Sample with a T2I-Adapter."""
     (net,) = world.call("ControlNetLoader", control_net_name="t2i_adapter.safetensors")
     (positive,) = world.call(
         "ControlNetApply", conditioning=world.text(1), control_net=net, image=world.image(), strength=1.0
@@ -169,106 +169,8 @@ def t2i_adapter(world: World) -> Tensor:
     return world.ksampler(positive=positive)
 
 
-def lora(*names: str) -> Case:
-    """LoRA files, one on the other."""
-
-    def run(world: World) -> Tensor:
-        model = world.model
-        for name in names:
-            (model,) = world.call(
-                "LoraLoaderModelOnly", model=model, lora_name=f"{name}.safetensors", strength_model=0.8
-            )
-        return world.ksampler(model)
-
-    return run
-
-
-def scheduled_lora(world: World) -> Tensor:
-    """A LoRA by hooks, its strength by keyframes, on one of two masked texts."""
-    (hooks,) = world.call(
-        "CreateHookLora",
-        lora_name="kohya.safetensors",
-        strength_model=1.0,
-        strength_clip=0.0,
-        prev_hooks=None,
-    )
-    keys = None
-    for start, strength in ((0.0, 0.2), (0.5, 1.0)):
-        (keys,) = world.call(
-            "CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=keys
-        )
-    (hooks,) = world.call("SetHookKeyframes", hooks=hooks, hook_kf=keys)
-    common = {"strength": 1.0, "set_cond_area": "default"}
-    (first,) = world.call(
-        "ConditioningSetProperties", cond_NEW=world.text(1), mask=world.mask(), hooks=hooks, **common
-    )
-    (both,) = world.call("ConditioningSetDefaultCombine", cond=first, cond_DEFAULT=world.text(3))
-    return world.ksampler(positive=both)
-
-
-def merged_the_other_way(world: World) -> Tensor:
-    """ModelMergeSimple with the plain model first: the merge is then a plain model, and takes nothing of time."""
-    (model,) = world.call("ModelMergeSimple", model1=world.other, model2=world.model, ratio=0.4)
-    return world.ksampler(model)
-
-
-def saved_and_loaded(world: World) -> Tensor:
-    """A merge, written by ModelSave, read again: the host's file by the host, ours by ours."""
-    (merge,) = world.call("ModelMergeSimple", model1=world.model, model2=world.other, ratio=0.4)
-    return world.ksampler(reloaded(world, merge))
-
-
-def reloaded(world: World, model: Any) -> Any:
-    """Write a MODEL by ModelSave and load the file by the loader of its kind."""
-    from microcinema_core.adapter import load_unet
-
-    before = set(world.models.rglob("*.safetensors"))
-    world.call("ModelSave", model=model, filename_prefix="saved")
-    (path,) = set(world.models.rglob("*.safetensors")) - before
-    try:
-        if world.model is world.ours:
-            return load_unet(path)
-        import comfy.sd
-
-        return comfy.sd.load_diffusion_model(str(path))
-    finally:
-        path.unlink()
-
-
-def cached(node: str) -> Case:
-    """A cache that skips steps where little changes; more steps, so that it finds some."""
-
-    def run(world: World) -> Tensor:
-        options = {"reuse_threshold": 1.0, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
-        return world.ksampler(world.call(node, model=world.model, **options)[0], steps=8)
-
-    return run
-
-
-def windows(world: World) -> Tensor:
-    """Context windows over the frames; 0.3.75 needs one frame more than steps."""
-    node = world.nodes["ContextWindowsManual"]
-    options = {
-        "context_length": 3,
-        "context_overlap": 1,
-        "context_schedule": "standard_static",
-        "context_stride": 1,
-        "closed_loop": False,
-        "fuse_method": "pyramid",
-        "dim": 0,
-    }
-    newer = {"freenoise": False} if "freenoise" in node.INPUT_TYPES().get("required", {}) else {}
-    (model,) = world.call("ContextWindowsManual", model=world.model, **options, **newer)
-    return world.ksampler(model, steps=STEPS, latent_image=world.latent(STEPS + 1), cfg=1.0)
-
-
-BLOCK_CASES: dict[str, Case] = {"T2I-Adapter": t2i_adapter, "LoRA, kohya keys": lora("kohya")}
-"""What counts blocks."""
-
-
-def compiled(world: World) -> Tensor:
-    """TorchCompileModel as it comes; needs a C++ compiler."""
-    return world.ksampler(world.call("TorchCompileModel", model=world.model, backend="inductor")[0])
+BLOCK_CASES: dict[str, Case] = {"T2I-Adapter": t2i_adapter, "LoRA, kohya keys": patches.lora("kohya")}
+"""Cases that depend on the number of blocks."""
 
 
 CASES: dict[str, Case] = {
@@ -278,21 +180,21 @@ CASES: dict[str, Case] = {
     "KSamplerAdvanced in two halves": two_halves,
     "pictures as latents, denoise 0.5": from_pictures,
     "noise mask": masked,
-    "noise mask with DifferentialDiffusion": masked_by_degrees,
+    "noise mask with DifferentialDiffusion": differential_diffusion,
     "latents of odd size": odd_size,
     "areas": areas,
     "masks": masks,
     "texts in time": texts_in_time,
     "texts of unequal length": unequal_texts,
     "two ControlNets in spans": controls,
-    "LoRA, kohya keys": lora("kohya"),
-    "LoRA, diffusers keys": lora("diffusers"),
-    "LoCon": lora("locon"),
-    "three LoRA files": lora("kohya", "diffusers", "locon"),
-    "LoRA by hooks and keyframes": scheduled_lora,
-    "merge into a plain model": merged_the_other_way,
-    "merge, ModelSave, load": saved_and_loaded,
-    "EasyCache, 8 steps": cached("EasyCache"),
-    "LazyCache, 8 steps": cached("LazyCache"),
-    "context windows over frames": windows,
+    "LoRA, kohya keys": patches.lora("kohya"),
+    "LoRA, diffusers keys": patches.lora("diffusers"),
+    "LoCon": patches.lora("locon"),
+    "three LoRA files": patches.lora("kohya", "diffusers", "locon"),
+    "LoRA by hooks and keyframes": patches.scheduled_lora,
+    "merge into a plain model": patches.merged_the_other_way,
+    "merge, ModelSave, load": patches.saved_and_loaded,
+    "EasyCache, 8 steps": patches.cached("EasyCache"),
+    "LazyCache, 8 steps": patches.cached("LazyCache"),
+    "context windows over frames": patches.windows,
 }

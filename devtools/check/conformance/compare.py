@@ -1,4 +1,4 @@
-"""One row of the table: what happened to both models, and what follows from it."""
+"""One row of the table: a case run on both models, and the outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from .world import NoInputError, UnlistedError, World
 
 FIRST, LAST = 1e-5, 1e-3
-"""Relative differences allowed after one call of the denoiser and after four steps."""
+"""Largest relative differences after one call of the denoiser and after four steps."""
 
 EQUAL, NOT_APPLICABLE, BUG = "equal", "not applicable", "BUG"
 Case = Callable[[World], Tensor]
@@ -21,10 +21,10 @@ class Row:
     """The outcome of one case on one family.
 
     Attributes:
-        first, last: relative difference of ours to the host's own model at the first step and at the end.
-        effect: how much the node changes the host's own result: a row without effect proves little.
-        why: the reason of an outcome that is not "equal".
-        appearance: what the same case does with AppearNet and the noise prior on: "runs", or how it failed.
+        first, last: relative difference of our model to the host's at the first step and at the end.
+        effect: relative change of the host's own result by the node; a row without effect proves little.
+        why: the reason for an outcome other than "equal".
+        appearance: the same case with AppearNet and the noise prior: "runs", or how it failed.
     """
 
     name: str
@@ -46,14 +46,23 @@ def compare(
     first_limit: float = FIRST,
     limit: float = LAST,
 ) -> Row:
-    """Run a case on the host's own model, then on ours."""
+    """Run a case on the host's own model, then on ours.
+
+    Args:
+        world: the family's models.
+        name: the row's name.
+        case: returns the latents that it samples with `world.model`.
+        plain: the host's result without the node, to measure its effect; None if unknown.
+        first_limit: largest relative difference at the first step.
+        limit: largest relative difference at the end.
+    """
     try:
         theirs = _run(world, world.stock, case)
     except UnlistedError as error:
         return Row(name, world.family.name, BUG, why=str(error))
     except NoInputError as error:
         return Row(name, world.family.name, NOT_APPLICABLE, why=str(error))
-    except Exception as error:  # noqa: BLE001  (whatever a node raises is its answer)
+    except Exception as error:  # noqa: BLE001  (whatever a node raises goes into the row)
         why = f"the host's own Stable Diffusion fails too: {sentence(error)}"
         return Row(name, world.family.name, NOT_APPLICABLE, why=why)
     their_steps = list(world.steps)
@@ -74,16 +83,16 @@ def compare(
 
 
 def _with_appearance(world: World, case: Case) -> str:
-    """Run a case on our model with a random AppearNet and the prior: nothing to compare with, but it must run."""
+    """Run a case on our model with AppearNet and the noise prior: it has to run, there is no reference."""
     try:
-        made = _run(world, world.appeared, case)
+        made = _run(world, world.with_appearnet, case)
     except Exception as error:  # noqa: BLE001
         return f"fails: {sentence(error)}"
     return "runs" if made.isfinite().all() else "fails: not finite"
 
 
 def difference(value: Tensor, reference: Tensor) -> float:
-    """Relative to the reference's own spread; infinite where either is not finite."""
+    """Return the difference relative to the reference's norm; infinite if either is not finite."""
     value, reference = value.double(), reference.double()
     if not (value.isfinite().all() and reference.isfinite().all()):
         return float("inf")
@@ -92,7 +101,7 @@ def difference(value: Tensor, reference: Tensor) -> float:
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line, as a table's cell may hold it."""
+    """Return an error as one line for a table's cell."""
     text = " ".join(str(error).split()).replace("|", "/")
     return f"{type(error).__name__}: {text}"[:160]
 

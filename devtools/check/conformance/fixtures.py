@@ -1,11 +1,10 @@
-"""What the generic input maker cannot know: arguments with which a node acts on a small model, and why some rows
-cannot be."""
+"""Inputs with which a node acts on a small model, and the reasons for rows that cannot be compared."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import cases
+from . import cases, patches
 from .compare import Case
 
 QUARTER = {"width": 32, "height": 32}
@@ -41,23 +40,23 @@ GIVEN: dict[str, dict[str, Any]] = {
     "VideoLinearCFGGuidance": {"min_cfg": 2.0},
     "VideoTriangleCFGGuidance": {"min_cfg": 2.0},
 }
-"""Per node, inputs by name; a function is called with the world."""
+"""Inputs of each node by name, in place of `make_inputs`'; a function is called with the world."""
 
 GIVEN |= {
     name: {"lora_name": "kohya.safetensors"} for name in ("LoraLoaderBypass", "LoraLoaderBypassModelOnly")
 }
 
 INSTEAD: dict[str, Case] = {
-    "ContextWindowsManual": cases.windows,
-    "DifferentialDiffusion": cases.masked_by_degrees,
-    "EasyCache": cases.cached("EasyCache"),
-    "LazyCache": cases.cached("LazyCache"),
-    "ModelSave": cases.saved_and_loaded,
+    "ContextWindowsManual": patches.windows,
+    "DifferentialDiffusion": cases.differential_diffusion,
+    "EasyCache": patches.cached("EasyCache"),
+    "LazyCache": patches.cached("LazyCache"),
+    "ModelSave": patches.saved_and_loaded,
 }
-"""Nodes that need more than inputs: a case of their own."""
+"""Nodes that need a case of their own."""
 
 ONE_FRAME_ONLY = ("RenormCFG", "TemporalScoreRescaling")
-"""Nodes that the host itself cannot run on a batch of several; each has a row with one frame too."""
+"""Nodes that the host itself cannot run on several frames; each has another row with one frame."""
 
 LOADER = "loads a model of the host's own: in a graph of ours a MicroCinema loader stands in its place"
 SAVER = "writes a file and gives nothing to sample with; ModelSave's row writes, loads and samples"
@@ -82,4 +81,4 @@ NOT_APPLICABLE: dict[str, str] = {
     "UNETLoader": LOADER,
     "unCLIPCheckpointLoader": LOADER,
 }
-"""Per node, why there is nothing to compare."""
+"""The reason why there is nothing to compare, by node."""

@@ -1,4 +1,4 @@
-"""Inputs for any node: by what the node says of them, by type and by name."""
+"""Inputs for any node, derived from its declaration: by type and by name."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from .world import (
     NoInputError,
     UnlistedError,
     World,
-    clip_vision_output,
 )
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NUMBERS: dict[str, Any] = {"steps": STEPS, "cfg": CFG, "noise_seed": SEED, "seed": SEED, "batch_size": 1}
-"""Widgets whose own default is too much for a small model."""
+"""Values of widgets whose default is too much for a small model."""
 MERGED = 0.4
-"""The share of the first model in every block of a merge, where the widgets' default leaves it whole."""
+"""The first model's weight in every block of a merge; with the widgets' default of 1 nothing is merged."""
 SKIPPED = {"vae", "clip", "clip_vision"}
-"""Optional sockets that stand for another way of use."""
+"""Optional inputs that switch a node to another mode."""
 OTHER_MODELS = {
     "CLIP_VISION": "the picture encoder that SVD, Zero123, Pixal3D, Trellis2 and TripoSplat are conditioned by",
     "MODEL_PATCH": "further weights for a model of another architecture than Stable Diffusion 1.x and 2.x",
     "PHOTOMAKER": "PhotoMaker's picture encoder, for SDXL",
     "VOXEL": "a solid, of the host's 3D models",
 }
-"""Sockets of which Stable Diffusion's world has none, with what they are; any other is made, or is nobody's yet."""
+"""Socket types that do not exist for Stable Diffusion, with what they are; all others must be in `SOCKETS`."""
 
 
 def make_inputs(world: World, node: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """Return inputs for a node class; `given` wins. `NoInputError` names the socket that nothing fits."""
+    """Return inputs for a node class; those in `given` take precedence.
+
+    Raises:
+        NoInputError: a required input has a type that does not exist for Stable Diffusion.
+        UnlistedError: a required input has an unknown type, or there is no file for it.
+    """
     made = _make_all(world, node.INPUT_TYPES(), given)
     return {
         name: value(world) if callable(value) and name in given else value for name, value in made.items()
@@ -43,7 +47,7 @@ def make_inputs(world: World, node: Any, given: dict[str, Any]) -> dict[str, Any
 
 
 def _make_all(world: World, types: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return inputs as they are declared: `types` is what INPUT_TYPES gives."""
+    """Return inputs for a declaration as INPUT_TYPES returns it."""
     made: dict[str, Any] = {}
     for group in ("required", "optional"):
         for name, described in (types.get(group) or {}).items():
@@ -67,7 +71,7 @@ def _make_all(world: World, types: dict[str, Any], given: dict[str, Any]) -> dic
 
 
 def _growing(world: World, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Inputs of one kind, as many as are connected: one, or as many as there must be."""
+    """Return the smallest number of inputs, at least one, for an input that grows with its connections."""
     template = options["template"]
     ((_, described),) = template["input"].get("required", template["input"].get("optional", {})).items()
     count = max(1, template.get("min", 1))
@@ -76,7 +80,7 @@ def _growing(world: World, name: str, options: dict[str, Any]) -> dict[str, Any]
 
 
 def _chosen(world: World, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """A choice that brings inputs of its own: the first."""
+    """Return the first option of a combo whose options have their own inputs, with those inputs."""
     first = options["options"][0]
     return {name: first["key"], **_make_all(world, first["inputs"], {})}
 
@@ -85,7 +89,7 @@ _GROUPS: dict[str, Callable[[World, str, dict[str, Any]], dict[str, Any]]] = {
     "COMFY_AUTOGROW_V3": _growing,
     "COMFY_DYNAMICCOMBO_V3": _chosen,
 }
-"""Inputs that hold others: the node gets them as one dictionary."""
+"""Inputs that contain others; the node gets them as one dictionary."""
 
 
 def _kind(described: Any) -> tuple[str, dict[str, Any]]:
@@ -122,7 +126,8 @@ def _conditioning(world: World, name: str) -> Any:
     return world.text(5 if name.startswith("negative_") and seed == 3 else seed)
 
 
-def _lora_hook(world: World, name: str) -> Any:
+def lora_hook(world: World) -> Any:
+    """Return HOOKS with a LoRA."""
     return world.call(
         "CreateHookLora",
         lora_name="kohya.safetensors",
@@ -136,6 +141,19 @@ def _lora_file(world: World, name: str) -> Any:
     import comfy.utils
 
     return comfy.utils.load_torch_file(str(world.models / "loras" / "kohya.safetensors"), safe_load=True)
+
+
+def _clip_vision_output(world: World, name: str) -> Any:
+    """Return a random output of a CLIP vision model."""
+    import comfy.clip_vision
+
+    width, generator = world.family.config.context_dim, torch.Generator().manual_seed(10)
+    output = comfy.clip_vision.Output()
+    output.image_embeds = torch.randn(1, width, generator=generator)
+    output.last_hidden_state = torch.randn(1, 9, width, generator=generator)
+    output.penultimate_hidden_states = torch.randn(1, 9, width, generator=generator)
+    output.mm_projected = None
+    return output
 
 
 SOCKETS: dict[str, Callable[[World, str], Any]] = {
@@ -154,17 +172,17 @@ SOCKETS: dict[str, Callable[[World, str], Any]] = {
         0
     ],
     "GLIGEN": lambda world, name: world.call("GLIGENLoader", gligen_name="gligen.safetensors")[0],
-    "HOOKS": _lora_hook,
+    "HOOKS": lambda world, name: lora_hook(world),
     "HOOK_KEYFRAMES": lambda world, name: world.call(
         "CreateHookKeyframe", strength_mult=0.5, start_percent=0.3, prev_hook_kf=None
     )[0],
-    # To the end: with no text left at the last step, v-prediction ends in zeros, and only rounding is compared.
+    # It has to reach 1: without text at the last step v-prediction ends in zeros, and only rounding is compared.
     "TIMESTEPS_RANGE": lambda world, name: (0.2, 1.0),
     "LATENT_OPERATION": lambda world, name: world.call(
         "LatentOperationSharpen", sharpen_radius=3, sigma=1.0, alpha=0.3
     )[0],
     "AUDIO": lambda world, name: {"waveform": torch.zeros(1, 2, 4410), "sample_rate": 44100},
-    "CLIP_VISION_OUTPUT": lambda world, name: clip_vision_output(world.family),
+    "CLIP_VISION_OUTPUT": _clip_vision_output,
     "FLOATS": lambda world, name: [0.2, 0.6, 1.0],
     "LORA_MODEL": _lora_file,
     "STYLE_MODEL": lambda world, name: _StyleModel(world),
@@ -172,7 +190,17 @@ SOCKETS: dict[str, Callable[[World, str], Any]] = {
 
 
 def socket(world: World, kind: str, name: str) -> Any:
-    """Return something of a socket type; `NoInputError` where Stable Diffusion's world has none."""
+    """Return a value for an input.
+
+    Args:
+        world: the family's models.
+        kind: the socket type, or several with commas between.
+        name: the input's name.
+
+    Raises:
+        NoInputError: the type does not exist for Stable Diffusion.
+        UnlistedError: the type is unknown.
+    """
     kinds = kind.split(",")
     for one in kinds:
         if one in SOCKETS:
@@ -183,7 +211,7 @@ def socket(world: World, kind: str, name: str) -> Any:
 
 
 class _StyleModel:
-    """A style model's one call: picture features to tokens of the text's width."""
+    """A style model that cuts picture features to tokens of the text's width."""
 
     def __init__(self, world: World) -> None:
         self.width = world.family.config.context_dim

@@ -1,4 +1,4 @@
-"""What packs hang on a MODEL by hand: the calls, not the packs."""
+"""Cases that change the MODEL, and patches of other packs (the same calls, without those packs)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,107 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .world import World
+from .compare import Case
+from .inputs import lora_hook
+from .world import STEPS, World
 
 Options = dict[str, Any]
 
 
-def picture_prompts(world: World) -> Any:
-    """The calls of ComfyUI_IPAdapter_plus: every attn2 replaced under (block, id), picture tokens added to the text's.
+def lora(*names: str) -> Case:
+    """Return the case of one or more LoRA files, applied one after the other."""
 
-    It reads from the host's options: cond_or_uncond, sigmas, block, transformer_index, n_heads and original_shape,
-    and masks the picture's share over the frame.
+    def run(world: World) -> Tensor:
+        model = world.model
+        for name in names:
+            (model,) = world.call(
+                "LoraLoaderModelOnly", model=model, lora_name=f"{name}.safetensors", strength_model=0.8
+            )
+        return world.ksampler(model)
+
+    return run
+
+
+def scheduled_lora(world: World) -> Tensor:
+    """Sample with a LoRA by hooks, with keyframes of its strength, on one of two masked texts."""
+    keys = None
+    for start, strength in ((0.0, 0.2), (0.5, 1.0)):
+        (keys,) = world.call(
+            "CreateHookKeyframe", strength_mult=strength, start_percent=start, prev_hook_kf=keys
+        )
+    (hooks,) = world.call("SetHookKeyframes", hooks=lora_hook(world), hook_kf=keys)
+    common = {"strength": 1.0, "set_cond_area": "default"}
+    (first,) = world.call(
+        "ConditioningSetProperties", cond_NEW=world.text(1), mask=world.mask(), hooks=hooks, **common
+    )
+    (both,) = world.call("ConditioningSetDefaultCombine", cond=first, cond_DEFAULT=world.text(3))
+    return world.ksampler(positive=both)
+
+
+def merged_the_other_way(world: World) -> Tensor:
+    """Merge with the plain model first: the result is a plain model without temporal layers."""
+    (model,) = world.call("ModelMergeSimple", model1=world.other, model2=world.model, ratio=0.4)
+    return world.ksampler(model)
+
+
+def saved_and_loaded(world: World) -> Tensor:
+    """Save a merge with ModelSave and load it with the loader of its kind."""
+    (merge,) = world.call("ModelMergeSimple", model1=world.model, model2=world.other, ratio=0.4)
+    return world.ksampler(reloaded(world, merge))
+
+
+def reloaded(world: World, model: Any) -> Any:
+    """Return a MODEL after ModelSave and the host's loader, or ours for our model."""
+    from microcinema_core.adapter import load_unet
+
+    before = set(world.models.rglob("*.safetensors"))
+    world.call("ModelSave", model=model, filename_prefix="saved")
+    (path,) = set(world.models.rglob("*.safetensors")) - before
+    try:
+        if world.model is world.ours:
+            return load_unet(path)
+        import comfy.sd
+
+        return comfy.sd.load_diffusion_model(str(path))
+    finally:
+        path.unlink()
+
+
+def cached(node: str) -> Case:
+    """Return the case of a cache that skips steps with small changes, with enough steps to skip some."""
+
+    def run(world: World) -> Tensor:
+        options = {"reuse_threshold": 1.0, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
+        return world.ksampler(world.call(node, model=world.model, **options)[0], steps=8)
+
+    return run
+
+
+def windows(world: World) -> Tensor:
+    """Sample with context windows over the frames; ComfyUI 0.3.75 needs more frames than steps."""
+    node = world.nodes["ContextWindowsManual"]
+    lengths = {"context_length": 3, "context_overlap": 1, "context_stride": 1, "dim": 0}
+    options = {
+        "context_schedule": "standard_static",
+        "closed_loop": False,
+        "fuse_method": "pyramid",
+        **lengths,
+    }
+    newer = {"freenoise": False} if "freenoise" in node.INPUT_TYPES().get("required", {}) else {}
+    (model,) = world.call("ContextWindowsManual", model=world.model, **options, **newer)
+    return world.ksampler(model, steps=STEPS, latent_image=world.latent(STEPS + 1), cfg=1.0)
+
+
+def compiled(world: World) -> Tensor:
+    """Sample with TorchCompileModel's default backend; this needs a C++ compiler."""
+    return world.ksampler(world.call("TorchCompileModel", model=world.model, backend="inductor")[0])
+
+
+def picture_prompts(world: World) -> Any:
+    """Patch a MODEL as ComfyUI_IPAdapter_plus does: add attention to picture tokens to every attn2.
+
+    The replacements read cond_or_uncond, sigmas, block, transformer_index, n_heads and original_shape from the host's
+    options, and mask the picture's part over the frame.
     """
     model = world.model.clone()
     options = model.model_options["transformer_options"].copy()
@@ -32,7 +123,7 @@ def picture_prompts(world: World) -> Any:
 
 
 def _blocks(world: World) -> list[tuple[str, int]]:
-    """(block, id) of every transformer, in the order in which the U-Net runs them."""
+    """Return (block, id) of every transformer in the order in which the U-Net runs them."""
     names = [name for name, _ in world.stock.model.diffusion_model.named_modules()]
     found = [name.split(".") for name in names if name.endswith("transformer_blocks.0.attn2")]
     order = {"input_blocks": "input", "middle_block": "middle", "output_blocks": "output"}
@@ -40,7 +131,7 @@ def _blocks(world: World) -> list[tuple[str, int]]:
 
 
 class _PicturePrompt:
-    """One attention's replacement: text attention plus masked attention to four picture tokens."""
+    """A replacement of one attention: text attention plus masked attention to four picture tokens."""
 
     def __init__(self, world: World, number: int) -> None:
         self.number, self.world = number, world
@@ -69,7 +160,7 @@ class _PicturePrompt:
 
 
 def smoothed_energy(world: World) -> Any:
-    """SEG's call: self-attention in the middle with queries blurred over the frame."""
+    """Patch a MODEL as SEG does: blur the queries of the middle block's self-attention over the frame."""
     model = world.model.clone()
 
     def blurred(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Tensor:
@@ -85,7 +176,7 @@ def smoothed_energy(world: World) -> Any:
 
 
 def attention_hooks(world: World) -> Any:
-    """Every attention hook at once: inputs, outputs, replacements, the middle."""
+    """Set every attention hook at once: inputs, outputs, replacements, the middle block."""
     model = world.model.clone()
     model.set_model_attn1_patch(lambda q, k, v, extra: (q * 1.1, k, v * (1 + extra["block"][1] * 0.02)))
     model.set_model_attn2_patch(lambda q, k, v, extra: (q, k * 0.9, v))
@@ -98,7 +189,7 @@ def attention_hooks(world: World) -> Any:
 
 
 def block_hooks(world: World) -> Any:
-    """Every hook around a block, and a wrapper around the whole network."""
+    """Set every hook around a block, and a wrapper around the whole network."""
     import comfy.patcher_extension
 
     model = world.model.clone()
@@ -115,7 +206,7 @@ def block_hooks(world: World) -> Any:
 
 
 def function_wrapper(world: World) -> Any:
-    """`set_model_unet_function_wrapper`, as caches and samplers of packs use it, with a CFG function of its own."""
+    """Set a wrapper of the U-Net's call, as caches and samplers of packs do, and CFG functions."""
     model = world.model.clone()
 
     def wrapped(apply_model: Any, arguments: dict[str, Any]) -> Tensor:

@@ -1,4 +1,7 @@
-"""All rows of a run: every family, every node, every named case."""
+"""All rows of a run: for every family, the host's nodes, each as a case, and the named cases.
+
+A node is enumerated if one of its inputs or outputs is a MODEL or takes part in sampling (`KINDS`).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .cases import BLOCK_CASES, named_cases, one_frame, sampler_cases
 from .compare import NOT_APPLICABLE, Case, Row, compare
-from .enumerated import enumerate_nodes, node_case
-from .families import ALL_BLOCKS, FAMILIES, Family, teach_host
-from .fixtures import INSTEAD, ONE_FRAME_ONLY
+from .fixtures import GIVEN, INSTEAD, ONE_FRAME_ONLY
 from .fixtures import NOT_APPLICABLE as REASONS
-from .world import World, build
+from .inputs import lora_hook, make_inputs
+from .models import ALL_BLOCKS, FAMILIES, Family, register_families
+from .world import FRAMES, NoInputError, World, build, call
+
+KINDS = {
+    "MODEL",
+    "SAMPLER",
+    "SIGMAS",
+    "GUIDER",
+    "CONDITIONING",
+    "NOISE",
+    "CONTROL_NET",
+    "HOOKS",
+    "HOOK_KEYFRAMES",
+    "TIMESTEPS_RANGE",
+    "LATENT_OPERATION",
+    "GLIGEN",
+    "STYLE_MODEL",
+    "MODEL_PATCH",
+}
 
 
 def all_rows(
@@ -21,9 +44,14 @@ def all_rows(
 ) -> Iterator[Row]:
     """Yield every row.
 
-    quick: nodes are asked for one step, and on the first family only. only: a part of the wanted rows' names.
+    Args:
+        nodes: the host's node classes by id.
+        folder: the folder for the families' files.
+        quick: run single nodes for one step, and with the first family only.
+        compile_too: include TorchCompileModel with its default backend.
+        only: text in the names of the rows to run; empty for all.
     """
-    teach_host()
+    register_families()
     for number, family in enumerate((*FAMILIES, ALL_BLOCKS)):
         world = build(family, folder / str(number), nodes)
         for name, case, steps in _cases(nodes, family, quick=quick, compile_too=compile_too):
@@ -57,3 +85,124 @@ def _row(world: World, name: str, case: Case | None, steps: int) -> Row:
     if name in ONE_FRAME_ONLY and row.outcome == NOT_APPLICABLE:
         return dataclasses.replace(row, why=f"with a batch of several {row.why}")
     return row
+
+
+def enumerate_nodes(nodes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield (id, class) of every node with an input or output of `KINDS`."""
+    for name, node in sorted(nodes.items()):
+        if KINDS & (input_kinds(node) | set(output_kinds(node))):
+            yield name, node
+
+
+def input_kinds(node: Any) -> set[str]:
+    """Return the socket types of a node's inputs."""
+    types = node.INPUT_TYPES()
+    kinds = set()
+    for group in ("required", "optional"):
+        for described in (types.get(group) or {}).values():
+            kind = described[0]
+            if not isinstance(kind, list | tuple):
+                kinds |= set(str(getattr(kind, "value", kind)).split(","))
+    return kinds
+
+
+def output_kinds(node: Any) -> list[str]:
+    """Return the socket types of a node's outputs, in order."""
+    return [str(getattr(kind, "value", kind)) for kind in node.RETURN_TYPES]
+
+
+def node_case(name: str, node: Any) -> Case:
+    """Return the case that runs a node and samples with its output."""
+
+    def run(world: World) -> Tensor:
+        inputs = make_inputs(world, node, GIVEN.get(name, {}))
+        if getattr(node, "INPUT_IS_LIST", False):
+            inputs = {key: [value] for key, value in inputs.items()}
+        return consume(world, output_kinds(node), call(node, inputs))
+
+    return run
+
+
+def consume(world: World, kinds: list[str], values: tuple[Any, ...]) -> Tensor:
+    """Sample with a node's outputs, or with the first of them that a sampler takes."""
+    found = dict(reversed([(kind, value) for kind, value in zip(kinds, values, strict=False)]))
+    if "MODEL" in found:
+        return world.ksampler(found["MODEL"])
+    if "GUIDER" in found:
+        return world.custom(guider=found["GUIDER"])
+    if "SAMPLER" in found:
+        return world.custom(sampler=found["SAMPLER"])
+    if "SIGMAS" in found:
+        return world.custom(sigmas=found["SIGMAS"])
+    if "NOISE" in found:
+        return world.custom(noise=found["NOISE"])
+    if "CONDITIONING" in found:
+        texts = [value for kind, value in zip(kinds, values, strict=False) if kind == "CONDITIONING"]
+        negative = texts[1] if len(texts) > 1 else world.text(2)
+        return world.ksampler(positive=texts[0], negative=negative)
+    if "LATENT" in found:
+        samples = found["LATENT"]["samples"]
+        return samples if samples.shape[0] == FRAMES else samples[:FRAMES]
+    for kind in kinds:
+        if kind in _SAMPLE_BY:
+            return _SAMPLE_BY[kind](world, found[kind])
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if numbers:
+        return torch.tensor([float(number) for number in numbers])
+    raise NoInputError(f"gives {', '.join(kinds) or 'nothing'}, which no sampler takes")
+
+
+def _by_hooks(world: World, hooks: Any) -> Tensor:
+    (positive,) = world.call("ConditioningSetProperties", cond_NEW=world.text(1), hooks=hooks, **_PLAIN)
+    return world.ksampler(positive=positive)
+
+
+def _by_keyframes(world: World, keyframes: Any) -> Tensor:
+    hooks = world.call("SetHookKeyframes", hooks=lora_hook(world), hook_kf=keyframes)[0]
+    return _by_hooks(world, hooks)
+
+
+def _by_range(world: World, span: Any) -> Tensor:
+    (positive,) = world.call("ConditioningSetProperties", cond_NEW=world.text(1), timesteps=span, **_PLAIN)
+    return world.ksampler(positive=positive)
+
+
+def _by_control(world: World, net: Any) -> Tensor:
+    inputs = {"positive": world.text(1), "negative": world.text(2), "image": world.image(), "strength": 0.8}
+    positive, negative = world.call(
+        "ControlNetApplyAdvanced", control_net=net, start_percent=0.0, end_percent=1.0, **inputs
+    )
+    return world.ksampler(positive=positive, negative=negative)
+
+
+def _by_operation(world: World, operation: Any) -> Tensor:
+    return world.ksampler(world.call("LatentApplyOperationCFG", model=world.model, operation=operation)[0])
+
+
+def _by_boxes(world: World, gligen: Any) -> Tensor:
+    box = {"text": "a horse", "width": 64, "height": 32, "x": 8, "y": 8}
+    return world.ksampler(
+        positive=world.call(
+            "GLIGENTextBoxApply",
+            conditioning_to=world.text(1),
+            clip=world.clip,
+            gligen_textbox_model=gligen,
+            **box,
+        )[0]
+    )
+
+
+def _by_text_encoder(world: World, clip: Any) -> Tensor:
+    return world.ksampler(positive=world.call("CLIPTextEncode", clip=clip, text="a horse")[0])
+
+
+_PLAIN = {"strength": 1.0, "set_cond_area": "default"}
+_SAMPLE_BY = {
+    "HOOKS": _by_hooks,
+    "HOOK_KEYFRAMES": _by_keyframes,
+    "TIMESTEPS_RANGE": _by_range,
+    "CONTROL_NET": _by_control,
+    "LATENT_OPERATION": _by_operation,
+    "GLIGEN": _by_boxes,
+    "CLIP": _by_text_encoder,
+}

@@ -1,4 +1,4 @@
-"""The rows as a table in docs/compatibility.md, one section for each version of the host."""
+"""The rows as tables in RESULTS.md of this folder, one section per version of the host."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .compare import BUG, EQUAL, NOT_APPLICABLE, Row
 
 COLUMNS = ("node or combination", "family", "outcome", "first step", "end", "effect", "with AppearNet", "why")
 _FAMILY = re.compile(r"SD \d\.x(?:, all blocks)?")
-"""One name in a cell that holds several, with commas between."""
+"""One family in a cell that holds several, separated by commas."""
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
 
 
 def unexplained(rows: Iterable[Row]) -> list[Row]:
-    """The rows that nobody may leave so: other numbers, only ours failing, or no reason given."""
+    """Return the rows that must be fixed: other numbers, only ours failing, or no reason given."""
     return [
         row
         for row in rows
@@ -29,7 +29,7 @@ def unexplained(rows: Iterable[Row]) -> list[Row]:
 
 
 def summary(rows: list[Row]) -> str:
-    """How many of what, in one line."""
+    """Count the rows by outcome, in one line."""
     counts = {
         outcome: sum(row.outcome == outcome for row in rows) for outcome in (EQUAL, NOT_APPLICABLE, BUG)
     }
@@ -37,7 +37,7 @@ def summary(rows: list[Row]) -> str:
 
 
 def section(rows: list[Row], *, version: str, arguments: list[str], command: str) -> str:
-    """One host's section of the page."""
+    """Format the section of one host, as Markdown."""
     where = f"Python {platform.python_version()}, torch {torch.__version__}, CPU, float32"
     flags = f" with `{' '.join(arguments)}`" if arguments else ""
     worst = [max((getattr(row, key) or 0.0 for row in rows), default=0.0) for key in ("first", "last")]
@@ -53,7 +53,7 @@ def section(rows: list[Row], *, version: str, arguments: list[str], command: str
 
 
 def outcomes(page: str, name: str) -> dict[tuple[str, str], str]:
-    """What a section of the page says, by the rows' names and families; nothing where there is no such section."""
+    """Read the outcomes of a section of the page by (name, family); empty where there is no such section."""
     found = re.search(rf"<!-- {re.escape(name)} -->(.*?)<!-- end of ", page, re.DOTALL)
     said: dict[tuple[str, str], str] = {}
     for line in found.group(1).splitlines() if found else ():
@@ -64,7 +64,7 @@ def outcomes(page: str, name: str) -> dict[tuple[str, str], str]:
 
 
 def mark(version: str, arguments: list[str]) -> str:
-    """The name of a host's section on the page."""
+    """Return the name of a host's section on the page."""
     return " ".join(["conformance", version, *arguments]).replace("--", "")
 
 
@@ -77,7 +77,7 @@ def _lines(rows: list[Row]) -> Iterable[str]:
 
 
 def _merged(rows: list[Row]) -> Iterable[tuple[str, list[Row]]]:
-    """Rows of one name whose outcome is the same for all families, together; in order."""
+    """Group rows of one name that have the same outcome for several families, in order."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         why = row.appearance if row.outcome == EQUAL else re.sub(r"\d+", "n", row.why)

@@ -1,4 +1,4 @@
-"""What a graph holds around the MODEL: two models to compare, texts, pictures, and the stock samplers."""
+"""The models to compare, and the rest of a graph: texts, pictures, and the stock samplers."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ import torch
 from torch import Tensor
 
 from devtools.check import tiny
+from microcinema_core.config import ModelSpec, TextConfig
 from microcinema_core.files.checkpoint import Checkpoint
-from microcinema_core.networks.text import TextConfig
 
-from .families import Family
-from .files import write_files
+from .models import Family, write_files
 
 FRAMES, STEPS, CFG, SEED = 3, 4, 4.0, 7
 PRIOR = {"lambda_": 0.05, "gamma": 0.05}
 TOKENS = 16
-"""Fewer than the 77 of a real prompt: the model is asked some thousand times."""
+"""Fewer than the 77 of a real prompt, because the models run thousands of times."""
 
 
 class NoInputError(Exception):
-    """There is nothing on Stable Diffusion's side that could be connected to a node, or that takes what it gives."""
+    """Nothing that works with Stable Diffusion fits an input of a node, or takes its output."""
 
 
 class UnlistedError(NoInputError):
-    """A node asks for what the bench cannot make, and nobody has said why: somebody must look at it."""
+    """A node needs an input that the bench cannot make and that is not listed: a developer has to decide."""
 
 
 @dataclass
 class World:
-    """One family's models and what goes with them.
+    """The models of one family and the rest of a graph.
 
     Attributes:
+        models: the host's models folder.
         stock, ours: the same weights, by the host's loader and by ours.
-        appeared: ours, with an AppearNet of random weights and the noise prior.
-        other: a stock model of other weights, to merge with.
-        model: the one that runs now, for `node_steps` steps unless a case says otherwise.
+        with_appearnet: `ours` with an AppearNet of random weights and the noise prior.
+        other: a stock model with other weights, to merge with.
+        nodes: the host's node classes by id.
+        model: the model of the current run.
+        node_steps: Sampling steps, unless a case sets its own.
+        steps: the denoised latents of each step of the current run.
+        plains: results of the host's own model without a node, by number of steps.
     """
 
     family: Family
     models: Path
     stock: Any
     ours: Any
-    appeared: Any
+    with_appearnet: Any
     other: Any
     clip: Any
     vae: Any
@@ -59,38 +63,38 @@ class World:
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """Height and width of the pictures that the latents stand for."""
+        """Height and width of the decoded pictures."""
         height, width = self.family.size
         return 8 * height, 8 * width
 
     def text(self, seed: int, tokens: int = TOKENS) -> Any:
-        """CONDITIONING of random tokens."""
+        """Return a CONDITIONING of random tokens."""
         width = self.family.config.context_dim
         generator = torch.Generator().manual_seed(seed)
         context = torch.randn(1, tokens, width, generator=generator)
         return [[context, {"pooled_output": torch.randn(1, width, generator=generator)}]]
 
     def latent(self, frames: int = FRAMES, fill: float = 0.0) -> dict[str, Tensor]:
-        """LATENT of one clip: empty, or pictures of the given spread."""
+        """Return a LATENT of one clip: zeros, or noise with standard deviation `fill`."""
         noise = torch.randn(frames, 4, *self.family.size, generator=torch.Generator().manual_seed(17))
         return {"samples": fill * noise}
 
     def image(self, frames: int = FRAMES, seed: int = 8) -> Tensor:
-        """IMAGE of the latents' size."""
+        """Return a random IMAGE of the latents' size."""
         height, width = self.pixels
         return torch.rand(frames, height, width, 3, generator=torch.Generator().manual_seed(seed))
 
     def mask(self) -> Tensor:
-        """MASK: the left half, softly."""
+        """Return a MASK of the left half with a soft edge."""
         height, width = self.pixels
         return torch.linspace(1.5, -0.5, width).clamp(0, 1).expand(1, height, width).clone()
 
     def call(self, node: str, **inputs: Any) -> tuple[Any, ...]:
-        """Run one of the host's nodes, of either generation."""
+        """Run one of the host's nodes (see `call`)."""
         return call(self.nodes[node], inputs)
 
     def ksampler(self, model: Any = None, **changes: Any) -> Tensor:
-        """The stock KSampler."""
+        """Sample with the stock KSampler; `changes` replace its inputs."""
         inputs = {
             "model": self.model if model is None else model,
             "seed": SEED,
@@ -106,7 +110,7 @@ class World:
         return self.call("KSampler", **inputs)[0]["samples"]
 
     def sigmas(self, model: Any = None) -> Tensor:
-        """SIGMAS of the stock scheduler."""
+        """Return the SIGMAS of the stock scheduler."""
         model = self.model if model is None else model
         return self.call(
             "BasicScheduler", model=model, scheduler="normal", steps=self.node_steps, denoise=1.0
@@ -115,7 +119,7 @@ class World:
     def custom(
         self, guider: Any = None, sampler: Any = None, sigmas: Any = None, noise: Any = None
     ) -> Tensor:
-        """SamplerCustomAdvanced."""
+        """Sample with SamplerCustomAdvanced."""
         inputs = {
             "noise": self.call("RandomNoise", noise_seed=SEED)[0] if noise is None else noise,
             "guider": self.guider() if guider is None else guider,
@@ -126,32 +130,32 @@ class World:
         return self.call("SamplerCustomAdvanced", **inputs)[0]["samples"]
 
     def guider(self) -> Any:
-        """The plain GUIDER."""
+        """Return the plain GUIDER."""
         inputs = {"positive": self.text(1), "negative": self.text(2), "cfg": CFG}
         return self.call("CFGGuider", model=self.model, **inputs)[0]
 
     def plain(self, steps: int) -> Tensor:
-        """What the host's own model gives with nothing put between; made once for each number of steps."""
+        """Return the result of the host's own model without a node; computed once for each number of steps."""
         if steps not in self.plains:
             with self.using(self.stock):
                 self.plains[steps] = self.ksampler(steps=steps)
         return self.plains[steps]
 
     def with_centre_frame(self, centre_frame: dict[str, Tensor]) -> Any:
-        """`appeared` with another centre frame (LATENT)."""
+        """Return `with_appearnet` with another centre frame (LATENT)."""
         from microcinema_core.adapter import override_prior
 
-        return override_prior(self.appeared, **PRIOR, centre_frame=centre_frame)
+        return override_prior(self.with_appearnet, **PRIOR, centre_frame=centre_frame)
 
     @contextmanager
     def using(self, model: Any) -> Iterator[None]:
-        """Make `model` the one that runs, from a known state, and watch what the sampler is told."""
+        """Make `model` the current one, reset the random state, and record each step in `steps`."""
         import latent_preview
 
         prepare = latent_preview.prepare_callback
         self.model, self.steps = model, []
 
-        def watched(model: Any, steps: int, x0_output_dict: Any = None) -> Any:
+        def recorded(model: Any, steps: int, x0_output_dict: Any = None) -> Any:
             inner = prepare(model, steps, x0_output_dict)
 
             def callback(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
@@ -160,7 +164,7 @@ class World:
 
             return callback
 
-        latent_preview.prepare_callback = watched
+        latent_preview.prepare_callback = recorded
         torch.manual_seed(0)
         try:
             with torch.inference_mode():
@@ -170,7 +174,7 @@ class World:
 
 
 def call(node: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
-    """Run a node class and return its outputs."""
+    """Run a node class, of the old or the new kind, and return its outputs."""
     if hasattr(node, "define_schema"):
         result = node.execute(**inputs)
         return tuple(result.args) if hasattr(result, "args") else tuple(result or ())
@@ -182,7 +186,7 @@ def call(node: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def build(family: Family, models: Path, nodes: dict[str, Any]) -> World:
-    """Write a family's files and load its U-Net by the host's loader and by ours."""
+    """Write a family's files to the folder `models` and load its U-Net by the host's loader and by ours."""
     from microcinema_core.adapter import inflate_checkpoint
 
     write_files(models, family)
@@ -201,7 +205,7 @@ def build(family: Family, models: Path, nodes: dict[str, Any]) -> World:
         models=models,
         stock=stock("small"),
         ours=ours.model,
-        appeared=_appeared(ours, family),
+        with_appearnet=_add_appearance(ours, family),
         other=stock("other"),
         clip=clip,
         vae=vae,
@@ -209,8 +213,8 @@ def build(family: Family, models: Path, nodes: dict[str, Any]) -> World:
     )
 
 
-def _appeared(ours: Any, family: Family) -> Any:
-    """The inflated MODEL with a centre frame, its AppearNet no longer the nothing that it is born as."""
+def _add_appearance(ours: Any, family: Family) -> Any:
+    """Return the inflated MODEL with a centre frame and random weights in AppearNet (initially zero)."""
     from microcinema_core.adapter import apply_appearance
 
     net = ours.appearnet.patcher.model
@@ -220,31 +224,18 @@ def _appeared(ours: Any, family: Family) -> Any:
 
 
 def _clip(family: Family) -> Any:
-    """A text encoder of the U-Net's width, with Stable Diffusion's tokeniser."""
+    """Return a text encoder of the U-Net's width, with Stable Diffusion's tokeniser."""
     from microcinema_core.adapter.encoders import build_clip
 
     config = TextConfig(width=family.config.context_dim, layers=1, heads=8)
     parts = {"text": tiny.text_weights(config)}
-    return build_clip(Checkpoint(parts, "image", {"text": config.to_dict()}, 0.0, 1.0, 1, name="bench"))
+    return build_clip(Checkpoint(parts, ModelSpec("image"), {"text": config.to_dict()}, name="bench"))
 
 
 def _vae() -> Any:
-    """The host's smallest VAE with Stable Diffusion's latents, random."""
+    """Return the host's smallest VAE for Stable Diffusion's latents, with random weights."""
     import comfy.sd
     from comfy.taesd.taesd import TAESD
 
     net = tiny.random_weights(TAESD(latent_channels=4), 9)
     return comfy.sd.VAE(sd=dict(net))
-
-
-def clip_vision_output(family: Family) -> Any:
-    """What a CLIP vision model gives."""
-    import comfy.clip_vision
-
-    width, generator = family.config.context_dim, torch.Generator().manual_seed(10)
-    output = comfy.clip_vision.Output()
-    output.image_embeds = torch.randn(1, width, generator=generator)
-    output.last_hidden_state = torch.randn(1, 9, width, generator=generator)
-    output.penultimate_hidden_states = torch.randn(1, 9, width, generator=generator)
-    output.mm_projected = None
-    return output

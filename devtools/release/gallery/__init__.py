@@ -1,1 +1,1 @@
-"""The workflows and subgraph blueprints that ship with the pack: built, brought up to date, and turned into scripts."""
+"""Build the workflows and subgraph blueprints that ship with the pack."""

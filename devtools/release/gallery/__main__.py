@@ -1,8 +1,8 @@
-"""Write the gallery: `python3 dev.py python -m devtools.release.gallery`.
+"""Write the shipped workflows and blueprints: `python3 dev.py python -m devtools.release.gallery`.
 
-Workflows that are described here are built anew; those that are not keep what they are, and get the inputs that their
-nodes have gained. Each also becomes a prompt in the API's format, for scripts, in `workflows/api`. The mini models'
-settings are those in image_to_video_mini and text_to_video_mini.
+Workflows with a recipe are rebuilt. The others are kept, and their nodes get the inputs that were added since. Each
+workflow is also written as a prompt in the API format, for scripts, to `workflows/api`. The settings of the mini models
+are those in image_to_video_mini and text_to_video_mini.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from ...run.home import ROOT, Problem, say
 from ...run.host import find_host
 from ...run.server import ComfyServer
-from ...run.workflow import to_prompt
+from ...run.workflow import NOTE_NODES, to_prompt, widget_values
 from .blueprints import BLUEPRINTS, workflow
-from .existing import bring_up_to_date, read, settings
-from .graph import Graph, Schemas
+from .graph import Graph, Schemas, default_value, input_slots, output_slots
+from .models import metadata
+from .notes import NOTES
 from .parts import Mini
-from .recipes import NOTES, RECIPES
+from .recipes import RECIPES
 
-FOLDER, SUBGRAPHS = ROOT / "workflows", ROOT / "subgraphs"
+FOLDER = ROOT / "workflows"
 
 
 def main() -> int:
@@ -46,7 +48,7 @@ def main() -> int:
 
 
 def all_files(schemas: Schemas) -> dict[str, str]:
-    """Return the text of every workflow, script and blueprint, by its path in the pack."""
+    """Return the content of every workflow, script and blueprint by its path in the pack."""
     built, files = workflows(schemas), {}
     for name, graph in built.items():
         files[f"workflows/{name}.json"] = _text(graph)
@@ -59,7 +61,7 @@ def all_files(schemas: Schemas) -> dict[str, str]:
 
 
 def workflows(schemas: Schemas) -> dict[str, dict[str, Any]]:
-    """Return every workflow by name."""
+    """Return all workflows by name, in the front end's format."""
     mini = mini_settings(schemas)
     built = {}
     for name, recipe in RECIPES.items():
@@ -72,14 +74,43 @@ def workflows(schemas: Schemas) -> dict[str, dict[str, Any]]:
     return dict(sorted(built.items()))
 
 
+def read(file: Path) -> dict[str, Any]:
+    """Return the content of a workflow file."""
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def bring_up_to_date(workflow: dict[str, Any], schemas: Schemas) -> dict[str, Any]:
+    """Add inputs and outputs that a workflow's nodes gained since, and the addresses of published weights."""
+    for node in workflow["nodes"]:
+        if node["type"] in NOTE_NODES:
+            continue
+        info = schemas[node["type"]]
+        present = {slot["name"] for slot in node["inputs"]}
+        specs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        for name, slot in input_slots(info):
+            if name not in present:
+                node["inputs"].append(slot)
+                if "widget" in slot:
+                    node["widgets_values"].append(default_value(specs[name]))
+        node["outputs"] += output_slots(info)[len(node["outputs"]) :]
+        if models := metadata(node["widgets_values"]):
+            node["properties"]["models"] = models
+    return workflow
+
+
 def mini_settings(schemas: Schemas) -> Mini:
-    """Return the mini models' settings, as the workflows that are kept have them."""
+    """Return the mini models' settings, read from the workflows that are kept."""
     film, text = read(FOLDER / "image_to_video_mini.json"), read(FOLDER / "text_to_video_mini.json")
-    image = settings(text, "KSampler", schemas)
+    image = node_settings(text, "KSampler", schemas)
     del image["denoise"]
-    return Mini(
-        image, settings(film, "MicroCinemaSampler", schemas), settings(film, "MicroCinemaTSR", schemas)
-    )
+    base, tsr = (node_settings(film, kind, schemas) for kind in ("MicroCinemaSampler", "MicroCinemaTSR"))
+    return Mini(image, base, tsr)
+
+
+def node_settings(workflow: dict[str, Any], kind: str, schemas: Schemas) -> dict[str, Any]:
+    """Return the widget values, by input name, of the first node of class `kind`."""
+    node = next(node for node in workflow["nodes"] if node["type"] == kind)
+    return widget_values(node, schemas[kind])
 
 
 def _text(content: Any) -> str:

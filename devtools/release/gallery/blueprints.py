@@ -1,4 +1,4 @@
-"""Subgraph blueprints: a few nodes as one, in the front end's node library under the pack's name."""
+"""Subgraph blueprints: several nodes as one, in the front end's node library."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ from .graph import Graph, Node, Out
 from .parts import Mini, load_mini, prompts
 
 ENTRY, EXIT = -10, -20
-"""Ids that the front end gives a subgraph's own inputs and outputs."""
+"""The front end's ids for the inputs and outputs of a subgraph."""
 
 
 @dataclass
 class Blueprint:
-    """What of a graph is seen from outside."""
+    """A graph with the inputs, outputs and widgets that it has as a single node.
+
+    Attributes:
+        graph: the nodes inside.
+        inputs: (Name of the outer input, inner node, name of its input).
+        outputs: (Name of the outer output, inner output).
+        widgets: (Inner node, name of its widget) of the widgets shown on the outer node.
+    """
 
     graph: Graph
     inputs: list[tuple[str, Node, str]] = field(default_factory=list)
-    """Name outside, node, its input."""
     outputs: list[tuple[str, Out]] = field(default_factory=list)
     widgets: list[tuple[Node, str]] = field(default_factory=list)
-    """Shown on the node itself."""
 
 
 def image_to_video(graph: Graph, mini: Mini) -> Blueprint:
-    """A picture and words become nine key frames."""
+    """Turn a picture and a prompt into nine key frames."""
     graph.column("Image to video")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
@@ -47,7 +52,7 @@ def image_to_video(graph: Graph, mini: Mini) -> Blueprint:
 
 
 def to_32_fps(graph: Graph, mini: Mini) -> Blueprint:
-    """Key frames of 2 a second become 32 a second."""
+    """Interpolate key frames at 2 fps to 32 fps."""
     graph.column("To 32 fps")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
@@ -73,7 +78,7 @@ BLUEPRINTS: dict[str, Callable[[Graph, Mini], Blueprint]] = {
 
 
 def workflow(name: str, blueprint: Blueprint) -> dict[str, Any]:
-    """Return the blueprint as the front end saves one: a graph of one node, and that node's definition."""
+    """Return a blueprint in the front end's format: a graph of one node, and that node's definition."""
     identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"microcinema/blueprint/{name}"))
     definition = _definition(identity, name, blueprint)
     node = {

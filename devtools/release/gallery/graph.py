@@ -1,4 +1,4 @@
-"""A workflow as the front end saves it, built in columns from the host's schemas: nodes, links, groups, sizes."""
+"""Build workflows in the front end's format from the host's schemas, with the nodes in columns."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ EXTRA = {
     "MicroCinemaFrameCombine": 320,
     "SaveVideo": 400,
 }
-"""Pixels that a node's text field, picture or clip takes beside its slots."""
+"""Height in pixels of a node's text field, picture or clip, in addition to its slots."""
 GREEN, RED = ("#232", "#353"), ("#322", "#533")
 GROUPS = ("#3f789e", "#b58b2a", "#3f789e", "#8A8", "#a1309b")
 
 
 class Node:
-    """A node that is in a graph; `node[0]` is its first output."""
+    """A node of a graph; `node[0]` is its first output."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -39,12 +39,12 @@ class Node:
 
 
 class Graph:
-    """Nodes are added from top to bottom and from column to column.
+    """A workflow under construction; nodes are added from top to bottom, column by column.
 
     Args:
         schemas: the host's GET /object_info.
-        name: what the workflow's id is made of.
-        note: Markdown of the note beside it; none where it is empty.
+        name: the workflow's name; its id is derived from it.
+        note: Markdown of the note beside it; empty for no note.
     """
 
     def __init__(self, schemas: Schemas, name: str, note: str = "") -> None:
@@ -59,7 +59,7 @@ class Graph:
             self.nodes[-1] |= {"color": "#432", "bgcolor": "#653", "properties": {}}
 
     def column(self, title: str) -> None:
-        """Begin a column, framed and titled."""
+        """Begin a new column, framed as a group with this title."""
         self._x, self._y = self._x + COLUMN + 20, TOP
         number = len(self.groups)
         bounding = [self._x - 20, -80, COLUMN, 0]
@@ -68,7 +68,16 @@ class Graph:
                             "font_size": 24, "flags": {}})  # fmt: skip
 
     def add(self, kind: str, title: str = "", **given: Any) -> Node:
-        """Add a node of class `kind`; `given` are its inputs: values, or outputs of other nodes."""
+        """Add a node.
+
+        Args:
+            kind: its class.
+            title: empty for the class's own.
+            given: its inputs by name: values, or outputs of other nodes.
+
+        Raises:
+            Problem: the host has no such node, or the node has no such input.
+        """
         if kind not in self.schemas:
             raise Problem(
                 f"The workflow {self.name} needs the node {kind}, which this ComfyUI does not have."
@@ -117,7 +126,7 @@ class Graph:
         self.links.append([number, origin, slot, target["id"], place, output["type"]])
 
     def workflow(self) -> dict[str, Any]:
-        """Return the graph as the front end saves it."""
+        """Return the graph in the front end's format."""
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"microcinema/{self.name}")),
             "revision": 0,
@@ -133,7 +142,7 @@ class Graph:
 
 
 def input_slots(info: Schemas) -> list[tuple[str, dict[str, Any]]]:
-    """Return (name, slot) of all inputs of a node, unconnected, in the host's order."""
+    """Return (name, unconnected slot) of all inputs of a node, in the host's order."""
     found = []
     for group in ("required", "optional"):
         for name, spec in (info["input"].get(group) or {}).items():
@@ -149,13 +158,13 @@ def input_slots(info: Schemas) -> list[tuple[str, dict[str, Any]]]:
 
 
 def output_slots(info: Schemas) -> list[dict[str, Any]]:
-    """Return the outputs of a node, unconnected."""
+    """Return the unconnected outputs of a node."""
     pairs = zip(info["output_name"], info["output"], strict=True)
     return [{"name": name, "type": kind, "links": None} for name, kind in pairs]
 
 
 def widget_values(info: Schemas, given: Mapping[str, Any]) -> list[Any]:
-    """Return a node's widget values in the front end's order; what is not given has the host's default."""
+    """Return a node's widget values in the front end's order; the host's defaults where none is given."""
     values: list[Any] = []
     specs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
     for name, slot in input_slots(info):
@@ -171,7 +180,7 @@ def widget_values(info: Schemas, given: Mapping[str, Any]) -> list[Any]:
 
 
 def default_value(spec: list[Any]) -> Any:
-    """Return what the front end shows in a new node's widget."""
+    """Return the value that the front end shows in a new node's widget."""
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options", [])
     blank = {"STRING": "", "BOOLEAN": False}.get(spec[0] if isinstance(spec[0], str) else "", 0)

@@ -1,8 +1,8 @@
-"""Where the published weights are that shipped workflows name, for the front end's dialog on missing models.
+"""Addresses of published weights, for the front end's dialog about missing models.
 
-The addresses are those in ComfyUI's own templates (package comfyui_workflow_templates); those name another ControlNet
-of the repository that has the one for Canny edges. Files that nobody publishes at one place any more (Stable Diffusion
-2.1), and those that users bring or this pack ships, have none: the note in the workflow says what to choose.
+They are taken from ComfyUI's own templates (package comfyui_workflow_templates). For Canny edges, the ControlNet is
+another file of the repository named there. Files without one public address (Stable Diffusion 2.1), the user's own, and
+those of this pack have none: the note in the workflow tells which file to choose.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ PUBLISHED: dict[str, tuple[str, str]] = {
         f"{_HUB}/Comfy-Org/Real-ESRGAN_repackaged/resolve/main/RealESRGAN_x4plus.safetensors",
     ),
 }
-"""Folder under `models` and address, by file name."""
+"""(Folder in `models`, address) by file name."""
 
 
 def metadata(values: list[Any]) -> list[dict[str, str]]:
-    """Return the `models` property of a node whose widgets hold these values."""
+    """Return the `models` property of a node with these widget values."""
     named = [value for value in values if isinstance(value, str) and value in PUBLISHED]
     return [{"name": name, "url": PUBLISHED[name][1], "directory": PUBLISHED[name][0]} for name in named]

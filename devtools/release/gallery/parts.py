@@ -1,4 +1,4 @@
-"""What several workflows have in common: loading, prompts, a picture, key frames, the frames between, the clip."""
+"""Parts that several workflows share: loaders, prompts, a picture, key frames, interpolation, the clip."""
 
 from __future__ import annotations
 
@@ -12,37 +12,40 @@ Words = tuple[Out, Out]
 
 @dataclass(frozen=True)
 class Mini:
-    """The mini family's settings by input name, as the workflows `*_mini` have them."""
+    """Settings of the mini models by input name, from the workflows `*_mini`.
+
+    Attributes:
+        image: inputs of KSampler, for the centre frame.
+        base: inputs of MicroCinemaSampler.
+        tsr: inputs of MicroCinemaTSR.
+    """
 
     image: dict[str, Any]
-    """Of KSampler, for the centre frame."""
     base: dict[str, Any]
-    """Of MicroCinemaSampler."""
     tsr: dict[str, Any]
-    """Of MicroCinemaTSR."""
 
 
 def load_mini(graph: Graph, role: str, title: str) -> Node:
-    """Outputs MODEL, CLIP, VAE, APPEARNET, as far as a file of that role holds them."""
+    """Add a loader of mini weights: outputs MODEL, CLIP, VAE, APPEARNET, if a file of that role has them."""
     return graph.add("MicroCinemaCheckpointLoader", title, file=f"mini_{role}.safetensors", role=role)
 
 
 def prompts(graph: Graph, encoder: Out, text: str) -> Words:
-    """Positive and negative."""
+    """Add a prompt and an empty negative prompt, and return both outputs."""
     positive = graph.add("CLIPTextEncode", "Prompt", text=text, clip=encoder)
     negative = graph.add("CLIPTextEncode", "Negative prompt", text="", clip=encoder)
     return positive[0], negative[0]
 
 
 def stable_diffusion(graph: Graph, file: str, text: str) -> tuple[Node, Words]:
-    """A column with the stock loader of a checkpoint, and the prompts."""
+    """Add a column with the stock checkpoint loader and the prompts."""
     graph.column("1. Checkpoint and words")
     loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=file)
     return loaded, prompts(graph, loaded[1], text)
 
 
 def picture(graph: Graph, vae: Out, width: int = 0, height: int = 0) -> Node:
-    """The user's picture as centre frame: outputs latent and picture."""
+    """Add the user's picture as the centre frame: outputs latent and picture."""
     given = graph.add("LoadImage", "Your picture", image="example.png")
     centre = graph.add(
         "MicroCinemaCentreFrame", "Centre frame", image=given[0], vae=vae, width=width, height=height
@@ -52,7 +55,7 @@ def picture(graph: Graph, vae: Out, width: int = 0, height: int = 0) -> Node:
 
 
 def base_model(graph: Graph, mini: Mini, words: Words, centre: Out) -> Node:
-    """A column with the mini base model and its sampler: outputs latent and fps."""
+    """Add a column with the mini base model and its sampler: outputs latent and fps."""
     graph.column("3. Nine key frames, 2 a second")
     base = load_mini(graph, "base", "Load the video model")
     sockets = {"model": base[0], "appearnet": base[3], "positive": words[0], "negative": words[1]}
@@ -62,7 +65,7 @@ def base_model(graph: Graph, mini: Mini, words: Words, centre: Out) -> Node:
 def interpolated(
     graph: Graph, mini: Mini, words: Words, keys: Out, fps: Out, vae: Out, rounds: int = 2
 ) -> tuple[Out, Out]:
-    """A column with the mini interpolation model: the frames' pictures, and their fps."""
+    """Add a column with the mini interpolation model; return the decoded frames and their fps."""
     graph.column("Frames between, 8 a second" if rounds == 1 else "Frames between, 32 a second")
     tsr = load_mini(graph, "tsr", "Load the interpolation model")
     sockets = {"model": tsr[0], "appearnet": tsr[3], "positive": words[0], "negative": words[1]}
@@ -75,7 +78,7 @@ def interpolated(
 def clip(
     graph: Graph, frames: Out, fps: Out | None, *, fps_value: float = 2.0, column: bool = True, **more: Any
 ) -> None:
-    """Frame Combine and Save Video."""
+    """Add Frame Combine and Save Video, in their own column unless `column` is false."""
     if column:
         graph.column("Clip")
     joined = graph.add(

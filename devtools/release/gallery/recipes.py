@@ -1,11 +1,10 @@
-"""The workflows of the gallery that are built here, each a function that fills a graph."""
+"""Recipes of shipped workflows: each function fills a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import notes
 from .graph import Graph, Node, Out
 from .parts import (
     Mini,
@@ -24,7 +23,7 @@ SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 
 
 def sdxl_to_video(graph: Graph, mini: Mini) -> None:
-    """A stock SDXL graph makes the centre frame."""
+    """Make the centre frame with a stock SDXL graph."""
     graph.column("1. Any SDXL graph")
     sdxl = graph.add("CheckpointLoaderSimple", "Load SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
     text = "a cartoon bird with spread wings, emoji style, plain background"
@@ -45,7 +44,7 @@ def sdxl_to_video(graph: Graph, mini: Mini) -> None:
 
 
 def sd15_inflated_image_to_video(graph: Graph, mini: Mini) -> None:
-    """Stable Diffusion 1.5 as a video model, before training."""
+    """Inflate Stable Diffusion 1.5 to a video model, before training."""
     loaded, words = stable_diffusion(graph, SD15, "a red fox running through snow")
     graph.column("2. Centre frame")
     centre = picture(graph, loaded[2], width=320, height=320)
@@ -59,7 +58,7 @@ def sd15_inflated_image_to_video(graph: Graph, mini: Mini) -> None:
 
 
 def img2img_centre_frame_mini(graph: Graph, mini: Mini) -> None:
-    """A picture is painted over before it becomes the centre frame."""
+    """Repaint a picture (image to image) before it becomes the centre frame."""
     graph.column("1. Words")
     image = load_mini(graph, "image", "Load the image model")
     words = prompts(graph, image[1], "a happy face laughing")
@@ -78,7 +77,7 @@ def img2img_centre_frame_mini(graph: Graph, mini: Mini) -> None:
 def _stock_sampler(
     graph: Graph, model: Out, appearnet: Out, words: tuple[Out, Out], centre: Out, vae: Out, size: int
 ) -> Node:
-    """Apply AppearNet, an empty latent of nine frames, KSampler; the frames' pictures."""
+    """Add Apply AppearNet, an empty latent of nine frames, KSampler, and the decoder."""
     applied = graph.add("MicroCinemaApplyAppearNet", model=model, appearnet=appearnet, centre_frame=centre)
     empty = graph.add("EmptyLatentImage", "Nine frames", width=size, height=size, batch_size=9)
     keys = graph.add("KSampler", "Key frames", model=applied[0], positive=words[0], negative=words[1],
@@ -87,7 +86,7 @@ def _stock_sampler(
 
 
 def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
-    """A ControlNet reads one hint per frame, so a video's edges say what moves where."""
+    """Steer the motion with a ControlNet: one hint per frame, the edges of a video."""
     loaded, words = stable_diffusion(graph, SD15, "a red fox running through snow")
     graph.column("2. Motion")
     film = graph.add("LoadVideo", "A video that moves as yours is to", file="motion.mp4")
@@ -112,7 +111,7 @@ def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
 
 
 def sd15_lora(graph: Graph, mini: Mini) -> None:
-    """A LoRA of the image model on the video model."""
+    """Apply a LoRA of the image model to the video model."""
     graph.column("1. Words and style")
     loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=SD15)
     inflated = graph.add("MicroCinemaInflate", "Inflate", file=SD15)
@@ -127,7 +126,7 @@ def sd15_lora(graph: Graph, mini: Mini) -> None:
 
 
 def long_video_mini(graph: Graph, mini: Mini) -> None:
-    """Each further clip starts from the last frame of the one before; one interpolation runs over all."""
+    """Start each further clip from the last frame of the previous one, and interpolate all together."""
     graph.column("1. Words")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
@@ -157,7 +156,7 @@ def _base_inputs(
 
 
 def upscaled_video_mini(graph: Graph, mini: Mini) -> None:
-    """The host's own upscaler before the frames become a clip."""
+    """Upscale the frames with the host's upscaler before they are combined."""
     graph.column("1. Words")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
@@ -172,7 +171,7 @@ def upscaled_video_mini(graph: Graph, mini: Mini) -> None:
 
 
 def svd_noise_prior(graph: Graph, mini: Mini) -> None:
-    """The starting noise of another video model."""
+    """Apply the noise prior to another video model."""
     graph.column("1. Stable Video Diffusion")
     loaded = graph.add("ImageOnlyCheckpointLoader", "Load SVD", ckpt_name="svd.safetensors")
     graph.column("2. Your picture")
@@ -201,4 +200,3 @@ RECIPES: dict[str, Recipe] = {
         svd_noise_prior,
     )
 }
-NOTES = notes.NOTES

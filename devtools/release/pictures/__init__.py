@@ -1,1 +1,1 @@
-"""Make every picture of the docs from the shipped weights: `python3 dev.py python -m devtools.release.pictures`."""
+"""Make all pictures of the docs: `python3 dev.py python -m devtools.release.pictures`."""

@@ -1,4 +1,4 @@
-"""The shipped models at work: in this process, and in the real ComfyUI, which starts when it is first asked."""
+"""The shipped models, ready to sample: in this process, and in a ComfyUI that starts at its first use."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ SHOW_VIDEO = ("MicroCinemaFrameCombine", "SaveVideo")
 
 @dataclass(eq=False)
 class Studio:
-    """Makes clips and pictures, as the shipped workflows and the table's settings say.
+    """Makes clips and pictures with the settings of the shipped workflows and of the evaluation.
 
-    steps: of every sampler instead, for a draft.
+    Attributes:
+        steps: Sampling steps of every sampler, for a draft; None for the settings' own.
     """
 
     steps: int | None = None
@@ -42,19 +43,19 @@ class Studio:
         self._open.close()
 
     @cached_property
-    def lab(self) -> EvaluationContext:
+    def context(self) -> EvaluationContext:
         """The models without a host, and the prepared emoji."""
         image, base, tsr = (WEIGHTS / f"mini_{role}.safetensors" for role in ("image", "base", "tsr"))
-        lab = EvaluationContext(image, base, tsr)
+        context = EvaluationContext(image, base, tsr)
         if self.steps:
-            lab.base_settings = replace(lab.base_settings, steps=self.steps)
-            lab.tsr_settings = replace(lab.tsr_settings, steps=self.steps)
-        return lab
+            context.base_settings = replace(context.base_settings, steps=self.steps)
+            context.tsr_settings = replace(context.tsr_settings, steps=self.steps)
+        return context
 
     @cached_property
     def server(self) -> ComfyServer:
-        """The real ComfyUI with this pack."""
-        fetch_upscaler()  # first: a host looks for folders of models when it starts
+        """A running ComfyUI with this pack."""
+        fetch_upscaler()  # first: a host looks for model folders when it starts
         return self._open.enter_context(ComfyServer(sys.executable, find_host()))
 
     def video(
@@ -66,7 +67,7 @@ class Studio:
         rounds: int = 1,
         upscale: bool = False,
     ) -> list[Image.Image]:
-        """The frames of what the demo makes; text and seed are the workflow's unless given."""
+        """Return the frames that the demo makes with these options; prompt and seed default to the workflow's."""
         file = None
         if picture:
             file = self.server.base / "picture.png"
@@ -76,7 +77,7 @@ class Studio:
         )
 
     def centre_frame(self, prompt: str, seed: int) -> Image.Image:
-        """What the text workflow makes before anything moves: its preview."""
+        """Return the text workflow's preview: the picture that it then animates."""
         graph = self._prompt(prompt, seed, image=None, rounds=0, upscale=False)
         graph = {key: node for key, node in graph.items() if node["class_type"] not in SHOW_VIDEO}
         edit.prune(graph, self.server.object_info())
@@ -86,7 +87,7 @@ class Studio:
             return image.convert("RGB")
 
     def thumbnail(self, name: str) -> Image.Image:
-        """That of a shipped workflow."""
+        """Return the thumbnail of a shipped workflow."""
         picture: Image.Image = thumbnails.thumbnail(self.server, name)
         return picture
 

@@ -1,1 +1,1 @@
-"""A user's videos become training sets: scan, decode, cut, score, choose, encode. `..prepare` is the command."""
+"""Turn videos into training sets: scan, decode, cut, score, choose and encode. `..prepare` is the command."""

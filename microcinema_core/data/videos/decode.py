@@ -1,7 +1,7 @@
-"""Videos as frames with their own times: PyAV decodes, and every time is a stored pts, never a count.
+"""Decode videos with PyAV. Times are the pts that the stream stores, never computed from a frame count.
 
-A video is decoded twice: `survey` goes through it once, small, for times and scene changes; `frames_at` then gets
-the few frames that a clip is made of.
+A video is decoded twice: `survey` reads all frames at thumbnail size for times and scene changes, then `frames_at`
+reads the few frames of each clip.
 """
 
 from __future__ import annotations
@@ -21,22 +21,27 @@ from ...frames.centre_frame import centre_crop, to_rgb
 from .report import Unusable
 from .sources import Video
 
-THUMB = (48, 48)
-"""Width and height of what scene changes are seen on; the aspect does not matter there."""
+THUMBNAIL = (48, 48)
+"""Width and height at which scene changes are measured; the aspect does not matter for that."""
 
 SEEK_AFTER = 10.0
-"""Seconds into a video from which on one seeks to a keyframe instead of decoding from its start."""
+"""Clips that start later than this, in seconds, are reached by seeking instead of decoding from the start."""
 
-MOST_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 26
+"""Largest frame that is accepted."""
 
 
 @dataclass(frozen=True)
 class Survey:
     """What one pass over a video found.
 
-    times: (n,) seconds since the first frame, increasing. pts: (n,) the stream's own. changes: (n,) mean absolute
-    difference to the frame before, 0 to 1 (0 for the first). width, height: as shown, rotation applied.
-    note: what was wrong with the part that was not used, or "".
+    Attributes:
+        times: Seconds since the first frame, increasing, shape `n`.
+        pts: The stream's own timestamps, shape `n`.
+        changes: Mean absolute difference to the previous frame, 0 to 1 (0 for the first), shape `n`.
+        width: Width as displayed, with rotation applied.
+        height: Height as displayed, with rotation applied.
+        note: Why the rest of the video could not be used, or "".
     """
 
     times: np.ndarray
@@ -46,17 +51,13 @@ class Survey:
     height: int
     note: str = ""
 
-    @property
-    def seconds(self) -> float:
-        return float(self.times[-1])
-
 
 @contextmanager
-def opened(video: Video) -> Iterator[tuple[Any, Any]]:
-    """PyAV's container and its first real video stream.
+def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
+    """Yield PyAV's container and its first video stream that is no cover picture.
 
     Raises:
-        Unusable: not a file that PyAV opens, empty, or without pictures that move.
+        Unusable: the file is empty, PyAV cannot open it, or it has no video stream.
     """
     import av
 
@@ -71,8 +72,8 @@ def opened(video: Video) -> Iterator[tuple[Any, Any]]:
                 raise Unusable(f"it has no video stream (it holds: {', '.join(kinds) or 'nothing'})")
             stream = streams[0]
             if stream.codec_context is None:
-                raise Unusable("its video codec is not known to this build of PyAV")
-            stream.codec_context.thread_count = 1  # work is spread over videos, not within one
+                raise Unusable("this build of PyAV does not know its video codec")
+            stream.codec_context.thread_count = 1  # workers process different videos in parallel
             yield container, stream
     except (av.FFmpegError, OSError) as error:
         raise Unusable(f"it cannot be decoded: {_reason(error)}") from error
@@ -83,45 +84,45 @@ def _reason(error: Exception) -> str:
 
 
 def survey(video: Video) -> Survey:
-    """Times and scene changes of all frames.
+    """Read the times and scene changes of all frames.
 
-    A video that breaks off is used up to there, with a note.
+    A video that stops decoding half-way is used up to that point, with a note.
 
     Raises:
-        Unusable: it cannot be opened, or has fewer than two frames with times.
+        Unusable: it cannot be opened, or has fewer than two frames with a timestamp.
     """
     pts: list[int] = []
     changes: list[float] = []
     broken: list[str] = []
     note, shape, scale, before = "", (0, 0), 0.0, None
-    with opened(video) as (container, stream):
+    with open_video(video) as (container, stream):
         for frame in _decoded(container, stream, broken):
             if frame.pts is None or (pts and frame.pts <= pts[-1]):
                 continue
             if not shape[0]:
-                shape, scale = _shown_size(frame), float(frame.time_base)
-            thumb = _thumb(frame)
+                shape, scale = _display_size(frame), float(frame.time_base)
+            thumb = _thumbnail(frame)
             changes.append(0.0 if before is None else float(np.abs(thumb - before).mean()))
             pts.append(frame.pts)
             before = thumb
     if len(pts) < 2:
         why = f": {broken[0]}" if broken else ""
-        raise Unusable(f"it has {len(pts)} frames with a time of their own; a clip needs more{why}")
+        raise Unusable(f"it has {len(pts)} frames with a timestamp of their own; at least 2 are needed{why}")
     times = (np.array(pts, dtype=np.int64) - pts[0]) * scale
     if broken:
-        note = f"decoding stops at {times[-1]:.2f} s ({broken[0]}); what lies before was used"
+        note = f"decoding stops at {times[-1]:.2f} s ({broken[0]}); the part before that is used"
     return Survey(times, np.array(pts, dtype=np.int64), np.array(changes), *shape, note)
 
 
 def _decoded(container: Any, stream: Any, broken: list[str]) -> Iterator[Any]:
-    """Frames until the end or the first error, which goes to `broken`; damaged frames are left out."""
+    """Yield frames until the end or the first error, which is appended to `broken`; damaged frames are dropped."""
     import av
 
     try:
         for frame in container.decode(stream):
-            if frame.width * frame.height > MOST_PIXELS:
+            if frame.width * frame.height > MAX_PIXELS:
                 raise Unusable(
-                    f"its frames are {frame.width}x{frame.height}; at most {MOST_PIXELS} pixels fit"
+                    f"its frames are {frame.width}x{frame.height}; at most {MAX_PIXELS} pixels are accepted"
                 )
             if not frame.is_corrupt:
                 yield frame
@@ -129,34 +130,37 @@ def _decoded(container: Any, stream: Any, broken: list[str]) -> Iterator[Any]:
         broken.append(_reason(error))
 
 
-def _shown_size(frame: Any) -> tuple[int, int]:
-    """Width and height after rotation."""
+def _display_size(frame: Any) -> tuple[int, int]:
+    """Return width and height after rotation."""
     size = frame.width, frame.height
-    return size if _turns(frame) % 2 == 0 else (size[1], size[0])
+    return size if _quarter_turns(frame) % 2 == 0 else (size[1], size[0])
 
 
-def _turns(frame: Any) -> int:
-    """Quarter turns counter-clockwise that the file asks a player for."""
+def _quarter_turns(frame: Any) -> int:
+    """Return the counter-clockwise quarter turns of the file's rotation flag."""
     return round(frame.rotation / 90) % 4
 
 
-def _thumb(frame: Any) -> np.ndarray:
-    small = frame.reformat(*THUMB, format="rgb24", interpolation="AREA")
+def _thumbnail(frame: Any) -> np.ndarray:
+    small = frame.reformat(*THUMBNAIL, format="rgb24", interpolation="AREA")
     return small.to_ndarray().astype(np.float32) / 255
 
 
 def frames_at(video: Video, pts: Sequence[int], *, size: tuple[int, int]) -> Tensor:
-    """Frames of the given pts (increasing) as uint8 (n, 3, height, width), rotated, cropped and resized.
+    """Read the frames with the given pts as uint8 `n 3 height width`, rotated, cropped and resized.
 
-    size: width and height; the shorter side is fitted and the rest cropped around the middle.
+    Args:
+        video: The video.
+        pts: Timestamps, increasing.
+        size: Width and height. Frames are cropped around the centre to this aspect, then resized.
 
     Raises:
-        Unusable: they are not there any more.
+        Unusable: a frame was not found again.
     """
     wanted = {int(value): place for place, value in enumerate(pts)}
     found = _collect(video, wanted, size, seek=True)
     if len(found) < len(wanted):
-        found |= _collect(video, wanted, size, seek=False)  # an index that points to a wrong place
+        found |= _collect(video, wanted, size, seek=False)  # the file's seek index may be wrong
     if len(found) < len(wanted):
         raise Unusable(f"{len(wanted) - len(found)} of {len(wanted)} frames were not found a second time")
     return torch.stack([found[place] for place in range(len(wanted))])
@@ -165,25 +169,25 @@ def frames_at(video: Video, pts: Sequence[int], *, size: tuple[int, int]) -> Ten
 def _collect(video: Video, wanted: dict[int, int], size: tuple[int, int], *, seek: bool) -> dict[int, Tensor]:
     first, last = min(wanted), max(wanted)
     found: dict[int, Tensor] = {}
-    with opened(video) as (container, stream):
+    with open_video(video) as (container, stream):
         if seek and first * float(stream.time_base or 0) > SEEK_AFTER:
             container.seek(first, stream=stream, backward=True)
         for frame in _decoded(container, stream, []):
             if frame.pts in wanted:
-                found[wanted[frame.pts]] = picture(frame, size)
+                found[wanted[frame.pts]] = frame_to_tensor(frame, size)
             if frame.pts is not None and frame.pts >= last:
                 break
     return found
 
 
-def picture(frame: Any, size: tuple[int, int]) -> Tensor:
-    """A decoded frame as uint8 (3, height, width), upright; transparent pixels lie over white, as in the nodes.
+def frame_to_tensor(frame: Any, size: tuple[int, int]) -> Tensor:
+    """Convert a decoded frame to uint8 `3 height width`, upright, with transparency over white as in the nodes.
 
-    The crop is the centre frame's own. The resize is torch's antialiased bicubic on bytes (Pillow's filter): the nodes'
-    takes a hundred times as long, which one picture does not mind but ten million clips do.
+    The crop is the one that the nodes apply to a centre frame. The resize is torch's antialiased bicubic on bytes
+    (Pillow's filter) instead of the nodes' own, which takes a hundred times as long: too long for millions of clips.
     """
     kind = "rgba" if any(part.is_alpha for part in frame.format.components) else "rgb24"
-    array = np.rot90(frame.to_ndarray(format=kind), _turns(frame))
+    array = np.rot90(frame.to_ndarray(format=kind), _quarter_turns(frame))
     whole = rearrange(torch.from_numpy(np.ascontiguousarray(array)), "h w c -> 1 c h w")
     width, height = size
     cropped = centre_crop(whole, aspect=width / height)

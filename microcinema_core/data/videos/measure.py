@@ -1,7 +1,7 @@
-"""How fast clips are scored: `python -m microcinema_core.data.videos.measure CLIPS [--workers 1 2] [--ray]`.
+"""Measure scoring throughput: `python -m microcinema_core.data.videos.measure CLIPS [--workers 1 2] [--ray]`.
 
-Each number of workers scores the same videos from nothing, into a folder that is thrown away; the time to start
-(processes, Ray, models) is told apart from the work by timing from the first unit that is done to the last.
+For each number of workers the same videos are scored from nothing, into a temporary folder. Throughput is timed from
+the first finished unit to the last, so that the start of processes, Ray and models does not count.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .jobs import ScoreJob
-from .plan import Geometry, Unit, parse_sizes
-from .run import Workers, work_off
-from .score import Scoring, folder_digest
+from .plan import Geometry, WorkUnit, parse_sizes
+from .run import WorkerOptions, process_units
+from .score import ScoreSettings, folder_digest
+from .score_job import ScoreJob
+from .score_table import read_rows
 from .sources import scan
-from .table import read_rows
 
 
-def measure(job: ScoreJob, units: Sequence[Unit], workers: Workers) -> dict[str, Any]:
-    """Clips a second, in all and a worker; both with and without the time to start."""
+def measure(job: ScoreJob, units: Sequence[WorkUnit], workers: WorkerOptions) -> dict[str, Any]:
+    """Score all units, and return clips per second, in all and for each worker, and the time to start."""
     started, ends, clips = time.monotonic(), [], []
     names = {unit.name: unit for unit in units}
-    for result in work_off(job, units, workers):
+    for result in process_units(job, units, workers):
         ends.append(time.monotonic())
         clips.append(len(read_rows(job.path(names[result.unit]))) if not result.error else 0)
     steady = sum(clips[1:]) / (ends[-1] - ends[0]) if len(ends) > 1 and ends[-1] > ends[0] else None
@@ -44,6 +44,7 @@ def measure(job: ScoreJob, units: Sequence[Unit], workers: Workers) -> dict[str,
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Print one JSON line for each number of workers."""
     parser = argparse.ArgumentParser(
         prog="python -m microcinema_core.data.videos.measure", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -53,18 +54,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sizes", default="320x320")
     parser.add_argument("--clip-model", type=Path)
     parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--unit", type=int, default=1, help="videos a unit; small ones for few videos")
+    parser.add_argument("--unit", type=int, default=1, help="videos in a unit; small for few videos")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     model = given.clip_model
-    scoring = Scoring(model, folder_digest(model) if model else "", (), given.tokenizer)
+    scoring = ScoreSettings(model, folder_digest(model) if model else "", (), given.tokenizer)
     videos, _ = scan(given.clips, missing_caption="empty")
     parts = [videos[start : start + given.unit] for start in range(0, len(videos), given.unit)]
-    units = [Unit(tuple(part)) for part in parts]
+    units = [WorkUnit(tuple(part)) for part in parts]
     for count in given.workers:
         with tempfile.TemporaryDirectory() as out:
             job = ScoreJob(Path(out), Geometry(parse_sizes(given.sizes)), scoring)
-            sys.stdout.write(json.dumps(measure(job, units, Workers(count, given.ray))) + "\n")
+            sys.stdout.write(json.dumps(measure(job, units, WorkerOptions(count, given.ray))) + "\n")
             sys.stdout.flush()
 
 

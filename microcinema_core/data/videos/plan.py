@@ -1,4 +1,4 @@
-"""What is wanted of the videos, and units: the portions that work is done, kept and repeated in."""
+"""The shape of the clips, and the division of videos into units that are processed and stored together."""
 
 from __future__ import annotations
 
@@ -20,14 +20,21 @@ SIZE_STEP = 64
 
 UNITS = "units.json"
 Size = tuple[int, int]
+"""Width and height."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The shape of clips.
+    """The shape of the clips. Its fields are part of the cache's keys.
 
-    sizes: width and height of each bucket. Base clips are `frames` frames at `fps`; windows of `window` frames are
-    for each of `rounds` fourfold interpolations. most: of each kind, a video. enlarge: how much a picture may grow.
+    Attributes:
+        sizes: Width and height of each bucket, multiples of SIZE_STEP.
+        frames: Frames of a base clip.
+        fps: Rate of base clips.
+        window: Frames of an interpolation window.
+        rounds: Rounds of fourfold interpolation to cut windows for.
+        most: Most clips of each kind that one video gives.
+        enlarge: Largest factor by which frames may be enlarged.
     """
 
     sizes: tuple[Size, ...] = ((320, 320),)
@@ -42,7 +49,7 @@ class Geometry:
         for size in self.sizes:
             if min(size) < SIZE_STEP or size[0] % SIZE_STEP or size[1] % SIZE_STEP:
                 raise ValueError(
-                    f"size {name_of(size)}: both sides must be multiples of {SIZE_STEP}, as in 320x320"
+                    f"size {size_name(size)}: both sides must be multiples of {SIZE_STEP}, as in 320x320"
                 )
         for name, value, least in (
             ("frames", self.frames, 2),
@@ -58,31 +65,37 @@ class Geometry:
 
     @property
     def rates(self) -> list[Rate]:
+        """The rates of the windows to cut: the base model's, then one for each round of interpolation."""
         return paper_rates(self.frames, self.fps, rounds=self.rounds, window=self.window)
 
     def bucket(self, width: int, height: int) -> Size:
-        """The size of nearest aspect.
+        """Return the bucket of nearest aspect ratio for frames of this size.
 
         Raises:
-            Unusable: the picture would have to grow too much.
+            Unusable: the frames would have to be enlarged too much.
         """
         aspect = math.log(width / height)
         size = min(self.sizes, key=lambda size: abs(math.log(size[0] / size[1]) - aspect))
         growth = max(size[0] / width, size[1] / height)
         if growth > self.enlarge:
             raise Unusable(
-                f"its pictures are {width}x{height}: they would be enlarged {growth:.1f} times to {name_of(size)}; "
-                f"at most {self.enlarge:g} times (--enlarge)"
+                f"its frames are {width}x{height} and would be enlarged {growth:.1f} times to {size_name(size)}; "
+                f"at most {self.enlarge:g} times is allowed (--enlarge)"
             )
         return size
 
 
-def name_of(size: Size) -> str:
+def size_name(size: Size) -> str:
+    """Return a size as WIDTHxHEIGHT."""
     return f"{size[0]}x{size[1]}"
 
 
 def parse_sizes(text: str) -> tuple[Size, ...]:
-    """`320x320,448x256` -> ((320, 320), (448, 256)), width first."""
+    """Parse `320x320,448x256` into ((320, 320), (448, 256)), width first.
+
+    Raises:
+        ValueError: the text has another form.
+    """
     try:
         pairs = [part.lower().split("x") for part in text.split(",")]
         return tuple((int(width), int(height)) for width, height in pairs)
@@ -92,60 +105,76 @@ def parse_sizes(text: str) -> tuple[Size, ...]:
         ) from error
 
 
-def key_of(value: Any) -> str:
-    """A hash of anything that JSON can write."""
+def content_key(value: Any) -> str:
+    """Return a hash of any value that can be written as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Videos that are scored together and encoded to one shard of each set."""
+class WorkUnit:
+    """Videos that one worker scores together, and encodes to one shard of each set."""
 
     videos: tuple[Video, ...]
 
     @property
     def name(self) -> str:
-        return key_of([video.key for video in self.videos])
+        """A hash of its videos."""
+        return content_key([video.key for video in self.videos])
 
     def to_json(self) -> str:
+        """Return the videos as JSON, to send them to a Ray worker."""
         return json.dumps([{**asdict(video), "path": str(video.path)} for video in self.videos])
 
     @classmethod
-    def from_json(cls, text: str) -> Unit:
+    def from_json(cls, text: str) -> WorkUnit:
+        """Build a unit from `to_json`."""
         rows = json.loads(text)
         fields = [{**row, "path": Path(row["path"]), "captions": tuple(row["captions"])} for row in rows]
         return cls(tuple(Video(**row) for row in fields))
 
 
-def units_of(videos: Sequence[Video], held: Sequence[Sequence[str]], size: int) -> list[Unit]:
-    """Videos in units of at most `size`. Units that are `held` (the videos' keys) and still whole stay as they are,
-    so that new, changed and vanished videos cost their own work alone."""
+def make_units(videos: Sequence[Video], earlier: Sequence[Sequence[str]], size: int) -> list[WorkUnit]:
+    """Divide videos into units of at most `size`.
+
+    Units of an earlier run whose videos are all still there stay as they are, so that new, changed and removed videos
+    cause no work beyond their own.
+
+    Args:
+        videos: All videos.
+        earlier: The keys of the videos of each earlier unit.
+        size: Videos of a unit, at most.
+    """
     known = {video.key: video for video in videos}
-    whole = [keys for keys in held if len(keys) <= size and all(key in known for key in keys)]
+    whole = [keys for keys in earlier if len(keys) <= size and all(key in known for key in keys)]
     placed = {key for keys in whole for key in keys}
     rest = [video for video in videos if video.key not in placed]
     new = [rest[start : start + size] for start in range(0, len(rest), size)]
-    return [Unit(tuple(known[key] for key in keys)) for keys in whole] + [Unit(tuple(part)) for part in new]
+    return [WorkUnit(tuple(known[key] for key in keys)) for keys in whole] + [
+        WorkUnit(tuple(part)) for part in new
+    ]
 
 
-def arrange(out: Path, videos: Sequence[Video], size: int) -> list[Unit]:
-    """Units of these videos, remembered in `out`."""
+def update_units(out: Path, videos: Sequence[Video], size: int) -> list[WorkUnit]:
+    """Divide videos into units, and record the division in `out` for the next run."""
     path = out / UNITS
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    units = units_of(videos, held, size)
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    units = make_units(videos, earlier, size)
     write_json(path, [[video.key for video in unit.videos] for unit in units])
     return units
 
 
-def shard_of(group: str) -> float:
-    """A fixed number from 0 to 1 for what must not be split between training and test."""
+def split_position(group: str) -> float:
+    """Return a fixed number from 0 to 1 for a group of videos; those below `split_bound` are for testing."""
     return int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
 
 
-def split_bound(videos: Sequence[Video], part: float) -> float:
-    """Groups whose share is below this are for testing. At least one group is, where `part` is above 0 and there are
-    two groups or more; a group that was once trained on never becomes one by videos that are added."""
-    shares = sorted({shard_of(video.group) for video in videos})
-    if part <= 0 or len(shares) < 2:
+def split_bound(videos: Sequence[Video], fraction: float) -> float:
+    """Return the bound below which a group's `split_position` makes it a test group.
+
+    With a `fraction` above 0 and at least two groups, at least one group is for testing. From two groups on, adding
+    videos never turns a group that was trained on into a test group.
+    """
+    positions = sorted({split_position(video.group) for video in videos})
+    if fraction <= 0 or len(positions) < 2:
         return 0.0
-    return max(part, shares[0] + 1e-9)
+    return max(fraction, positions[0] + 1e-9)

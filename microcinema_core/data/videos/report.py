@@ -1,4 +1,4 @@
-"""What was left out and why: one line of JSON a file, so that nothing disappears silently."""
+"""The report of files that gave no clip, one JSON object a line, so that nothing is left out silently."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ REPORT = "report.jsonl"
 
 
 @dataclass(frozen=True)
-class Line:
-    """`file` as the scan names it; `skipped` is False where some of the file was used all the same."""
+class ReportEntry:
+    """Why a file, or a unit of files, gave no clip or fewer clips.
+
+    Attributes:
+        file: The file's name, as in `sources.Video.id`.
+        reason: What is wrong with it.
+        skipped: False where part of the file was used.
+    """
 
     file: str
     reason: str
@@ -22,18 +28,18 @@ class Line:
 
 
 class Unusable(ValueError):
-    """A file that gives no clip; the message is the report's reason."""
+    """A file that gives no clip; the message is the reason for the report."""
 
 
-def write_lines(path: Path, lines: Iterable[Line]) -> None:
-    """At once or not at all."""
+def write_report(path: Path, entries: Iterable[ReportEntry]) -> None:
+    """Write a report atomically."""
     with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
+        for entry in entries:
+            file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
 
 
-def read_lines(path: Path) -> list[Line]:
-    """The lines of a report; none where there is no such file."""
+def read_report(path: Path) -> list[ReportEntry]:
+    """Read a report; a missing file has no entries."""
     if not path.exists():
         return []
-    return [Line(**json.loads(row)) for row in path.read_text(encoding="utf-8").splitlines()]
+    return [ReportEntry(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""Scores of clips: motion, CLIP's agreement of caption and frames, and whatever a user's own function says."""
+"""Scores of clips: motion, the CLIP similarity of captions and frames, and a user's own functions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...optional_deps import need
-from ..tokens import END, LENGTH, START
+from ...optional_deps import require
+from ..tokens import pad_tokens, text_tokens
 
 FLOW_SIDE = 64
+"""Shorter side in pixels at which optical flow is computed."""
+
 FLOW_PAIRS = 4
+"""Pairs of frames that optical flow is averaged over, at most."""
+
 CLIP_FRAMES = 3
+"""Frames that are compared to the captions, at most."""
+
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-Hook = Callable[[Tensor, Sequence[str]], float]
+ScoreFunction = Callable[[Tensor, Sequence[str]], float]
+"""A user's own score, of uint8 frames `n 3 h w` and captions."""
 
 
 def motion(frames: Tensor, fps: float) -> float:
-    """How far things move: mean optical flow in shorter sides a second, of uint8 frames (n, 3, h, w).
+    """Return the mean optical flow of uint8 frames `n 3 h w`, in shorter sides per second.
 
-    Steps of more than about a tenth of the side are seen as that: what is too fast to be followed is all the same.
+    A step of more than about a tenth of the side between two frames counts as that, as the flow cannot follow it.
     """
     from skimage.registration import optical_flow_ilk
 
@@ -40,7 +47,7 @@ def motion(frames: Tensor, fps: float) -> float:
 
 
 def _grey(frames: Tensor) -> np.ndarray:
-    """float32 (n, h, w), 0 to 1, the shorter side FLOW_SIDE pixels."""
+    """Return greyscale frames, float32 `n h w`, 0 to 1, with the shorter side FLOW_SIDE pixels."""
     height, width = frames.shape[-2:]
     scale = FLOW_SIDE / min(height, width)
     size = (max(FLOW_SIDE, round(height * scale)), max(FLOW_SIDE, round(width * scale)))
@@ -48,15 +55,20 @@ def _grey(frames: Tensor) -> np.ndarray:
     return (small * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1).numpy()
 
 
-class ClipScorer:
-    """Cosine of captions and frames by a CLIP model in a local folder, as `CLIPModel.save_pretrained` writes it.
+class CLIPScorer:
+    """Cosine similarity of captions and frames by a CLIP model in a local folder.
+
+    Args:
+        folder: A folder as `CLIPModel.save_pretrained` writes it.
+        tokenizer: Folder of CLIP's `vocab.json`, used where `folder` has none.
+        device: Device of the model.
 
     Raises:
         ValueError: the folder holds no such model.
     """
 
     def __init__(self, folder: Path, tokenizer: Path, *, device: str = "cpu") -> None:
-        need("transformers")
+        require("transformers")
         from transformers import CLIPModel, CLIPTokenizer
 
         if not (folder / "config.json").is_file():
@@ -78,28 +90,24 @@ class ClipScorer:
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor, captions: Sequence[str]) -> float:
-        """Mean over the captions and at most CLIP_FRAMES frames of uint8 (n, 3, h, w)."""
+        """Return the mean over captions and at most CLIP_FRAMES frames of uint8 `n 3 h w`."""
         places = np.unique(np.linspace(0, len(frames) - 1, CLIP_FRAMES).round().astype(int))
-        pixels = (self._fitted(frames[places]) / 255 - self.mean) / self.std
-        tokens = torch.tensor([self._tokens(caption) for caption in captions])
+        pixels = (self._fit(frames[places]) / 255 - self.mean) / self.std
+        tokens = torch.tensor([pad_tokens(text_tokens(self._clip, caption)) for caption in captions])
         found = self.model(input_ids=tokens.to(self.device), pixel_values=pixels.to(self.device))
         text, image = (F.normalize(part, dim=-1) for part in (found.text_embeds, found.image_embeds))
         return float((text @ image.T).mean())
 
-    def _fitted(self, frames: Tensor) -> Tensor:
-        """The middle square at the model's size, 0 to 255."""
+    def _fit(self, frames: Tensor) -> Tensor:
+        """Return the central square at the model's size, 0 to 255."""
         side = min(frames.shape[-2:])
         top, left = ((length - side) // 2 for length in frames.shape[-2:])
         square = frames[..., top : top + side, left : left + side].contiguous()
         return F.interpolate(square, size=(self.side, self.side), mode="bicubic", antialias=True).float()
 
-    def _tokens(self, caption: str) -> list[int]:
-        ids = self._clip(caption)["input_ids"][1:-1][: LENGTH - 2]
-        return [START, *ids, END, *[END] * (LENGTH - 2 - len(ids))]
-
 
 def folder_digest(folder: Path) -> str:
-    """A hash of a model's files, so that another model's scores are not taken for its own."""
+    """Return a hash of a model's files, so that scores of different models are kept apart."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
         digest.update(path.name.encode())
@@ -110,16 +118,20 @@ def folder_digest(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A user's score: a column's name and where its function is."""
+class CustomScore:
+    """A user's own score: its name, and the module and name of its function."""
 
     name: str
     module: str
     function: str
 
     @classmethod
-    def parse(cls, text: str) -> Named:
-        """`aesthetic=my_scores:aesthetic`."""
+    def parse(cls, text: str) -> CustomScore:
+        """Parse NAME=MODULE:FUNCTION, such as `aesthetic=my_scores:aesthetic`.
+
+        Raises:
+            ValueError: the text has another form.
+        """
         name, _, place = text.partition("=")
         module, _, function = place.partition(":")
         if not (name.isidentifier() and module and function.isidentifier()):
@@ -128,12 +140,17 @@ class Named:
             )
         return cls(name, module, function)
 
-    def load(self) -> Hook:
+    def load(self) -> ScoreFunction:
+        """Import the function.
+
+        Raises:
+            ValueError: there is no such module or function.
+        """
         try:
             function = getattr(importlib.import_module(self.module), self.function)
         except (ImportError, AttributeError) as error:
             raise ValueError(
-                f"score {self.name}: {error}; it must be importable from where you are"
+                f"score {self.name}: {error}; it must be importable from the current folder"
             ) from error
         if not callable(function):
             raise ValueError(f"score {self.name}: {self.module}:{self.function} is no function")
@@ -141,42 +158,52 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """What is measured. `clip_digest` stands for the model's content, which `clip_model` may change under its name."""
+class ScoreSettings:
+    """Which scores are computed, and with what.
+
+    Attributes:
+        clip_model: Folder of a CLIP model for the score `clip`, or None.
+        clip_digest: Hash of that model's files; a folder may change its content under the same name.
+        custom: The user's own scores.
+        tokenizer: Folder of CLIP's `vocab.json`, used where `clip_model` has none.
+        device: Device of the CLIP model.
+    """
 
     clip_model: Path | None = None
     clip_digest: str = ""
-    hooks: tuple[Named, ...] = ()
+    custom: tuple[CustomScore, ...] = ()
     tokenizer: Path | None = None
     device: str = "cpu"
 
     @property
-    def columns(self) -> list[str]:
-        return ["motion", *(["clip"] if self.clip_model else []), *(hook.name for hook in self.hooks)]
+    def names(self) -> list[str]:
+        """The names of the scores."""
+        return ["motion", *(["clip"] if self.clip_model else []), *(score.name for score in self.custom)]
 
     def identity(self) -> str:
-        hooks = [(hook.name, hook.module, hook.function) for hook in self.hooks]
-        return json.dumps([self.clip_digest, hooks])
+        """Return text that is the same for settings that give the same scores."""
+        custom = [(score.name, score.module, score.function) for score in self.custom]
+        return json.dumps([self.clip_digest, custom])
 
 
 class Scorer:
-    """All scores of a clip, by name. A score that is no number is NaN, and is never kept by a threshold."""
+    """Computes all scores of a clip. A score that is not finite becomes NaN, which no threshold keeps."""
 
-    def __init__(self, scoring: Scoring) -> None:
-        need("skimage")
+    def __init__(self, settings: ScoreSettings) -> None:
+        require("skimage")
         self.clip = None
-        if scoring.clip_model is not None:
-            self.clip = ClipScorer(
-                scoring.clip_model, scoring.tokenizer or scoring.clip_model, device=scoring.device
+        if settings.clip_model is not None:
+            self.clip = CLIPScorer(
+                settings.clip_model, settings.tokenizer or settings.clip_model, device=settings.device
             )
-        self.hooks = {hook.name: hook.load() for hook in scoring.hooks}
+        self.custom = {score.name: score.load() for score in settings.custom}
 
     def __call__(self, frames: Tensor, captions: Sequence[str], fps: float) -> dict[str, float]:
-        """uint8 frames (n, 3, h, w), their captions (none: the empty one), and their rate."""
+        """Return the scores by name of uint8 frames `n 3 h w`; without captions the empty one is used."""
         texts = list(captions) or [""]
         scores = {"motion": motion(frames, fps)}
         if self.clip is not None:
             scores["clip"] = self.clip(frames, texts)
-        for name, hook in self.hooks.items():
-            scores[name] = float(hook(frames, texts))
+        for name, function in self.custom.items():
+            scores[name] = float(function(frames, texts))
         return {name: value if math.isfinite(value) else math.nan for name, value in scores.items()}

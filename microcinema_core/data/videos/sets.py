@@ -1,4 +1,4 @@
-"""Sets of encoded clips: the index of each folder, the empty prompt, and what is no longer wanted goes."""
+"""Sets of encoded clips: write each folder's index and empty prompt, and remove shards that are out of date."""
 
 from __future__ import annotations
 
@@ -12,31 +12,38 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from ..shards import EMPTY, INDEX, shard_length, write_json, write_shard
-from .encode_job import EncodeJob, held_clips
-from .plan import Unit, parse_sizes
+from ..shards import EMPTY_PROMPT, INDEX, shard_length, write_json, write_shard
+from .encode import EncodeJob, stored_clip_ids
+from .plan import WorkUnit, parse_sizes
+from .score_table import ScoreRow
 
-OWN = re.compile(r"[0-9a-f]{16}\.(safetensors|json)")
-"""Names that encoding gives to shards; nothing else in a folder is touched."""
+SHARD_NAME = re.compile(r"[0-9a-f]{16}\.(safetensors|json)")
+"""Names that encoding gives to shards; no other file of a folder is touched."""
 
 
-def write_sets(job: EncodeJob, units: Sequence[Unit], empty: Tensor) -> dict[str, int]:
-    """Index every set that these units have clips for; returns clips by set.
+def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Tensor) -> dict[str, int]:
+    """Write the index of every set that these units have clips for, and remove shards that none lists.
 
-    empty: the empty prompt's context (1, 77, d).
+    Args:
+        job: The job that encoded the units.
+        units: All units that are scored.
+        empty: The empty prompt's context, `1 77 d`.
+
+    Returns:
+        The number of clips by set.
     """
     shards: dict[str, list[Path]] = {}
     for unit in units:
-        for name, rows in job.wanted(unit).items():
+        for name, rows in job.kept_rows(unit).items():
             path = job.path(unit, name)
-            held = held_clips(path, job.key)  # of a unit that failed, an older run's may lie there
-            if held and set(held) <= {row["clip_id"] for row in rows}:
+            stored = stored_clip_ids(path, job.key)  # a unit that failed may have the shard of an older run
+            if stored and set(stored) <= {row["clip_id"] for row in rows}:
                 shards.setdefault(name, []).append(path)
     for name, paths in shards.items():
         folder = job.out / name
-        write_shard(folder / EMPTY, {"text": empty.half()})
+        write_shard(folder / EMPTY_PROMPT, {"text": empty.half()})
         write_json(folder / INDEX, _index(job, name, paths))
-    before = set(held_sets(job.out))
+    before = set(list_sets(job.out))
     for stale in before - set(shards):
         (job.out / stale / INDEX).unlink()
     for name in before | set(shards):
@@ -44,14 +51,14 @@ def write_sets(job: EncodeJob, units: Sequence[Unit], empty: Tensor) -> dict[str
     return {name: sum(shard_length(path) for path in paths) for name, paths in sorted(shards.items())}
 
 
-def held_sets(out: Path) -> list[str]:
-    """Sets that `out` holds an index of, as `ROLE[-test]/WIDTHxHEIGHT`."""
+def list_sets(out: Path) -> list[str]:
+    """Return the names of the sets in `out` that have an index, as `ROLE[-test]/WIDTHxHEIGHT`."""
     return sorted(path.parent.relative_to(out).as_posix() for path in out.glob(f"*/*/{INDEX}"))
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
     for path in folder.iterdir():
-        if OWN.fullmatch(path.name) and path.stem not in kept:
+        if SHARD_NAME.fullmatch(path.name) and path.stem not in kept:
             path.unlink()
 
 
@@ -86,12 +93,12 @@ def _index(job: EncodeJob, name: str, paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _finite(edge: float) -> float | None:
-    """JSON knows no infinity."""
+    """Return None for an infinite edge, which JSON cannot hold."""
     return edge if math.isfinite(edge) else None
 
 
-def clips_of(folder: Path) -> list[dict[str, Any]]:
-    """Everything that is known of a set's clips, in the order of its items."""
+def read_set(folder: Path) -> list[ScoreRow]:
+    """Read the score rows of a set's clips, in the order of its items."""
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     files = [(folder / name).with_suffix(".json") for name in index["files"]]
     return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]

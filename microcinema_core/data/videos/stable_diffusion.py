@@ -1,8 +1,8 @@
-"""The VAE encoder and the text encoder of a Stable Diffusion 1.x or 2.x checkpoint, as the host runs them.
+"""Load the VAE and the text encoder of a Stable Diffusion 1.x or 2.x checkpoint, with ComfyUI's conventions.
 
-The networks are diffusers' and transformers' own, built offline from what the tensors' shapes say; keys are converted
-by diffusers. The host's conventions, which tests hold them to: SD 1.x reads the last layer and pads captions with the
-end token; SD 2.x reads the last but one, through the final norm, and pads with token 0; latents are scaled by 0.18215.
+The networks are diffusers' and transformers' own, built offline from the shapes of the tensors; diffusers converts the
+keys. SD 1.x reads the text encoder's last layer and pads captions with the end token. SD 2.x reads the last layer but
+one, through the final norm, and pads with token 0. Latents are scaled by 0.18215. Tests compare this to ComfyUI.
 """
 
 from __future__ import annotations
@@ -17,40 +17,34 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ...config import END_TOKEN, START_TOKEN
 from ...files.checkpoint import load_strict
 from ...files.safetensors_io import describe, header_shapes, read_header
-from ...optional_deps import need
-from ..tokens import END, START
+from ...optional_deps import require
 
-SCALE = 0.18215
+LATENT_SCALE = 0.18215
 VAE_PREFIX = "first_stage_model."
 CLIP_PREFIX = "cond_stage_model.transformer."
 OPEN_CLIP_PREFIXES = ("cond_stage_model.model.", "conditioner.embedders.0.model.")
-HEAD = 64
+HEAD_CHANNELS = 64
 """Channels of an attention head, in both text encoders."""
 
-WANTED = (
+EXPECTED = (
     "a whole Stable Diffusion 1.x or 2.x checkpoint was expected (one safetensors file with U-Net, text encoder and "
     "VAE, or a diffusers folder)"
 )
-StateDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Networks:
-    """What latents and contexts are made with. padding: the token that fills a caption up to 77."""
+class EncoderNetworks:
+    """The VAE without its decoder, the text encoder, and the token that pads captions to 77."""
 
     vae: nn.Module
     text: nn.Module
     padding: int
 
-    @property
-    def width(self) -> int:
-        """d of a context (77, d)."""
-        return int(self.text.config.hidden_size)  # type: ignore[union-attr, arg-type]
-
     def digest(self) -> str:
-        """A hash of both networks' tensors as float16: the same for one file and a folder of the same weights."""
+        """Return a hash of both networks' tensors as float16, equal for a file and a folder of the same weights."""
         digest = hashlib.sha256(str(self.padding).encode())
         for name, module in (("vae", self.vae), ("text", self.text)):
             for key, tensor in sorted(module.state_dict().items()):
@@ -60,32 +54,32 @@ class Networks:
         return digest.hexdigest()[:16]
 
 
-def load_networks(path: Path) -> Networks:
-    """Both encoders, float32, on the CPU, frozen.
+def load_encoder_networks(path: Path) -> EncoderNetworks:
+    """Load both encoders of a checkpoint file or diffusers folder: float32, on the CPU, frozen.
 
     Raises:
-        ValueError: no such file, another kind of model, or tensors missing; the message says which.
+        ValueError: there is no such file, it holds another kind of model, or tensors are missing.
     """
-    need("diffusers", "transformers")
+    require("diffusers", "transformers")
     vae, text, padding = _from_folder(path) if path.is_dir() else _from_file(path)
-    vae.decoder, vae.post_quant_conv = None, None  # what is encoded here is decoded by load_decoder
-    return Networks(
+    vae.decoder, vae.post_quant_conv = None, None  # `load_decoder` loads these
+    return EncoderNetworks(
         vae.float().eval().requires_grad_(False), text.float().eval().requires_grad_(False), padding
     )
 
 
-def holds_decoder(path: Path) -> bool:
-    """Whether a file or folder, of whatever kind, has a VAE that load_decoder can read."""
+def has_decoder(path: Path) -> bool:
+    """Return whether a file or folder of any kind has a VAE that `load_decoder` can read."""
     if path.is_dir():
         return (path / "vae" / "config.json").is_file()
     return f"{VAE_PREFIX}decoder.conv_in.weight" in header_shapes(read_header(path))
 
 
 def load_decoder(path: Path) -> nn.Module:
-    """The VAE alone, without its encoder; float32, on the CPU, frozen. ValueError as load_networks."""
-    need("diffusers", "transformers")
+    """Load the VAE without its encoder: float32, on the CPU, frozen; errors as for `load_encoder_networks`."""
+    require("diffusers", "transformers")
     if path.is_dir():
-        vae = _vae_of_folder(path)
+        vae = _vae_from_folder(path)
     else:
         shapes = header_shapes(read_header(path))
         with safe_open(path, "pt") as file:
@@ -95,20 +89,18 @@ def load_decoder(path: Path) -> nn.Module:
 
 
 @torch.inference_mode()
-def decoded(vae: nn.Module, latents: Tensor) -> Tensor:
-    """Latents in model space (n, c, h, w) -> pictures (n, 3, 8 h, 8 w) in about [-1, 1]."""
-    return vae.decode(latents / SCALE).sample  # type: ignore[operator]
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Decode latents in model space `n c h w` to RGB `n 3 8h 8w` in about [-1, 1]."""
+    return vae.decode(latents / LATENT_SCALE).sample  # type: ignore[operator]
 
 
-def _vae_of_folder(folder: Path) -> Any:
+def _vae_from_folder(folder: Path) -> Any:
     from diffusers import AutoencoderKL
 
     try:
         return AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True, use_safetensors=True)
     except OSError as error:
-        raise ValueError(
-            f"{folder}: {_first_line(error)}; weights are read from safetensors alone"
-        ) from error
+        raise ValueError(f"{folder}: {_first_line(error)}; weights are only read from safetensors") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -120,17 +112,15 @@ def _from_folder(folder: Path) -> tuple[Any, Any, int]:
 
     for part in ("vae", "text_encoder"):
         if not (folder / part / "config.json").is_file():
-            raise ValueError(f"{folder} has no {part}/config.json; {WANTED}")
-    vae = _vae_of_folder(folder)
+            raise ValueError(f"{folder} has no {part}/config.json; {EXPECTED}")
+    vae = _vae_from_folder(folder)
     try:
         text = CLIPTextModel.from_pretrained(
             folder / "text_encoder", local_files_only=True, use_safetensors=True
         )
     except OSError as error:
-        raise ValueError(
-            f"{folder}: {_first_line(error)}; weights are read from safetensors alone"
-        ) from error
-    return vae, text, 0 if text.config.hidden_act == "gelu" else END
+        raise ValueError(f"{folder}: {_first_line(error)}; weights are only read from safetensors") from error
+    return vae, text, 0 if text.config.hidden_act == "gelu" else END_TOKEN
 
 
 def _from_file(path: Path) -> tuple[Any, Any, int]:
@@ -147,7 +137,7 @@ def _from_file(path: Path) -> tuple[Any, Any, int]:
     ]
     if lacking:
         raise ValueError(
-            f"{path.name} holds no {' and no '.join(lacking)}: this is {describe(shapes)}; {WANTED}"
+            f"{path.name} holds no {' and no '.join(lacking)}: this is {describe(shapes)}; {EXPECTED}"
         )
     prefix = open_clip or CLIP_PREFIX
     with safe_open(path, "pt") as file:
@@ -156,7 +146,7 @@ def _from_file(path: Path) -> tuple[Any, Any, int]:
     return (
         (vae, _open_clip(tensors, prefix, path.name), 0)
         if open_clip
-        else (vae, _clip(tensors, path.name), END)
+        else (vae, _clip(tensors, path.name), END_TOKEN)
     )
 
 
@@ -177,7 +167,7 @@ def _vae(tensors: Mapping[str, Tensor], name: str) -> Any:
         ],
         "layers_per_block": blocks,
         "latent_channels": inner["quant_conv.weight"].shape[1] // 2,
-        "scaling_factor": SCALE,
+        "scaling_factor": LATENT_SCALE,
     }
     vae = AutoencoderKL.from_config(config)
     converted = convert_ldm_vae_checkpoint(inner, config)
@@ -192,29 +182,29 @@ def _clip(tensors: Mapping[str, Tensor], name: str) -> Any:
 
 
 def _open_clip(tensors: Mapping[str, Tensor], prefix: str, name: str) -> Any:
-    """The last layer is left out: what the host reads is the one before, through the final norm."""
+    """Build OpenCLIP's text encoder without its last layer, as the host reads the one before."""
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 
     width = tensors[f"{prefix}positional_embedding"].shape[1]
-    square = {f"{prefix}text_projection": torch.empty(width, width)}  # it is where the width is looked up
+    square = {f"{prefix}text_projection": torch.empty(width, width)}  # diffusers looks up the width here
     converted = convert_open_clip_checkpoint(None, {**tensors, **square}, prefix=prefix)
     return _text_model(
-        converted, "gelu", name, skipped=1, last=_layers_of(tensors, f"{prefix}transformer.resblocks.")
+        converted, "gelu", name, skipped=1, last=_count_layers(tensors, f"{prefix}transformer.resblocks.")
     )
 
 
-def _layers_of(tensors: Mapping[str, Tensor], prefix: str) -> int:
+def _count_layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in tensors if key.startswith(prefix)})
 
 
 def _text_model(
     converted: Mapping[str, Tensor], activation: str, name: str, *, skipped: int, last: int = 0
 ) -> Any:
-    """CLIP's text transformer with the shapes of these tensors, the last `skipped` layers left out."""
+    """Build CLIP's text transformer from the tensors' shapes, without the last `skipped` layers."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     plain = {key.removeprefix("text_model."): value for key, value in converted.items()}
-    layers = (last or _layers_of(plain, "encoder.layers.")) - skipped
+    layers = (last or _count_layers(plain, "encoder.layers.")) - skipped
     vocabulary, width = plain["embeddings.token_embedding.weight"].shape
     model = CLIPTextModel(
         CLIPTextConfig(
@@ -222,11 +212,11 @@ def _text_model(
             hidden_size=width,
             intermediate_size=plain["encoder.layers.0.mlp.fc1.weight"].shape[0],
             num_hidden_layers=layers,
-            num_attention_heads=max(1, width // HEAD),
+            num_attention_heads=max(1, width // HEAD_CHANNELS),
             max_position_embeddings=plain["embeddings.position_embedding.weight"].shape[0],
             hidden_act=activation,
-            bos_token_id=START,
-            eos_token_id=END,
+            bos_token_id=START_TOKEN,
+            eos_token_id=END_TOKEN,
             pad_token_id=1,
         )
     )

@@ -1,32 +1,65 @@
 """Windows: which frames of a scene make a clip at a given rate.
 
-Frames are chosen by their times. Where the times of the wanted rate have a frame nearby, the rate is exactly that; else
-every n-th frame is taken and the true rate recorded, so that motion is even and never made of repeated frames.
+Frames are chosen by their times. Where a frame is near each time of the wanted rate, the clip has exactly that rate.
+Otherwise every n-th frame is taken and the true rate is recorded, so that motion is even and no frame is repeated.
+
+Scenes are the frames between cuts, which are found in the thumbnails' differences. Fades and dissolves are not found.
+PySceneDetect is not used: it needs OpenCV to decode frames that are decoded here already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from .cuts import scenes
 from .decode import Survey
 
+CUT_THRESHOLD = 0.08
+"""Least mean absolute difference of a cut, for colours from 0 to 1."""
+
+CUT_RATIO = 3.0
+"""Least ratio of a cut's difference to the median around it, so that fast pans and flicker are no cuts."""
+
+CUT_REACH = 8
+"""Frames on either side that the median is taken over."""
+
 NEARNESS = 0.125
-"""How far a frame may lie from its wanted time, as a part of the interval."""
+"""Largest distance of a frame from its wanted time, as a part of the interval."""
 
 EVENNESS = 0.25
-"""How far one interval of every n-th frame may differ from their median."""
+"""Largest deviation of an interval between every n-th frame from their median, as a part of it."""
 
-SLOWEST, SLOWEST_LAST = 0.7, 0.3
-"""Least true rate, as a part of the wanted one; the last round takes consecutive frames of slower videos too."""
+SLOWEST, SLOWEST_NATIVE = 0.7, 0.3
+"""Least true rate as a part of the wanted one; native rates accept consecutive frames of slower videos."""
+
+
+def find_cuts(changes: np.ndarray) -> list[int]:
+    """Return the indices of the frames that start a new scene; `changes` as in `Survey`."""
+    return [
+        int(index)
+        for index in np.flatnonzero(changes >= CUT_THRESHOLD)
+        if index > 0 and changes[index] >= CUT_RATIO * _median_around(changes, int(index))
+    ]
+
+
+def _median_around(changes: np.ndarray, index: int) -> float:
+    start = max(1, index - CUT_REACH)
+    near = np.concatenate([changes[start:index], changes[index + 1 : index + 1 + CUT_REACH]])
+    return float(np.median(near)) if len(near) else 0.0
+
+
+def scene_ranges(changes: np.ndarray) -> list[tuple[int, int]]:
+    """Return the ranges [start, stop) of frames between cuts, in order."""
+    edges = [0, *find_cuts(changes), len(changes)]
+    return list(pairwise(edges))
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Windows of `frames` frames at `fps`. `native`: slower videos give their consecutive frames."""
+    """Windows of `frames` frames at `fps`. With `native`, slower videos give their consecutive frames."""
 
     role: str
     fps: float
@@ -36,9 +69,16 @@ class Rate:
 
 @dataclass(frozen=True)
 class Window:
-    """Frames of one clip: their pts, the seconds of the first, the scene they lie in.
+    """The frames of one clip.
 
-    fps: the true rate. rate: the one that was wanted.
+    Attributes:
+        role: "base" or "tsr".
+        rate: The wanted rate in fps.
+        fps: The true rate.
+        pts: Timestamps of its frames.
+        start: Seconds from the video's start to the first frame.
+        seconds: Time from the first to the last frame.
+        scene: Index of the scene that the frames are from.
     """
 
     role: str
@@ -53,21 +93,23 @@ class Window:
 def paper_rates(
     frames: int = 9, fps: float = 2.0, *, rounds: int = 2, window: int = 5, factor: int = 4
 ) -> list[Rate]:
-    """The base model's rate, then one a round of interpolation: 2 fps, then 8 and 32."""
+    """Return the base model's rate, then one for each round of interpolation: 2 fps, then 8 and 32."""
     steps = [
         Rate("tsr", fps * factor ** (turn + 1), window, native=turn == rounds - 1) for turn in range(rounds)
     ]
     return [Rate("base", fps, frames), *steps]
 
 
-def windows(survey: Survey, rates: Sequence[Rate], *, most: int) -> list[Window]:
-    """At most `most` windows of each rate, spread over the video; none crosses a cut, none overlaps another of
-    its rate."""
+def find_windows(survey: Survey, rates: Sequence[Rate], *, most: int) -> list[Window]:
+    """Return at most `most` windows of each rate, spread over the video.
+
+    No window crosses a cut, and no two windows of one rate overlap.
+    """
     found = []
     for rate in rates:
         fitting = [
             window
-            for number, (start, stop) in enumerate(scenes(survey.changes))
+            for number, (start, stop) in enumerate(scene_ranges(survey.changes))
             for window in _in_scene(survey, slice(start, stop), rate, number)
         ]
         found += _spread(fitting, most)
@@ -82,7 +124,7 @@ def _spread(fitting: list[Window], most: int) -> list[Window]:
 
 
 def _in_scene(survey: Survey, scene: slice, rate: Rate, number: int) -> list[Window]:
-    """Windows side by side, each from the first frame on that one fits at."""
+    """Return windows side by side, each from the first frame at which one fits."""
     times = survey.times[scene]
     found, first = [], 0
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
@@ -101,7 +143,7 @@ def _stride(step: float, rate: Rate) -> int:
 
 
 def _pick(times: np.ndarray, first: int, rate: Rate, stride: int) -> tuple[np.ndarray, float] | None:
-    """Indices into `times`, of which `first` is the first, and the true rate."""
+    """Return indices into `times`, starting with `first`, and the true rate."""
     nearest = _nearest(times, times[first] + np.arange(rate.frames) / rate.fps)
     if nearest is not None:
         return nearest, rate.fps
@@ -111,14 +153,14 @@ def _pick(times: np.ndarray, first: int, rate: Rate, stride: int) -> tuple[np.nd
     gaps = np.diff(times[places])
     middle = float(np.median(gaps))
     true = (rate.frames - 1) / float(times[places[-1]] - times[places[0]])
-    slow = true < (SLOWEST_LAST if rate.native else SLOWEST) * rate.fps
+    slow = true < (SLOWEST_NATIVE if rate.native else SLOWEST) * rate.fps
     if slow or np.abs(gaps - middle).max() > EVENNESS * middle:
         return None
     return places, true
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-    """The frames nearest to the wanted times, if each is near enough and none serves twice."""
+    """Return the frames nearest to the wanted times, if each is near enough and none is used twice."""
     right = np.searchsorted(times, wanted).clip(1, len(times) - 1)
     places = np.where(wanted - times[right - 1] < times[right] - wanted, right - 1, right)
     near = np.abs(times[places] - wanted) <= NEARNESS * (wanted[1] - wanted[0])
@@ -136,13 +178,13 @@ def _window(
     )
 
 
-def nothing(survey: Survey, rates: Sequence[Rate]) -> str:
-    """Why a video gives no window at all, in words for the report."""
-    parts = scenes(survey.changes)
-    longest = max(float(survey.times[stop - 1] - survey.times[start]) for start, stop in parts)
+def explain_no_window(survey: Survey, rates: Sequence[Rate]) -> str:
+    """Return why a video gives no window at all, for the report."""
+    ranges = scene_ranges(survey.changes)
+    longest = max(float(survey.times[stop - 1] - survey.times[start]) for start, stop in ranges)
     needed = min((rate.frames - 1) / rate.fps for rate in rates)
     native = 1 / float(np.median(np.diff(survey.times)))
     return (
-        f"no clip fits: {len(parts)} scenes, the longest of {longest:.2f} s at {native:.1f} frames/s; "
-        f"a clip needs {needed:.3g} s or more of evenly timed frames"
+        f"no clip fits: {len(ranges)} scenes, the longest of {longest:.2f} s at {native:.1f} frames/s; "
+        f"a clip needs at least {needed:.3g} s of evenly timed frames"
     )
