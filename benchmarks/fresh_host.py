@@ -20,7 +20,7 @@ from devtools.check.conformance.boot import boot
 from devtools.run.home import ROOT
 from devtools.run.host import find_host
 from devtools.run.server import PACK, link_folder
-from microcinema_core.train.memory import anonymous
+from microcinema_core.train.memory import anonymous_bytes
 
 GIB = 2**30
 
@@ -35,11 +35,11 @@ def load(kind: str, path: Path) -> dict[str, float]:
 
     from microcinema_core import adapter
 
-    most, done, before = [anonymous()], threading.Event(), anonymous()
+    most, done, before = [anonymous_bytes()], threading.Event(), anonymous_bytes()
 
     def watch() -> None:
         while not done.wait(0.005):
-            most.append(anonymous())
+            most.append(anonymous_bytes())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -48,7 +48,7 @@ def load(kind: str, path: Path) -> dict[str, float]:
     seconds = time.perf_counter() - started
     done.set()
     watcher.join()
-    growth = max([*most, anonymous()]) - before
+    growth = max([*most, anonymous_bytes()]) - before
     del kept
     return {"seconds": seconds, "gib": growth / GIB}
 

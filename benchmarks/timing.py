@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from microcinema_core.train.memory import forget_peak, held, peak
+from microcinema_core.train.memory import allocated_bytes, peak_bytes, reset_peak
 
 from .contenders import ALL, Contender, Shape, Step
 
@@ -52,11 +52,11 @@ def seconds(step: Step, device: str) -> float:
 def working(step: Step, device: str) -> int:
     """Return the peak bytes of a call on top of what is allocated already."""
     give_back()
-    forget_peak()
-    before = held()
+    reset_peak()
+    before = allocated_bytes()
     step()
     _wait(device)
-    return max(0, peak() - before)
+    return max(0, peak_bytes() - before)
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def trainer_of(folder: Path, *, batch: int, dtype: torch.dtype, checkpointing: b
 
 def step_of(trainer: Trainer) -> Step:
     """Return the forward and backward pass of one fixed batch, without data loading and optimizer."""
-    batch = trainer.processes.put(trainer.batches.next())
+    batch = trainer.processes.to_device(trainer.batches.next())
 
     def step() -> None:
         loss, _ = trainer.objective(batch, trainer.processes.shared_random(trainer.generator))

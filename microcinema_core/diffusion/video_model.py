@@ -93,7 +93,7 @@ class VideoModel:
         denoise = with_prior(denoiser(network, self.schedule, self.spec.prediction), z_c, lambda_)
         return from_residual(denoise, z_c, self.spec.residual)
 
-    def diffused(self, z_0: Tensor, z_c: Tensor) -> Tensor:
+    def to_diffused(self, z_0: Tensor, z_c: Tensor) -> Tensor:
         """Return what is diffused of clips `b f c h w`: the frames, or their scaled difference from z_c."""
         return (z_0 - z_c) / self.spec.residual if self.spec.residual else z_0
 

@@ -37,7 +37,9 @@ def save_checkpoint(trainer: Trainer) -> None:
     processes = trainer.processes
     if not (processes.main or processes.sharded):
         return
-    tensors = {name: processes.kept(share, like) for name, (share, like) in _held(trainer).items()}
+    tensors = {
+        name: processes.gather_full(share, like) for name, (share, like) in _local_tensors(trainer).items()
+    }
     if not processes.main:
         return
     tensors |= {"random.generator": trainer.generator.get_state(), "random.global": torch.get_rng_state()}
@@ -52,7 +54,7 @@ def save_checkpoint(trainer: Trainer) -> None:
     logger.info("checkpoint at step %d", trainer.step)
 
 
-def _held(trainer: Trainer) -> dict[str, tuple[Tensor, Tensor]]:
+def _local_tensors(trainer: Trainer) -> dict[str, tuple[Tensor, Tensor]]:
     """Return each tensor of a checkpoint as (this process's shard, a tensor with its sharding), by name."""
     master_weights = trainer.master_weights
     held: dict[str, tuple[Tensor, Tensor]] = {}

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Range = tuple[float, float]
 """Smallest and largest allowed value of a key; a dataclass lists those of its fields in RANGES."""
 
-WORDS: dict[Any, str] = {
+TYPE_NAMES: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -32,7 +32,7 @@ WORDS: dict[Any, str] = {
     tuple: "a list",
 }
 
-MANY = math.inf
+UNLIMITED = math.inf
 OPTIMIZERS = ("adamw", "muon", "adamw8bit")
 PRECISIONS = ("bf16", "fp32", "bf16-mixed", "fp16-mixed")
 """bf16: bfloat16 weights with float32 master weights. The mixed ones: float32 weights and autocast."""
@@ -50,7 +50,11 @@ class DataTable:
         items: number of items, for a stage that renders its data set; 0 takes the stage's default.
     """
 
-    RANGES: ClassVar[dict[str, Range]] = {"batch": (1, MANY), "accumulate": (1, MANY), "items": (0, MANY)}
+    RANGES: ClassVar[dict[str, Range]] = {
+        "batch": (1, UNLIMITED),
+        "accumulate": (1, UNLIMITED),
+        "items": (0, UNLIMITED),
+    }
 
     folder: str = ""
     test_folder: str = ""
@@ -79,7 +83,7 @@ class OptimTable:
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("lr", "weight_decay", "ema"), (0, 1)),
-        **dict.fromkeys(("clip", "warmup_steps", "max_steps", "max_minutes"), (0, MANY)),
+        **dict.fromkeys(("clip", "warmup_steps", "max_steps", "max_minutes"), (0, UNLIMITED)),
         "decay_from": (0, 0.99),
     }
     ALIASES: ClassVar[dict[str, str]] = {"ema_on": "ema_device"}
@@ -100,7 +104,7 @@ class OptimTable:
 
     def __post_init__(self) -> None:
         for group, factor in self.groups.items():
-            checked(factor, float, f"optim.groups.{group}", (0, MANY))
+            checked(factor, float, f"optim.groups.{group}", (0, UNLIMITED))
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is one of {', '.join(OPTIMIZERS)}")
         if self.ema_device not in ("", "cpu"):
@@ -129,9 +133,9 @@ class LogTable:
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
-        **dict.fromkeys(("every", "keep"), (1, MANY)),
+        **dict.fromkeys(("every", "keep"), (1, UNLIMITED)),
         **dict.fromkeys(
-            ("checkpoint_minutes", "checkpoint_steps", "sheet_minutes", "export_minutes"), (0, MANY)
+            ("checkpoint_minutes", "checkpoint_steps", "sheet_minutes", "export_minutes"), (0, UNLIMITED)
         ),
     }
 
@@ -160,7 +164,7 @@ class TrainConfig:
         model, loss: the stage's own tables, which it parses into its own dataclasses.
     """
 
-    RANGES: ClassVar[dict[str, Range]] = {"seed": (0, MANY), "threads": (0, MANY)}
+    RANGES: ClassVar[dict[str, Range]] = {"seed": (0, UNLIMITED), "threads": (0, UNLIMITED)}
     ALIASES: ClassVar[dict[str, str]] = {"sharded": "fsdp"}
 
     stage: str
@@ -301,7 +305,7 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
 
     Args:
         value: the value from TOML.
-        kind: the type that is expected; only the types of `WORDS` are checked.
+        kind: the type that is expected; only the types of `TYPE_NAMES` are checked.
         name: the key, for messages.
         limits: smallest and largest allowed value.
 
@@ -319,13 +323,13 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
 
 
 def _expected(value: Any, kind: Any) -> str:
-    """Return in words what was expected instead of a value; "" if it fits or its type is not in `WORDS`."""
+    """Return in words what was expected instead of a value; "" if it fits or its type is not in `TYPE_NAMES`."""
     plain = get_origin(kind) or kind
     taken = (int, float) if plain is float else plain
-    if plain not in WORDS:
+    if plain not in TYPE_NAMES:
         return ""
     if not isinstance(value, taken) or (isinstance(value, bool) and plain is not bool):
-        return WORDS[plain]
+        return TYPE_NAMES[plain]
     return _expected_inside(value, get_args(kind)) if isinstance(value, tuple) else ""
 
 

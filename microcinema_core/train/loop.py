@@ -74,7 +74,7 @@ def _train(trainer: Trainer, report: Report) -> None:
             started = time.monotonic()
             report.add(_step_or_save(trainer))
             elapsed = trainer.elapsed + time.monotonic() - started
-            trainer.elapsed, stop = processes.agree(elapsed, bool(caught))
+            trainer.elapsed, stop = processes.agree_on_stop(elapsed, bool(caught))
 
             report.tick(trainer.step, trainer.elapsed, progress(trainer))
             if trainer.step % config.log.every == 0:
@@ -82,14 +82,14 @@ def _train(trainer: Trainer, report: Report) -> None:
             if _due(trainer, last, "checkpoint", config.log.checkpoint_minutes, config.log.checkpoint_steps):
                 save_checkpoint(trainer)
             if _due(trainer, last, "sheet", config.log.sheet_minutes):
-                look(trainer, report)
+                save_sample_sheet(trainer, report)
             if _due(trainer, last, "export", config.log.export_minutes):
                 export(trainer)
 
         # Inside the context, as a launcher may send a second signal, and before all that could fail.
         save_checkpoint(trainer)
     if not stop:
-        look(trainer, report)
+        save_sample_sheet(trainer, report)
     export(trainer)
 
 
@@ -145,7 +145,7 @@ def _due(trainer: Trainer, last: dict[str, float], what: str, minutes: float, st
 
 
 @torch.no_grad()
-def look(trainer: Trainer, report: Report) -> None:
+def save_sample_sheet(trainer: Trainer, report: Report) -> None:
     """Save a sample sheet of the EMA weights in the run's folder; changes no random state.
 
     The first process writes. With FSDP all processes have to call this together.
@@ -153,7 +153,7 @@ def look(trainer: Trainer, report: Report) -> None:
     processes = trainer.processes
     if not (processes.main or processes.sharded):
         return
-    averaged, joined = trainer.ema.swapped_in(), processes.joined(trainer.objective)
+    averaged, joined = trainer.ema.swapped_in(), processes.unsharded(trainer.objective)
     with averaged, joined, torch.random.fork_rng(devices=[]):
         sheet = trainer.stage.sheet()
     if not processes.main:

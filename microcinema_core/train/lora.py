@@ -14,7 +14,7 @@ from ..networks.unet import is_temporal
 UP, DOWN = ".lora_up.weight", ".lora_down.weight"
 
 
-class LowRank(nn.Module):
+class LowRankAddition(nn.Module):
     """The low-rank addition x -> up(down(x)) to a linear layer; zero at first, as `up` starts at zero."""
 
     def __init__(self, layer: nn.Linear, rank: int) -> None:
@@ -41,13 +41,13 @@ class LoRA(nn.ModuleDict):
             for name, layer in unet.named_modules()
             if isinstance(layer, nn.Linear) and ".transformer_blocks." in name and not is_temporal(name)
         }
-        super().__init__({name: LowRank(layer, rank) for name, layer in layers.items()})
+        super().__init__({name: LowRankAddition(layer, rank) for name, layer in layers.items()})
         for name, layer in layers.items():
             addition = self[name]
             layer.register_forward_hook(lambda _, inputs, output, add=addition: output + add(inputs[0]))
 
 
-def merged(unet: Mapping[str, Tensor], low: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def merge_lora(unet: Mapping[str, Tensor], low: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the U-Net's state dict with the LoRA state dict `low` merged into it."""
     additions = {
         key.removesuffix(UP): low[key] @ low[key.removesuffix(UP) + DOWN] for key in low if key.endswith(UP)

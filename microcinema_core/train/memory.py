@@ -18,8 +18,8 @@ CLEAR_PEAK = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 
 
-def peak() -> int:
-    """Return the peak memory in bytes since `forget_peak`, or since the start where it cannot be reset."""
+def peak_bytes() -> int:
+    """Return the peak memory in bytes since `reset_peak`, or since the start where it cannot be reset."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     if most := _status("VmHWM"):
@@ -30,18 +30,18 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def held() -> int:
+def allocated_bytes() -> int:
     """Return the memory in use in bytes; 0 where the system does not report it."""
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else _status("VmRSS")
 
 
-def anonymous() -> int:
+def anonymous_bytes() -> int:
     """Return the resident memory in bytes without mapped files; 0 where the system does not report it."""
     return _status("RssAnon")
 
 
-def forget_peak() -> None:
-    """Reset the peak that `peak` returns, where the system can."""
+def reset_peak() -> None:
+    """Reset the peak that `peak_bytes` returns, where the system can."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

@@ -23,7 +23,7 @@ from ..networks.layers import CrossAttention, attention
 from ..networks.spatial import ResBlock, SpatialTransformer
 from .batches import first_bucket
 from .config import TrainConfig, from_table
-from .memory import forget_peak, peak
+from .memory import peak_bytes, reset_peak
 from .processes import Processes
 from .stage import Stage
 from .stages import STAGES, Stages, build_stage
@@ -34,7 +34,7 @@ from .video_config import ModelTable
 
 GIB = 2**30
 CHECKPOINTING = ("gradient_checkpointing", "recompute")
-STATE = {"adamw": 8.0, "adamw8bit": 2.03, "muon": 4.0}
+OPTIMIZER_BYTES = {"adamw": 8.0, "adamw8bit": 2.03, "muon": 4.0}
 """Bytes of optimizer state per trained parameter. Muon's few AdamW parameters, at 8, are not told apart."""
 
 
@@ -93,7 +93,7 @@ def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[
     if mixed:
         parts["16-bit copies of the weights (autocast)"] = total * 2
     parts["gradients"] = trained * (6 if separate else 4)
-    parts["optimizer"] = trained * STATE[config.optim.optimizer]
+    parts["optimizer"] = trained * OPTIMIZER_BYTES[config.optim.optimizer]
     if not config.optim.ema_device:
         parts["EMA"] = trained * 4
     if isinstance(stage, VideoStage):
@@ -134,7 +134,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
 
 
 @dataclass
-class _Kept:
+class _SavedTensors:
     """Bytes that autograd saves during a forward pass, counted once per storage.
 
     Attributes:
@@ -176,7 +176,7 @@ def operations(stage: VideoStage) -> int:
         if isinstance(module, CrossAttention):
             module.attend = attention
     z_0 = torch.empty((1, *first_bucket(stage.dataset)[0]["mean"].shape), device="meta", dtype=video.dtype)
-    text, t = torch.empty(stage.empty.shape, device="meta"), torch.empty(1, device="meta")
+    text, t = torch.empty(stage.empty_context.shape, device="meta"), torch.empty(1, device="meta")
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         injection = video.injection(stage.appearance(z_0), t, text, 1.0)
         video.predict(z_0, t, text, injection)
@@ -190,10 +190,12 @@ def activations(stage: VideoStage, config: TrainConfig) -> tuple[int, int]:
     networks = (video.unet.to(dtype), video.appearnet.to(dtype))
     item = first_bucket(stage.dataset)[0]["mean"]
     z_0 = torch.empty((config.data.batch, *item.shape), device="meta", dtype=dtype)
-    text = torch.empty((config.data.batch, *stage.empty.shape[1:]), device="meta", dtype=dtype)
+    text = torch.empty((config.data.batch, *stage.empty_context.shape[1:]), device="meta", dtype=dtype)
     t = torch.empty(config.data.batch, device="meta")
     with ExitStack() as stack:
-        kept = _Kept({p.untyped_storage()._cdata for network in networks for p in network.parameters()})
+        kept = _SavedTensors(
+            {p.untyped_storage()._cdata for network in networks for p in network.parameters()}
+        )
         for module in (m for network in networks for m in network.modules()):
             if isinstance(module, CrossAttention):
                 module.attend = _attend
@@ -204,8 +206,8 @@ def activations(stage: VideoStage, config: TrainConfig) -> tuple[int, int]:
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor))
         appearance = stage.appearance(z_0)
         injection = video.injection(appearance, t, text, 1.0)
-        answer = video.predict(z_0, t, text, injection)
-        rearrange(answer, "b f c h w -> (b f c h w)").float().square().mean()
+        output = video.predict(z_0, t, text, injection)
+        rearrange(output, "b f c h w -> (b f c h w)").float().square().mean()
     outside = kept.bytes_of.pop(None, 0)
     blocks = list(kept.bytes_of.values())
     return outside + sum(blocks), outside + kept.inputs + max(blocks, default=0)
@@ -223,15 +225,15 @@ def measure(config: TrainConfig, steps: int, stages: Stages = STAGES) -> str:
     stage.prepare()
     trainer = build(config, stage, processes)
     trainer.frozen.clear()  # only checkpoints and exports need these, and nothing is written here
-    loading = peak()
-    forget_peak()
+    loading = peak_bytes()
+    reset_peak()
     lines = [f"loaded in {time.monotonic() - started:.0f} s, peak {loading / GIB:.2f} GiB"]
     for step in range(steps):
         started, worked = time.monotonic(), time.process_time()
         loss = float(train_step(trainer)["loss"])
         seconds, worked = time.monotonic() - started, time.process_time() - worked
         took = f"{seconds:.1f} s, {worked:.1f} s of processor time"
-        lines.append(f"step {step + 1}: {took}, loss {loss:.4f}, peak so far {peak() / GIB:.2f} GiB")
+        lines.append(f"step {step + 1}: {took}, loss {loss:.4f}, peak so far {peak_bytes() / GIB:.2f} GiB")
     processes.wait()
     where = (
         processes.device.type if processes.device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.videos.stable_diffusion import decode_latents, has_decoder, load_decoder
 
 logger = logging.getLogger(__name__)
-AT_ONCE = 4
+DECODE_BATCH = 4
 """Pictures that the VAE decodes at once; at 320x320 that takes about 1 GB of activations."""
 
 
@@ -44,10 +44,10 @@ class VAEPreview(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Decode latents `n c h w` to pictures `n 3 8h 8w`, nominally in [-1, 1]."""
         vae = load_decoder(self.path).to(z.device)
-        return torch.cat([decode_latents(vae, part.float()) for part in z.split(AT_ONCE)])
+        return torch.cat([decode_latents(vae, part.float()) for part in z.split(DECODE_BATCH)])
 
 
-def preview_of(path: Path) -> LinearPreview | VAEPreview:
+def make_preview(path: Path) -> LinearPreview | VAEPreview:
     """Return the VAE of a Stable Diffusion file or folder, or a linear preview without VAE or diffusers."""
     if not has_decoder(path):
         logger.info("%s holds no VAE: sample sheets are linear previews without true colours", path.name)

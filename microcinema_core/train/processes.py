@@ -93,7 +93,7 @@ class Processes:
         return objective if plain else self.accelerator.prepare_model(objective)
 
     @contextlib.contextmanager
-    def joined(self, objective: nn.Module) -> Iterator[None]:
+    def unsharded(self, objective: nn.Module) -> Iterator[None]:
         """Gather FSDP shards within this context, so that all processes can call the networks directly."""
         if not isinstance(objective, FSDPModule):
             yield
@@ -108,7 +108,7 @@ class Processes:
         """Return this process's view of a generator that is in the same state in all processes."""
         return SharedRandom(generator, self.rank, self.world, self.device)
 
-    def put(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """Return a batch on this process's device."""
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
@@ -125,14 +125,14 @@ class Processes:
         """Return the norm of full gradients, given the norm of this process's shards."""
         return self.accelerator.reduce(norm.square(), reduction="sum").sqrt() if self.sharded else norm
 
-    def kept(self, share: Tensor, like: Tensor) -> Tensor:
+    def gather_full(self, share: Tensor, like: Tensor) -> Tensor:
         """Return the full tensor of a shard, on the CPU of the first process; an empty tensor in the others."""
         if not self.sharded:
             return share
         joined = full_tensor(share, like)
         return joined.cpu() if self.main else joined.new_empty(0)
 
-    def agree(self, elapsed: float, stop: bool) -> tuple[float, bool]:
+    def agree_on_stop(self, elapsed: float, stop: bool) -> tuple[float, bool]:
         """Return the first process's elapsed seconds and whether any is to stop, so that all decide alike."""
         if self.world == 1:
             return elapsed, stop

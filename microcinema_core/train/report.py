@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..files.atomic import atomic_write
 from .config import TrainConfig
-from .memory import peak
+from .memory import peak_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Report:
         self.left = elapsed * (1 - progress) / progress if progress > 0 else 0.0
         if self.shown and not self.bar.disable:
             loss = self.sums["loss"] / max(self.counts["loss"], 1)
-            left = f"{self.left / 60:.0f} min left, {peak() / 2**30:.1f} GiB"
+            left = f"{self.left / 60:.0f} min left, {peak_bytes() / 2**30:.1f} GiB"
             self.bar.set_postfix_str(f"loss {loss:.4f}, {left}", refresh=False)
             self.bar.update(step - self.bar.n)
 

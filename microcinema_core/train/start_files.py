@@ -10,7 +10,7 @@ from ..files.safetensors_io import read_header
 from ..files.stable_diffusion import read_stable_diffusion
 from ..networks.text import TextEncoder
 from ..networks.vae import FoldedVAE
-from .preview import LinearPreview, VAEPreview, preview_of
+from .preview import LinearPreview, VAEPreview, make_preview
 
 
 def read_start(path: Path, roles: tuple[str, ...]) -> Checkpoint:
@@ -43,7 +43,7 @@ def load_frozen_networks(
         ValueError: a MicroCinema file of another role.
     """
     if not with_text or is_foreign(path):
-        return None, preview_of(path)
+        return None, make_preview(path)
     image = read_checkpoint(path, expect_roles=("image",))
     return load_text_encoder(image), load_vae(image)
 

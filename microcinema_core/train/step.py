@@ -81,7 +81,9 @@ def _gradients(trainer: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
         alone = k < len(batches) and not master_weights.separate
         quiet = processes.without_exchange(trainer.objective) if alone else contextlib.nullcontext()
         with quiet:
-            loss, extra = trainer.objective(processes.put(batch), processes.shared_random(trainer.generator))
+            loss, extra = trainer.objective(
+                processes.to_device(batch), processes.shared_random(trainer.generator)
+            )
             trainer.scaler.scale(loss / len(batches)).backward()
         master_weights.collect_gradients()
         for name, value in {"loss": loss.detach(), **extra}.items():

@@ -35,7 +35,7 @@ from .batches import (
     pick_captions,
 )
 from .config import TrainConfig, from_table, to_table
-from .lora import LoRA, merged, write_lora
+from .lora import LoRA, merge_lora, write_lora
 from .memory import checkpoint_blocks
 from .shared_random import SharedRandom
 from .sheets import grid
@@ -47,7 +47,7 @@ SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
 """Clips, DDIM steps and guidance scale of a sample sheet."""
 SHEET_DECODES = 256
 """Pictures of a sample sheet that are decoded at once."""
-FINAL = 20
+FINAL_FRACTION = 20
 """`final_share` draws from the last 1/20 of the noise schedule."""
 
 
@@ -96,8 +96,8 @@ class VideoStage(ABC):
                 f"the captions of {self.dataset.folder} are tokens: model.image_file must name a text encoder"
             )
         self.alpha_bar = self.video.schedule.alpha_bar.float()
-        self.nothing = empty_caption(self.dataset)
-        self.empty = self.encode_text(self.nothing[None])
+        self.empty_caption = empty_caption(self.dataset)
+        self.empty_context = self.encode_text(self.empty_caption[None])
 
     def _build_video_model(self, start: Checkpoint, device: str | None) -> VideoModel:
         """Build the two networks with their constructors' weights, or without storage on the device "meta"."""
@@ -135,15 +135,15 @@ class VideoStage(ABC):
             self.load_start(self.start)
             self.start = None
         if self.model.injection != "concat":
-            self.video.appearnet.get_buffer("empty_prompt").copy_(self.empty[0])
+            self.video.appearnet.get_buffer("empty_prompt").copy_(self.empty_context[0])
 
     def to(self, device: torch.device) -> None:
         """Move the frozen networks and the constants to a device."""
         if self.text is not None:
             self.text.to(device)
         self.vae.to(device)
-        self.alpha_bar, self.nothing, self.empty = (
-            tensor.to(device) for tensor in (self.alpha_bar, self.nothing, self.empty)
+        self.alpha_bar, self.empty_caption, self.empty_context = (
+            tensor.to(device) for tensor in (self.alpha_bar, self.empty_caption, self.empty_context)
         )
 
     def group_of(self, name: str) -> str | None:
@@ -174,13 +174,13 @@ class VideoStage(ABC):
         z_0 = draw_latents(batch, random)
         clips = z_0.shape[0]
         context = self.encode_text(
-            pick_captions(batch[self.captions], self.nothing, self.objective.text_dropout, random)
+            pick_captions(batch[self.captions], self.empty_caption, self.objective.text_dropout, random)
         )
         kept = (random.uniform(clips) >= self.objective.appearance_dropout).float()
         appearance = self.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
         video = self.video
-        z_0 = video.diffused(z_0, z_c)
+        z_0 = video.to_diffused(z_0, z_c)
         eps_n = self.noise(z_0, random)
         eps = training_noise(eps_n, z_c, self.video.spec.lambda_ * kept[:, None, None, None, None])
         t = self.timesteps(clips, random)
@@ -199,7 +199,7 @@ class VideoStage(ABC):
         t = random.integers(steps, (clips,))
         if not self.objective.final_share:
             return t
-        end = steps // FINAL
+        end = steps // FINAL_FRACTION
         return torch.where(random.uniform(clips) < self.objective.final_share, steps - end + t % end, t)
 
     def noise(self, z_0: Tensor, random: SharedRandom) -> Tensor:
@@ -234,7 +234,7 @@ class VideoStage(ABC):
             Latents `b f c h w`, float32.
         """
         return self.video.sample(
-            self.appearance(z_0), self.encode_text(tokens), self.empty, frames=z_0.shape[1],
+            self.appearance(z_0), self.encode_text(tokens), self.empty_context, frames=z_0.shape[1],
             steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
         )  # fmt: skip
 
@@ -263,7 +263,7 @@ class VideoStage(ABC):
         if self.lora is not None:
             low = parts.pop("lora")
             write_lora(path.with_name(f"{path.stem}_lora.safetensors"), low)
-            parts["unet"] = merged(parts["unet"], low)
+            parts["unet"] = merge_lora(parts["unet"], low)
         configs: dict[str, Any] = {
             "unet": self.video.unet.config,
             "appearnet": self.video.appearnet.config,

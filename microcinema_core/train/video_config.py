@@ -109,7 +109,7 @@ def schedule_end(value: bool | str) -> bool | str:
         "zero": True,
         "sd": False,
     }
-    if value not in known:
+    if not isinstance(value, bool | str) or value not in known:
         raise ValueError(f'model.zero_terminal_snr is {value!r}; it is true, false or "auto"')
     return known[value]
 

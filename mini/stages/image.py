@@ -57,6 +57,12 @@ class ImageModelTable:
 
     ALIASES: ClassVar[dict[str, str]] = {"terminal": "zero_terminal_snr"}
 
+    def __post_init__(self) -> None:
+        if schedule_end(self.zero_terminal_snr) == "auto":
+            raise ValueError(
+                "model.zero_terminal_snr is 'auto', but an image model starts from no file; it is true or false"
+            )
+
     def spec(self) -> ModelSpec:
         """Return the spec of the trained weights."""
         zero_terminal_snr = schedule_end(self.zero_terminal_snr) is True
@@ -151,9 +157,9 @@ class ImageStage:
         t = random.integers(steps, (len(z_0),))
         eps = random.normal(tuple(z_0.shape))
         alpha_bar = self.alpha_bar[t, None, None, None]
-        answer = self.network(self.text(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
+        output = self.network(self.text(tokens))(diffuse(z_0, eps, alpha_bar), t.float())
         target = training_target(z_0, eps, alpha_bar, self.spec.prediction)
-        losses = (answer - target).square().mean(dim=(1, 2, 3))
+        losses = (output - target).square().mean(dim=(1, 2, 3))
         return losses.mean(), band_losses(losses, t, steps)
 
     def network(self, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

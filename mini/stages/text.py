@@ -50,7 +50,7 @@ class TextModelTable:
     text: dict[str, Any] = field(default_factory=dict)
 
 
-class Still:
+class StillClips:
     """A data set of single pictures as still clips, `f c h w` with f equal frames."""
 
     def __init__(self, pictures: ShardDataset, frames: int) -> None:
@@ -146,7 +146,7 @@ class TextStage:
     ) -> None:
         model = from_table(TextModelTable, config.model, "[model]")
         frames, channels = clips[0]["mean"].shape[:2]
-        self.dataset: Items = ConcatDataset([clips, *(Still(held, frames) for held in pictures)])  # type: ignore[list-item]
+        self.dataset: Items = ConcatDataset([clips, *(StillClips(held, frames) for held in pictures)])  # type: ignore[list-item]
         self.test, self.vae = test, load_vae(vae)
         self.vocabulary = SeenTokens(torch.cat([all_tokens(held) for held in (clips, *pictures)]))
         self.config = from_table(TextConfig, model.text, "[model.text]")
@@ -176,19 +176,19 @@ class TextStage:
     def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the contrastive loss of a batch; logs the accuracy ("found") and the logits' scale."""
         tokens = pick_captions(batch["tokens"], self.empty, 0.0, random)
-        likeness = self.likeness(draw_latents(batch, random), tokens)
+        similarity_logits = self.similarity_logits(draw_latents(batch, random), tokens)
         right = torch.arange(len(tokens), device=tokens.device)
-        loss = (F.cross_entropy(likeness, right) + F.cross_entropy(likeness.T, right)) / 2
-        found = (likeness.argmax(dim=1) == right).float().mean()
+        loss = (F.cross_entropy(similarity_logits, right) + F.cross_entropy(similarity_logits.T, right)) / 2
+        found = (similarity_logits.argmax(dim=1) == right).float().mean()
         return loss, {"found": found.detach(), "scale": self.clips.log_scale.detach().exp()}
 
-    def likeness(self, clips: Tensor, tokens: Tensor) -> Tensor:
+    def similarity_logits(self, clips: Tensor, tokens: Tensor) -> Tensor:
         """Return logits `clips captions`: scaled cosine similarities of latents `n f c h w` and tokens `n 77`."""
         seen = self.clips(clips.to(self.clips.projection.weight.dtype)).float()
         scale = self.clips.log_scale.float().exp().clamp(max=100)
-        return scale * F.normalize(seen, dim=-1) @ F.normalize(self.said(tokens), dim=-1).T
+        return scale * F.normalize(seen, dim=-1) @ F.normalize(self.embed_captions(tokens), dim=-1).T
 
-    def said(self, tokens: Tensor) -> Tensor:
+    def embed_captions(self, tokens: Tensor) -> Tensor:
         """Return embeddings `n width` of tokens `n 77`: the projected state at the end token, as in CLIP."""
         end = (tokens == END_TOKEN).int().argmax(dim=1)
         states = self.text(self.vocabulary.compact(tokens[:, : int(end.max()) + 1]))
@@ -205,7 +205,9 @@ class TextStage:
         means = torch.stack([item["mean"] for item in items]).to(device)
         asked = torch.arange(SHEET_CAPTIONS) * len(items) // SHEET_CAPTIONS
         tokens = torch.stack([items[k]["tokens"][0] for k in asked.tolist()]).to(device)
-        found = self.likeness(means, tokens).T.topk(min(SHEET_FOUND, len(items)), dim=1).indices.cpu()
+        found = (
+            self.similarity_logits(means, tokens).T.topk(min(SHEET_FOUND, len(items)), dim=1).indices.cpu()
+        )
         shown = torch.cat([asked[:, None], found], dim=1)
         centre = means[shown.flatten().to(device), centre_index(means.shape[1])]
         return Sheet(grid(self.vae.decode(centre).cpu(), columns=shown.shape[1]))

@@ -118,7 +118,7 @@ def fit_latent_rgb(latents: Tensor, pictures: Tensor, side: int) -> tuple[tuple[
     return tuple(tuple(round(float(value), 5) for value in row) for row in solution.T)
 
 
-def turned(pictures: Tensor, random: SharedRandom) -> Tensor:
+def augment(pictures: Tensor, random: SharedRandom) -> Tensor:
     """Augment pictures `n 3 h w`: rotate by quarter turns, mirror and permute colours, at random."""
     numbers = random.integers(4, (len(pictures), 3)).tolist()
     turns = [
@@ -186,7 +186,7 @@ class VAEStage:
 
     def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the loss of a batch of pictures, augmented at random, and scalars to log."""
-        x = turned(batch["pixels"], random)
+        x = augment(batch["pixels"], random)
         mean, std = self.vae.encode_moments(x.to(self.vae.encoder.conv_in.weight.dtype))
         latents = mean + std * random.normal(tuple(mean.shape)).to(mean.dtype)
         if self.objective.latent_noise:

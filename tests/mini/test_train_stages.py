@@ -173,11 +173,11 @@ def test_text_stage_learns_which_caption_is_whose(home: Path) -> None:
     items = [stage.dataset[k] for k in range(12)]
     clips, tokens = (torch.stack([item[name] for item in items]) for name in ("mean", "tokens"))
     with torch.no_grad():
-        likeness = stage.likeness(clips, tokens[:, 0])
+        similarity_logits = stage.similarity_logits(clips, tokens[:, 0])
         after_the_end = tokens[:, 0].clone()
         after_the_end[:, 20:] = 49406
-        torch.testing.assert_close(stage.likeness(clips, after_the_end), likeness)
-    found = (likeness.argmax(dim=1) == torch.arange(12)).float().mean()
+        torch.testing.assert_close(stage.similarity_logits(clips, after_the_end), similarity_logits)
+    found = (similarity_logits.argmax(dim=1) == torch.arange(12)).float().mean()
     assert found >= 0.6  # chance is 1 / 12
 
 

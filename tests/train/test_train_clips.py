@@ -122,7 +122,7 @@ def test_residuals_are_trained_on_and_the_file_says_so(
         assert isinstance(gone_on, VideoStage) and gone_on.video.spec.residual == meant
     monkeypatch.setattr(video, "predict", lambda z_t, *_: torch.zeros_like(z_t))
     video.spec = replace(video.spec, prediction="v")
-    made = video.denoiser(z_c.flatten(0, 1), stage.empty.expand(4, -1, -1), z_c, 1.0)(
+    made = video.denoiser(z_c.flatten(0, 1), stage.empty_context.expand(4, -1, -1), z_c, 1.0)(
         z_c + 0.01, torch.tensor(1e-3)
     )
     torch.testing.assert_close(made, (z_c + 0.01).expand_as(made), rtol=1e-3, atol=1e-3)
@@ -135,7 +135,7 @@ def test_dropped_appearance_is_the_unet_alone() -> None:
         for parameter in video.appearnet.parameters():
             parameter.add_(0.05)
     z = torch.randn(2, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
-    context = stage.empty.expand(2, -1, -1)
+    context = stage.empty_context.expand(2, -1, -1)
     t = torch.tensor([10.0, 500.0])
     with torch.no_grad():
         injection = video.injection(z[:, 1], t, context, torch.tensor([0.0, 1.0]))

@@ -129,12 +129,12 @@ def test_a_process_ends_as_it_says_whatever_gloo_still_does(tmp_path: Path) -> N
     "changes", [{"precision": "fp16-mixed"}, {"optim": {"lr": 1.0, "max_steps": 1, "optimizer": "muon"}}]
 )
 def test_what_cannot_be_shared_is_told(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r'sharded is true with .*shares need "adamw"'):
+    with pytest.raises(ValueError, match=r'fsdp is true with .*shares need "adamw"'):
         parse(table("base", sharded=True, **changes))
 
 
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
 def test_accelerates_own_plugins_are_not_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(ValueError, match=rf"set to use {name}.*sharded = true.*--multi_gpu"):
+    with pytest.raises(ValueError, match=rf"set to use {name}.*fsdp = true.*--multi_gpu"):
         Processes(parse(table("base")))
