@@ -291,7 +291,7 @@ class ModelSpec:
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entries of a file's metadata, with keys under `microcinema.`."""
-        said = {
+        entries = {
             "role": self.role,
             "lambda": repr(float(self.lambda_)),
             "fps": repr(float(self.fps)),
@@ -301,8 +301,8 @@ class ModelSpec:
             "residual": repr(float(self.residual)),
         }
         if self.betas != "scaled_linear":
-            said["betas"] = self.betas
-        return {self.PREFIX + key: value for key, value in said.items()}
+            entries["betas"] = self.betas
+        return {self.PREFIX + key: value for key, value in entries.items()}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str]) -> ModelSpec:
@@ -312,19 +312,19 @@ class ModelSpec:
             KeyError: an entry is missing.
             ValueError: an entry is unreadable, or has an unknown value.
         """
-        said = {key.removeprefix(cls.PREFIX): value for key, value in metadata.items()}
-        betas, terminal = said.get("betas", "scaled_linear"), said.get("terminal", "sd")
+        entries = {key.removeprefix(cls.PREFIX): value for key, value in metadata.items()}
+        betas, terminal = entries.get("betas", "scaled_linear"), entries.get("terminal", "sd")
         if betas not in get_args(Betas) or terminal not in ("sd", "zero"):
             raise ValueError(f"betas {betas!r} with terminal {terminal!r} is unknown to this version")
         return cls(
-            role=said["role"],
-            lambda_=float(said["lambda"]),
-            fps=float(said["fps"]),
-            frames=int(said["frames"]),
-            prediction=said.get("prediction", "eps"),  # type: ignore[arg-type]
+            role=entries["role"],
+            lambda_=float(entries["lambda"]),
+            fps=float(entries["fps"]),
+            frames=int(entries["frames"]),
+            prediction=entries.get("prediction", "eps"),  # type: ignore[arg-type]
             betas=betas,  # type: ignore[arg-type]
             zero_terminal_snr=terminal == "zero",
-            residual=float(said.get("residual", "0")),
+            residual=float(entries.get("residual", "0")),
         )
 
 
@@ -333,13 +333,3 @@ UNTRAINED = ModelSpec("unet", fps=2.0, frames=9)
 
 
 SD15 = UNetConfig(context_dim=768, num_heads=8, num_head_channels=-1, use_linear_in_transformer=False)
-MINI = UNetConfig(
-    in_channels=8,
-    out_channels=8,
-    model_channels=64,
-    channel_mult=(1, 2),
-    num_res_blocks=1,
-    transformer_depth=(1, 1),
-    context_dim=128,
-    num_head_channels=32,
-)

@@ -63,7 +63,7 @@ class VideoStage(ABC):
         text: the frozen text encoder; None where captions are encoded already.
         vae: the frozen decoder of sample sheets.
         captions: the items' key that holds the captions, "text" or "tokens".
-        nothing, empty: the empty prompt in the captions' form, and encoded, `1 77 d`.
+        empty_caption, empty_context: the empty prompt in the captions' form, and encoded, `1 77 d`.
 
     Raises:
         ValueError: the config names no file or data set, or ones that do not fit the stage.

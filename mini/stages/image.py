@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from microcinema_core.config import MINI, ModelSpec, Prediction, UNetConfig
+from microcinema_core.config import ModelSpec, Prediction, UNetConfig
 from microcinema_core.data.shards import ShardDataset
 from microcinema_core.diffusion.ddim import classifier_free_guidance, ddim
 from microcinema_core.diffusion.schedule import (
@@ -36,6 +36,18 @@ from microcinema_core.train.sheets import grid
 from microcinema_core.train.stage import Batch, Parts, Sheet
 from microcinema_core.train.start_files import read_export
 from microcinema_core.train.video_config import schedule_end
+
+MINI = UNetConfig(
+    in_channels=8,
+    out_channels=8,
+    model_channels=64,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    transformer_depth=(1, 1),
+    context_dim=128,
+    num_head_channels=32,
+)
+"""The U-Net of the mini family: 4.3 M parameters on 16x16 latents of 8 channels."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig
+from microcinema_core.config import INJECTIONS, AppearNetConfig
 from microcinema_core.networks.appearnet import AppearNet, adapt_for_tsr, interpolated_appearance
 from microcinema_core.networks.layers import per_frame
 from microcinema_core.networks.unet import UNet3D
+from mini.stages.image import MINI
 
 FRAMES = 5
 CONFIG = MINI.inflated()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from microcinema_core.config import MINI, ModelSpec
+from microcinema_core.config import ModelSpec
 from microcinema_core.diffusion.schedule import NoiseSchedule, alphas_cumprod, zero_terminal
 from microcinema_core.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from mini.stages.image import MINI
 
 
 def test_zero_terminal_keeps_the_first_step_and_ends_without_signal() -> None:

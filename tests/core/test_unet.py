@@ -9,12 +9,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
 
-from microcinema_core.config import INJECTIONS, MINI, AppearNetConfig, InjectionKind, UNetConfig
+from microcinema_core.config import INJECTIONS, AppearNetConfig, InjectionKind, UNetConfig
 from microcinema_core.files.inflate import inflate
 from microcinema_core.files.stable_diffusion import config_of, from_diffusers
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.layers import zero_initialised_keys
 from microcinema_core.networks.unet import UNet3D, is_temporal
+from mini.stages.image import MINI
 
 FRAMES = 3
 
