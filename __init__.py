@@ -30,7 +30,7 @@ async def comfy_entrypoint() -> Any:
             "Update ComfyUI or the node pack."
         ) from error
     if version not in TESTED:
-        logging.getLogger(__name__).warning("MicroCinema was %s: if pictures look wrong, say so.", tested)
+        logging.getLogger(__name__).warning("MicroCinema was %s: please report any problem.", tested)
     return MicroCinemaExtension()
 
 

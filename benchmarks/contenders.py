@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from devtools.run.host import Host
-from microcinema_core.config import AppearNetConfig, InjectionKind, UNetConfig
+from microcinema_core.config import CONTEXT_LENGTH, AppearNetConfig, InjectionKind, UNetConfig
 from microcinema_core.diffusion.noise import shift
 from microcinema_core.networks.appearnet import AppearNet
 
 BRANCHES = 2
 TSR_FRAMES = 5
-TOKENS, CONTEXT = 77, 1024
+TOKENS, CONTEXT = CONTEXT_LENGTH, 1024
 SD21 = UNetConfig()
 FLOOR = "Stable Diffusion 2.1 (ComfyUI)"
 OURS = "MicroCinema"
@@ -148,7 +148,7 @@ def _networks(shape: Shape, injection: InjectionKind | None) -> tuple[Any, Appea
 
 def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:
     from microcinema_core.adapter.feature_cache import (
-        APPEARANCE,
+        INJECTOR,
         FeatureCache,
         Injector,
         with_cache_key,
@@ -164,7 +164,7 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
     options: dict[str, Any] = {"cond_or_uncond": [0, 1]}
     given: dict[str, Any] = {}
     if appearnet is not None:
-        options[APPEARANCE] = Injector(appearnet, 1.0, latent.shape[0] == 1, cache)
+        options[INJECTOR] = Injector(appearnet, 1.0, latent.shape[0] == 1, cache)
         given[Z_C] = z_c
 
     def step() -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from devtools.run.home import ROOT
+from microcinema_core.config import CONTEXT_LENGTH
 from microcinema_core.diffusion.tsr import frames_after
 
 from .timing import working
@@ -43,7 +44,7 @@ def measure(
 
     tsr = adapter.load_checkpoint(ROOT / "weights" / "mini_tsr.safetensors")
     config: Any = tsr.model.model.info.config
-    text = [[torch.randn(1, 77, config.context_dim), {}]]
+    text = [[torch.randn(1, CONTEXT_LENGTH, config.context_dim), {}]]
     settings = adapter.SamplerSettings(text, text, 0, steps, 1.0, "euler", "simple")
     weights = tsr.model.model_size() + tsr.appearnet.patcher.model_size()
     rows = []

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from devtools.run.home import ROOT
-from microcinema_core.config import UNetConfig
+from microcinema_core.config import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, UNetConfig
 from microcinema_core.data.shards import INDEX, write_json, write_shard
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.config import DataTable, TrainConfig, load
@@ -30,9 +30,9 @@ def write_random_set(folder: Path, clips: int) -> Path:
     """Write an encoded set of noise, for machines without a prepared one; return its folder."""
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(clips, FRAMES, CHANNELS, SIDE, SIDE, generator=generator).half()
-    tokens = torch.full((clips, 4, 77), 49407, dtype=torch.int32)
+    tokens = torch.full((clips, 4, CONTEXT_LENGTH), END_TOKEN, dtype=torch.int32)
     write_shard(folder / "00000.safetensors", {"mean": mean, "std": 0.1 * mean.abs(), "tokens": tokens})
-    empty = [49406, *[49407] * 76]
+    empty = [START_TOKEN, *[END_TOKEN] * (CONTEXT_LENGTH - 1)]
     write_json(folder / INDEX, {"frames": FRAMES, "fps": [2.0], "shards": [clips], "empty_tokens": empty})
     return folder
 
@@ -80,7 +80,7 @@ def floor_of(trainer: Trainer) -> Step:
     rows = trainer.config.data.batch * FRAMES
     x = torch.randn(rows, config.in_channels, SIDE, SIDE, dtype=video.dtype, device=device)
     times = torch.full((rows,), 500.0, device=device)
-    context = torch.randn(rows, 77, config.context_dim, dtype=video.dtype, device=device)
+    context = torch.randn(rows, CONTEXT_LENGTH, config.context_dim, dtype=video.dtype, device=device)
 
     def step() -> None:
         with torch.autocast(device.type, torch.float16, enabled=mixed):

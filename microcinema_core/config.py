@@ -285,8 +285,8 @@ class ModelSpec:
             )
         if self.zero_terminal_snr and self.prediction == "eps":
             raise ValueError(
-                "a noise schedule that ends at 'zero' with prediction 'eps' cannot be, expected sd, or zero with v: "
-                "pure noise holds no information on z_0 for a model that predicts noise"
+                "zero terminal SNR was given with prediction 'eps', but needs 'v': pure noise holds no information "
+                "on z_0 for a model that predicts noise"
             )
 
     def to_metadata(self) -> dict[str, str]:

@@ -33,18 +33,29 @@ def stop_at_a_moved_command(moved: Mapping[str, str]) -> None:
         return
     old = next((name for name in sys.orig_argv if name in moved), None)
     if old:
-        sys.stderr.write(f"python -m {old} has moved: run python -m {moved[old]}\n")
+        sys.stderr.write(f"python -m {old} has moved: run python -m {moved[old]}{_where(moved[old])}\n")
         raise SystemExit(2)
+
+
+def _where(module: str) -> str:
+    """Return where a module is to be had, if the archive that users install does not hold it."""
+    return "" if module.startswith("microcinema_core") else " in a clone of the repository"
 
 
 def address_of_config(path: str | Path) -> str:
     """Return the end of an error message about a missing config that moved, or an empty string."""
     name = Path(path).name
     return (
-        f"; {name} is now mini/configs/{name}, for python -m mini.train" if name.startswith("mini_") else ""
+        f"; {name} is now mini/configs/{name}, for python -m mini.train{_where('mini')}"
+        if name.startswith("mini_")
+        else ""
     )
 
 
 def command_of_stage(stage: str) -> str:
     """Return the end of an error message about a stage that another command trains now, or an empty string."""
-    return f"; {stage!r} is now trained by python -m mini.train" if stage in ("vae", "text", "image") else ""
+    return (
+        f"; {stage!r} is now trained by python -m mini.train{_where('mini')}"
+        if stage in ("vae", "text", "image")
+        else ""
+    )

@@ -1,4 +1,4 @@
-"""What several files of tests share and none changes, made once for the session."""
+"""Read-only fixtures that several test files share, made once per session."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def pytest_runtest_setup() -> None:
-    """One thread from the first fixture on: sums are rounded alike whatever ran before; workers do not compete."""
+    """Use one thread from the first fixture on, so that sums round alike in any order of tests."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """What `data.prepare` is tested on. Needs the libraries of the training extra, so it is imported here."""
+    """Return the input of the `data.prepare` tests; it needs the libraries of the training extra."""
     from tests.data.prepare_world import make_world
 
     return make_world(tmp_path_factory.mktemp("videos"))
@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def prepared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its sets, as the command leaves them; `copy_of` gives one that may be changed."""
+    """Return the sets that the command wrote; `copy_of` makes a copy that a test may change."""
     out = tmp_path_factory.mktemp("out")
     world.run(out)
     return out

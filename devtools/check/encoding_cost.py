@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from microcinema_core.config import CONTEXT_LENGTH
+
 SIDE, FRAMES, SCORED = 320, 9, 3
 """Pixels of a frame's side, frames of a clip, frames that are scored."""
 
@@ -41,7 +43,7 @@ def main() -> None:
         text = CLIPTextModel(CLIPTextConfig(**shape, num_hidden_layers=23))
         eyes = CLIPVisionModel(CLIPVisionConfig(**shape, num_hidden_layers=24, patch_size=14, image_size=224))
         frames, seen = torch.empty(FRAMES, 3, SIDE, SIDE), torch.empty(SCORED, 3, 224, 224)
-        tokens = torch.zeros(1, 77, dtype=torch.long)
+        tokens = torch.zeros(1, CONTEXT_LENGTH, dtype=torch.long)
         figures = {
             "vae_clip_of_9_frames": count(lambda: vae.encode(frames)),
             "text_caption": count(lambda: text(tokens)),

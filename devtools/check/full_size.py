@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from microcinema_core.config import UNetConfig
+from microcinema_core.config import CONTEXT_LENGTH, UNetConfig
 from microcinema_core.data.shards import write_json, write_shard
 
 from .tiny import unet_weights
@@ -50,7 +50,7 @@ def write(folder: Path, *, injection: float, optimizer: str) -> Path:
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(2, 9, 4, 40, 40, generator=generator).half()
-    text = torch.randn(2, 77, 1024, generator=generator).half()
+    text = torch.randn(2, CONTEXT_LENGTH, 1024, generator=generator).half()
     write_shard(
         folder / "clips/00000.safetensors",
         {"mean": mean, "text": text, "caption": torch.arange(2).view(2, 1)},

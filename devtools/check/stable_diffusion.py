@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from microcinema_core.config import UNetConfig
+from microcinema_core.config import CONTEXT_LENGTH, TextConfig, UNetConfig
 
-VOCABULARY, TOKENS = 49408, 77
+VOCABULARY, TOKENS = TextConfig.vocab_size, CONTEXT_LENGTH
 
 SD15_UNET = UNetConfig(
     channel_mult=(1, 1),
@@ -66,8 +66,8 @@ def write_stable_diffusion(
 def clip_shapes(width: int = 768, layers: int = 12) -> dict[str, tuple[int, ...]]:
     """Return the keys and shapes of Stable Diffusion 1.5's text encoder (CLIP)."""
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.token_embedding.weight": (49408, width),
-        "embeddings.position_embedding.weight": (77, width),
+        "embeddings.token_embedding.weight": (VOCABULARY, width),
+        "embeddings.position_embedding.weight": (TOKENS, width),
         "final_layer_norm.weight": (width,),
         "final_layer_norm.bias": (width,),
     }

@@ -17,7 +17,7 @@ from . import edit
 from .home import ROOT, Problem, home, say
 from .host import find_host
 from .progress import Progress
-from .prompt_words import notice, read_subjects, read_vocabulary
+from .prompt_words import notice, read_caption_words, read_subjects
 from .server import ComfyServer, HostError
 from .upscaler import FILE_NAME, fetch_upscaler
 from .workflow import Prompt, read_prompt
@@ -124,7 +124,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str, Any]:
     prompt = build_prompt(server, arguments)
     text = edit.get_text(prompt)
-    say(f'Prompt: "{text}". {notice(text, read_vocabulary(), read_subjects())}')
+    say(f'Prompt: "{text}". {notice(text, read_caption_words(), read_subjects())}')
     progress = Progress(prompt)
     outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
     progress.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .home import ROOT
 
-VOCABULARY = ROOT / "mini" / "world" / "caption_words.txt"
+CAPTION_WORDS = ROOT / "mini" / "world" / "caption_words.txt"
 """The words of the train split's captions, one a line."""
 SUBJECTS = ROOT / "weights" / "vocabulary.txt"
 """The subjects of the train split, one a line: names and nouns."""
@@ -16,7 +16,7 @@ PREPOSITIONS = {"of", "on", "in", "at", "to", "from", "by", "for", "with", "with
 SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and", "or", "is", "are", "it", "its"}
 
 
-def read_vocabulary(path: Path = VOCABULARY) -> frozenset[str]:
+def read_caption_words(path: Path = CAPTION_WORDS) -> frozenset[str]:
     """Return the words in lower case; empty if there is no such file."""
     return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
 

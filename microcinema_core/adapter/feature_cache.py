@@ -13,7 +13,7 @@ from ..networks.appearnet import AppearNet
 from ..networks.injection import Injection
 from .host import comfy
 
-APPEARANCE = "microcinema_appearance"
+INJECTOR = "microcinema_appearance"
 FRAMES = "microcinema_frames"
 """Keys of the host's transformer_options: the `Injector` of a call, and the number of frames of one video."""
 CACHE_KEY = "microcinema_cache_key"

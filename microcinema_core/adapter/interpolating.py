@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config import centre_index
 from ..diffusion import tsr
 from .appearance import AppearNetHandle, apply_appearance, checked_latent
 from .host import comfy, latent_preview
@@ -55,8 +56,8 @@ def interpolate_video(
 
     def sample(windows: tsr.Windows) -> Tensor:
         pairs = windows.noise.shape[0] // tsr.WINDOW
-        appearance = {"samples": windows.appearance}
-        patched = apply_appearance(model, appearnet, appearance, lambda_=lambda_, gamma=gamma)
+        centre_frames = {"samples": windows.appearance}
+        patched = apply_appearance(model, appearnet, centre_frames, lambda_=lambda_, gamma=gamma)
         patched.model_options["transformer_options"][FRAMES] = tsr.WINDOW
         try:
             made = _sample_windows(patched, windows, settings, steps, progress.callback(pairs))
@@ -209,7 +210,7 @@ class PairProgress:
         def report(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
             picture = None
             if self.previewer:
-                middle = x0[tsr.WINDOW // 2 : tsr.WINDOW // 2 + 1]
+                middle = x0[centre_index(tsr.WINDOW) : centre_index(tsr.WINDOW) + 1]
                 picture = self.previewer.decode_latent_to_preview_image("JPEG", middle)
             self.bar.update_absolute(self.done + (step + 1) * pairs, self.total, picture)
 

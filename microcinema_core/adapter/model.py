@@ -13,7 +13,7 @@ from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
 from ..networks.layers import resize_like
 from .feature_cache import (
-    APPEARANCE,
+    INJECTOR,
     AppearanceCond,
     FeatureCache,
     Injector,
@@ -153,7 +153,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             lambda_ = appearance.lambda_
             injector = self._injector(appearance)
             if injector is not None:
-                options[APPEARANCE] = injector
+                options[INJECTOR] = injector
                 kwargs[Z_C] = self._as_network_input(z_c, x.device)
         z_c, scale = z_c.to(x.device, torch.float32), self.spec.residual
         denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)

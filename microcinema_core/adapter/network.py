@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..config import ModelSpec, UNetConfig
 from ..networks.unet import UNet3D
-from .feature_cache import APPEARANCE, FRAMES
+from .feature_cache import FRAMES, INJECTOR
 from .host import comfy
 
 MEMORY_FACTOR = 2.0
@@ -92,16 +92,14 @@ class HostUNet(UNet3D):
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         frames = frames_per_video(x.shape[0], options)
-        injector = options.get(APPEARANCE)
+        injector = options.get(INJECTOR)
         injection = None
         if injector is not None and microcinema_z_c is not None:
             branches = len(options.get("cond_or_uncond", (0,)))
             injection = injector.injection(
                 microcinema_z_c, timesteps, context, frames=frames, branches=branches
             )
-        return super().forward(
-            x, timesteps, context, y, control, options, frames=frames, appearance=injection
-        )
+        return super().forward(x, timesteps, context, y, control, options, frames=frames, injection=injection)
 
 
 class FoldedLatents(comfy.latent_formats.LatentFormat):

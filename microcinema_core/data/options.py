@@ -102,7 +102,7 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
         if getattr(given, name) < least:
             raise ValueError(f"--{name} is {getattr(given, name)}; at least {least} is needed")
     if not 0 <= given.test < 1:
-        raise ValueError(f"--test is {given.test}; expected a part from 0 to below 1")
+        raise ValueError(f"--test is {given.test}; expected a fraction from 0 to below 1")
     if given.tokenizer is not None and not (given.tokenizer / "vocab.json").is_file():
         raise ValueError(
             f"--tokenizer {given.tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"

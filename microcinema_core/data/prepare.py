@@ -33,10 +33,10 @@ from .videos.stable_diffusion import load_encoder_networks
 logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 2 * 2 * 4 / 64
-"""Of latents: mean and std in float16, four channels, at 1/64 of the pixels."""
+"""Bytes of latents per pixel: mean and std in float16, 4 channels, 1/64 of the pixels."""
 
 CONTEXT_BYTES = 2 * CONTEXT_LENGTH * 1024
-"""Of a caption's context, at most (SD 2.x)."""
+"""Largest size in bytes of a caption's context (SD 2.x)."""
 
 
 def prepare(options: PrepareOptions) -> dict[str, Any]:

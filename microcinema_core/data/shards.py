@@ -56,28 +56,38 @@ def shard_length(path: Path) -> int:
         return file.get_slice("mean").get_shape()[0]
 
 
+class MissingSetError(ValueError):
+    """A folder that holds no set; `folder` is its path."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
+
+
 class ShardDataset(Dataset[dict[str, Tensor]]):
     """The clips of one folder of shards, read on demand through memory maps.
 
     Every item has the VAE's posterior, `mean` and, where stored, `std`, as float32 `frames c h w`, and `fps`, a float32
     scalar. The rest depends on the kind of set:
 
-    - Sets of the mini world: `tokens`, int32 `k 77`, holds k captions of the clip to pick from. `group`, an int32
+    - Sets with tokens: `tokens`, int32 `k 77`, holds k captions of the clip to pick from. `group`, an int32
       scalar, is an index into `index["motion_keys"]`. `index["empty_tokens"]` is the empty prompt.
-    - Sets of a user's videos (`data.prepare`): latents are in model space. `text`, float32 `k 77 d`, holds the contexts
-      of k captions. `group`, an int64 scalar, is a hash of the source. `empty_text` is the empty prompt's context.
+    - Sets with contexts, as `data.prepare` writes them: latents are in model space. `text`, float32 `k 77 d`, holds
+      the contexts of k captions. `group`, an int64 scalar, is a hash of the source. `empty_text` is the empty prompt's
+      context.
 
     Raises:
-        ValueError: the folder has no index, or lacks shards that the index names.
+        MissingSetError: the folder has no index.
+        ValueError: it lacks shards that the index names.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / INDEX).exists():
-            raise ValueError(
+            raise MissingSetError(
                 f"{self.folder / INDEX} is missing: a set was expected, as data.prepare writes from your videos "
-                "(OUT/base, OUT/tsr and, if a video was held out, OUT/base-test, OUT/tsr-test), "
-                f"or `python -m mini.world.encode {self.folder.name}` for the mini world"
+                "(OUT/base, OUT/tsr and, if a video was held out, OUT/base-test, OUT/tsr-test)",
+                self.folder,
             )
         self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         lengths = self.index["shards"]

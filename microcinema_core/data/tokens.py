@@ -33,7 +33,7 @@ class CaptionTokenizer:
     ComfyUI reads parentheses as weights and starts a second chunk after 75 tokens, so both are errors here.
 
     Args:
-        folder: Folder of `vocab.json` and `merges.txt`, such as ComfyUI's `comfy/sd1_tokenizer`.
+        folder: folder of `vocab.json` and `merges.txt`, such as ComfyUI's `comfy/sd1_tokenizer`.
     """
 
     def __init__(self, folder: str | Path) -> None:

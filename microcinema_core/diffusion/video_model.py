@@ -51,7 +51,7 @@ class VideoModel:
             appearance: appearance latents, `b c h w` or `(b f) c h w`.
             t: timesteps (b,).
             context: encoded captions, `b l d`.
-            strength: of the injection, one for all clips or (b,).
+            strength: strength of the injection, one for all clips or (b,).
         """
         clips, dtype = t.shape[0], self.dtype
         seen = appearance.shape[0] // clips
@@ -69,7 +69,7 @@ class VideoModel:
             per_frame(t, frames),
             per_frame(context, frames).to(self.dtype),
             frames=frames,
-            appearance=injection,
+            injection=injection,
         )
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
@@ -80,7 +80,7 @@ class VideoModel:
             appearance: appearance latents, `b c h w` or `(b f) c h w`.
             text: encoded captions, `b l d`.
             z_c: the appearance latents in the shape of the clips.
-            strength: of the injection; 0 also turns the prior off, which leaves the U-Net alone.
+            strength: strength of the injection; 0 also turns the prior off, which leaves the U-Net alone.
         """
         once = text.new_zeros(text.shape[0])
         kept = self.injection(appearance, once, text, strength) if self.appearnet.per_clip else None
@@ -121,10 +121,10 @@ class VideoModel:
             frames: frames of a clip.
             steps: DDIM steps.
             guidance_scale: classifier-free guidance; 1 turns it off.
-            seed: of the starting noise.
+            seed: seed of the starting noise.
             gamma: strength of the prior in the starting noise (section 4.2.2).
-            strength: of the injection. 0 is the U-Net alone, without AppearNet and prior, as it was trained when
-                appearance was dropped.
+            strength: strength of the injection. 0 is the U-Net alone, without AppearNet and prior, as it was trained
+                when appearance was dropped.
             given: frames to keep; None generates all.
         """
         clips = text.shape[0]

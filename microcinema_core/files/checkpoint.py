@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, ModelSpec
-from .safetensors_io import describe, header_shapes, read_header, read_tensors, write_tensors
+from .safetensors_io import LDM_PREFIX, describe, header_shapes, read_header, read_tensors, write_tensors
 
 FORMAT = "1"
 """Version of the file format, metadata entry `microcinema.format`."""
 PREFIXES = {
-    "unet": "model.diffusion_model.",
+    "unet": LDM_PREFIX,
     "appearnet": "appearnet.",
     "text": "cond_stage_model.",
     "vae": "first_stage_model.",

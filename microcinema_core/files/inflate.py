@@ -19,8 +19,6 @@ from ..networks.layers import zero_initialised_keys
 from ..networks.unet import UNet3D, is_temporal
 from .stable_diffusion import config_of
 
-StateDict = dict[str, Tensor]
-
 
 @dataclass(frozen=True)
 class Inflated:
@@ -28,8 +26,8 @@ class Inflated:
 
     unet_config: UNetConfig
     appearnet_config: AppearNetConfig
-    unet: StateDict
-    appearnet: StateDict
+    unet: dict[str, Tensor]
+    appearnet: dict[str, Tensor]
 
 
 def inflate(
@@ -75,7 +73,7 @@ def inflate(
 
 def _filled(
     network: nn.Module, given: Mapping[str, Tensor], generator: torch.Generator, dtype: torch.dtype
-) -> StateDict:
+) -> dict[str, Tensor]:
     """Return a state dict for a network on "meta": the given tensors, and initial values for the others."""
     zero = zero_initialised_keys(network) | {key for key, _ in network.named_buffers()}
     return {

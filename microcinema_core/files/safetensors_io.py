@@ -22,7 +22,8 @@ HEADER_LIMIT = 100_000_000
 """Largest header in bytes that the safetensors format allows."""
 SAVED_METADATA = "microcinema.metadata"
 """Key of a tensor with metadata as JSON bytes, as ComfyUI's ModelSave writes tensors but no metadata."""
-SAVED_UNET = "model.diffusion_model."
+LDM_PREFIX = "model.diffusion_model."
+"""Prefix of the U-Net's keys in Stable Diffusion files, and in ours."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -69,7 +70,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     except SafetensorError as error:
         raise ValueError(f"{Path(path).name}: damaged safetensors file ({error}): get it again.") from error
     if SAVED_METADATA in tensors:
-        tensors = {key: value for key, value in tensors.items() if key.startswith(SAVED_UNET)}
+        tensors = {key: value for key, value in tensors.items() if key.startswith(LDM_PREFIX)}
     return tensors, dict(header.get("__metadata__", {}))
 
 
@@ -100,15 +101,14 @@ def header_shapes(header: Mapping[str, dict]) -> dict[str, tuple[int, ...]]:
 
 def describe(shapes: Shapes) -> str:
     """Return the kind of model that these keys and shapes belong to, in words for a message."""
-    unet = "model.diffusion_model."
     if any(key.startswith(("lora_", "lora_unet")) or ".lora_" in key for key in shapes):
         return "a LoRA"
     if (
         any(key.startswith("conditioner.embedders.1.") for key in shapes)
-        or f"{unet}label_emb.0.0.weight" in shapes
+        or f"{LDM_PREFIX}label_emb.0.0.weight" in shapes
     ):
         return "a Stable Diffusion XL checkpoint"
-    if any(key.startswith(f"{unet}joint_blocks.") for key in shapes):
+    if any(key.startswith(f"{LDM_PREFIX}joint_blocks.") for key in shapes):
         return "a Stable Diffusion 3 checkpoint"
     if any("double_blocks." in key for key in shapes):
         return "a Flux checkpoint"

@@ -11,10 +11,8 @@ from torch import Tensor
 
 from ..config import ModelSpec, Prediction, UNetConfig
 from .checkpoint import Checkpoint
-from .safetensors_io import describe, read_tensors
+from .safetensors_io import LDM_PREFIX, describe, read_tensors
 
-StateDict = dict[str, Tensor]
-LDM_PREFIX = "model.diffusion_model."
 """Prefix of the U-Net's keys in a Stable Diffusion file."""
 
 
@@ -150,7 +148,7 @@ _UNET = {
 }
 
 
-def from_diffusers(sd: Mapping[str, Tensor]) -> StateDict:
+def from_diffusers(sd: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a U-Net's state dict from a diffusers folder (unet/*.safetensors) under LDM keys.
 
     Raises:

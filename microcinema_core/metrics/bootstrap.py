@@ -16,7 +16,7 @@ def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
     Args:
         keys: the group of each clip, for example its motion or its source video.
         resamples: number of resamples.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: there are no clips.
@@ -35,7 +35,7 @@ def interval(statistic: Callable[[Tensor], float], weights: Tensor) -> tuple[flo
     """Return the 95% percentile interval of a statistic.
 
     Args:
-        statistic: maps clip weights (n,) to a number.
+        statistic: function that maps clip weights (n,) to a number.
         weights: one row per resample, (resamples, n).
     """
     values = torch.tensor([statistic(row) for row in weights], dtype=torch.float64)

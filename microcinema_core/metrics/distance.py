@@ -36,7 +36,7 @@ class KernelDistance:
                 f"features {tuple(real.shape)} and {tuple(made.shape)} with {len(keys)} keys are no pairs"
             )
         if len(set(keys)) < 2:
-            raise ValueError("a kernel distance needs clips of two motions or more")
+            raise ValueError("a kernel distance needs clips of at least two keys")
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         key = torch.tensor([numbers[k] for k in keys])
         cross = kernel_matrix(real, made)
@@ -53,7 +53,7 @@ class KernelDistance:
         w = w.to(self.terms)
         total = float(w @ self.counted @ w)
         if total <= 0:
-            raise ValueError("a kernel distance needs weight on clips of two motions or more")
+            raise ValueError("a kernel distance needs weight on clips of at least two keys")
         return float(w @ self.terms @ w) / total
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 CLASSES = 400
 SIZE = 224
 LEAST_FRAMES = 9
-"""With fewer, less than two frames reach the last pooling, whose window is two frames."""
+"""Least length of a clip: with fewer, less than two frames reach the last pooling, whose window is two frames."""
 Triple = tuple[int, int, int]
-"""Frames, rows, columns."""
+"""A size or stride as frames, rows, columns."""
 
 # Widths of the branches: 1x1; 1x1 then 3x3; 1x1 then 3x3; pooling then 1x1.
 MIXED = {
@@ -142,10 +142,10 @@ def i3d_features(model: I3D, clips: Iterable[Tensor] | Tensor, batch: int = 4) -
     """Compute I3D's logits of clips, which FVD and related distances compare.
 
     Args:
-        model: with its weights.
+        model: I3D with its weights loaded.
         clips: RGB clips `f 3 h w` in [-1, 1], all of one shape, or one tensor `n f 3 h w`. An iterator is consumed
             batch by batch, so it need not hold all clips.
-        batch: clips at once.
+        batch: number of clips per forward pass.
 
     Returns:
         Features `n 400`, float32 on the CPU.

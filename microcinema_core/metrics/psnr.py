@@ -20,6 +20,6 @@ def psnr(pictures: Tensor, real: Tensor) -> Tensor:
     return decibels((pictures - real).square().mean())
 
 
-def motion(clips: Tensor) -> Tensor:
+def frame_difference(clips: Tensor) -> Tensor:
     """Return the mean absolute difference of consecutive frames of clips `b f c h w`, by clip (b,)."""
     return reduce(clips.diff(dim=1).abs(), "b f c h w -> b", "mean")

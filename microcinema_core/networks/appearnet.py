@@ -170,8 +170,10 @@ def adapt_for_tsr(net: AppearNet, generator: torch.Generator | None = None) -> N
 
     With the equal frames of base training, only the sum of each temporal kernel's taps was learnt, and the temporal
     attention's q and k had no gradient. So the sum moves to the centre tap, and q and k are initialised again (Xavier
-    uniform, drawn from the generator).
+    uniform, drawn from the generator). An AppearNet of the injection "concat" is a single 2D convolution and stays.
     """
+    if net.config.injection == "concat":
+        return
     for module in net.encoder.modules():
         if isinstance(module, TemporalConv):
             taps = module.conv.get_parameter("weight").data

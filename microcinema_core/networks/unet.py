@@ -161,7 +161,7 @@ class UNet3D(Encoder3D):
         transformer_options: TransformerOptions | None = None,
         *,
         frames: int = 1,
-        appearance: Injection | None = None,
+        injection: Injection | None = None,
     ) -> Tensor:
         """Predict the noise (Eq. 5) or v of a batch of clips, `(b f) c h w`.
 
@@ -187,7 +187,7 @@ class UNet3D(Encoder3D):
         options["original_shape"] = list(x.shape)
         options["transformer_index"] = 0
         patches = options.get("patches", {})
-        injection = appearance or NO_INJECTION
+        injection = injection or NO_INJECTION
 
         emb = self.embed(timesteps, x.dtype)
         for patch in patches.get("emb_patch", ()):

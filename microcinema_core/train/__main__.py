@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -19,7 +20,11 @@ from .step import DataLost, Diverged
 
 
 def main(
-    arguments: list[str] | None = None, *, stages: Stages = STAGES, command: str = "microcinema_core.train"
+    arguments: list[str] | None = None,
+    *,
+    stages: Stages = STAGES,
+    command: str = "microcinema_core.train",
+    explain: Callable[[Exception], str] = str,
 ) -> int:
     """Train one stage, or plan or measure its run.
 
@@ -27,6 +32,7 @@ def main(
         arguments: the command line; None takes that of the process.
         stages: the stages that this command knows, by name.
         command: the module that was run, for the usage line.
+        explain: the sentence for an error in the config or the data.
 
     Returns:
         The exit code: 0 when the budget is used up, 130 when the run was interrupted, 1 after an error, which stderr
@@ -55,8 +61,8 @@ def main(
             return 0
         torch.manual_seed(config.seed)
         if options.measure:
-            told = measure(config, options.measure, stages)
-            sys.stdout.write(f"{told}\n" if os.environ.get("RANK", "0") == "0" else "")
+            timings = measure(config, options.measure, stages)
+            sys.stdout.write(f"{timings}\n" if os.environ.get("RANK", "0") == "0" else "")
             return 0
         trainer = run(config, resume=options.resume, stages=stages)
     except KeyboardInterrupt:
@@ -72,7 +78,7 @@ def main(
         sys.stderr.write(f"{install_hint(error)}\n")
         return 1
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{explain(error)}\n")
         return 1
     optim = config.optim
     whole = (optim.max_steps and trainer.step >= optim.max_steps) or (

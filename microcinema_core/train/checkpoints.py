@@ -58,10 +58,10 @@ def _local_tensors(trainer: Trainer) -> dict[str, tuple[Tensor, Tensor]]:
     """Return each tensor of a checkpoint as (this process's shard, a tensor with its sharding), by name."""
     master_weights = trainer.master_weights
     held: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, master, average, like in zip(
+    for name, master, ema, like in zip(
         master_weights.names, master_weights.tensors, trainer.ema.tensors, master_weights.working, strict=True
     ):
-        held[f"master.{name}"], held[f"ema.{name}"] = (master, like), (average, like)
+        held[f"master.{name}"], held[f"ema.{name}"] = (master, like), (ema, like)
         for key, value in trainer.optimizer.state.get(master, {}).items():
             entry = torch.as_tensor(value)
             held[f"optim.{name}.{key}"] = (entry, like if entry.shape == master.shape else entry)
@@ -83,7 +83,7 @@ def refuse_to_overwrite(config: TrainConfig) -> None:
         )
 
 
-def load_checkpoint(trainer: Trainer) -> None:
+def resume_from_checkpoint(trainer: Trainer) -> None:
     """Restore the newest checkpoint of the run.
 
     Raises:
@@ -110,11 +110,11 @@ def load_checkpoint(trainer: Trainer) -> None:
 def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
     """Restore master weights, EMA and frozen tensors."""
     master_weights = trainer.master_weights
-    for name, master, average, like in zip(
+    for name, master, ema, like in zip(
         master_weights.names, master_weights.tensors, trainer.ema.tensors, master_weights.working, strict=True
     ):
         master.copy_(shard_of(tensors[f"master.{name}"], like))
-        average.copy_(shard_of(tensors[f"ema.{name}"], like))
+        ema.copy_(shard_of(tensors[f"ema.{name}"], like))
     for name, tensor in frozen_tensors(trainer.stage, master_weights):
         key = f"buffer.{name}" if f"buffer.{name}" in tensors else f"master.{name}"  # trained until now
         value = shard_of(tensors[key], tensor)
@@ -140,7 +140,7 @@ def _refuse_another(
     if differ := sorted(name for name in {*theirs, *wanted} if theirs.get(name) != wanted.get(name)):
         raise ValueError(
             f"{path} is of another config: {len(differ)} trained tensors differ, the first is {differ[0]}; "
-            "the config that it was made with stands in its state.json"
+            "the config that it was made with is in its state.json"
         )
     here = trainer.batches.position
     if isinstance(position, list) != isinstance(here, list) or (
@@ -229,7 +229,7 @@ def write_state(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
-            f"could not save {target}: {error}; the older checkpoints are whole, --resume goes on from the newest"
+            f"could not save {target}: {error}; the older checkpoints are whole, --resume continues from the newest"
         ) from error
     for old in [*saved_checkpoints(folder)[:-keep], *folder.glob(".writing-*")]:
         shutil.rmtree(old, ignore_errors=True)
@@ -262,5 +262,5 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): move it away, and --resume goes on from the one before"
+            f"{path} cannot be read ({error}): move it away, and --resume continues from the one before"
         ) from error

@@ -17,9 +17,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..config import centre_index
 from ..diffusion.noise import GAMMA
 from ..files.paths import home_folder
-from ..metrics.psnr import motion, psnr
+from ..metrics.psnr import frame_difference, psnr
 from .batches import open_set
 from .config import load
 from .sheets import grid, save_picture
@@ -78,15 +79,19 @@ def compare(
         )
         for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
     ]
-    real, made, cheap = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
+    real, made, simple = (decode(stage, z) for z in (latents, torch.cat(parts), baseline(stage, latents)))
     inner = slice(1, -1) if stage.role == "tsr" else slice(None)
-    centre = real.shape[1] // 2
+    centre = centre_index(real.shape[1])
     figures = {
         "clips": len(items),
-        "motion_over_real_median": round(float((motion(made) / motion(real)).median()), 3),
-        "motion_over_real_baseline": round(float((motion(cheap) / motion(real)).median()), 3),
+        "motion_over_real_median": round(
+            float((frame_difference(made) / frame_difference(real)).median()), 3
+        ),
+        "motion_over_real_baseline": round(
+            float((frame_difference(simple) / frame_difference(real)).median()), 3
+        ),
         "psnr_to_real_frames": round(float(psnr(made[:, inner], real[:, inner])), 2),
-        "psnr_to_real_frames_baseline": round(float(psnr(cheap[:, inner], real[:, inner])), 2),
+        "psnr_to_real_frames_baseline": round(float(psnr(simple[:, inner], real[:, inner])), 2),
         "psnr_of_centre_frame": round(float(psnr(made[:, centre], real[:, centre])), 2),
     }
     return figures, torch.stack([real, made], dim=1)

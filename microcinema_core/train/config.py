@@ -190,8 +190,8 @@ class TrainConfig:
             raise ValueError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
         if self.fsdp and (self.optim.optimizer != "adamw" or self.precision == "fp16-mixed"):
             raise ValueError(
-                f"fsdp is true with optim.optimizer {self.optim.optimizer!r} and precision {self.precision!r}; "
-                'shares need "adamw" (the others see whole matrices or blocks), and "bf16", "bf16-mixed" or "fp32"'
+                f"fsdp is true with optim.optimizer {self.optim.optimizer!r} and precision {self.precision!r}; FSDP "
+                'needs "adamw" (the others see whole matrices or blocks) and one of "bf16", "bf16-mixed" or "fp32"'
             )
 
     @property

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 import torch
 from torch import Tensor
 
-from .checkpoints import export, load_checkpoint, refuse_to_overwrite, save_checkpoint
+from .checkpoints import export, refuse_to_overwrite, resume_from_checkpoint, save_checkpoint
 from .config import TrainConfig
 from .processes import Processes
 from .report import Report
@@ -55,7 +55,7 @@ def run(
         stage.prepare()
     trainer = build(config, stage, processes)
     if resume:
-        load_checkpoint(trainer)
+        resume_from_checkpoint(trainer)
     elif processes.main:
         _announce(trainer)
     with closing(Report(config, trainer.step, shown=processes.main)) as report:

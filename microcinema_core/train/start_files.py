@@ -68,4 +68,7 @@ def read_export(path: Path) -> Checkpoint:
 
 def missing_export(path: Path) -> ValueError:
     """Return the error for a file that a config names and that does not exist yet."""
-    return ValueError(f"{path} is missing; train the stage that exports it first, or name another file")
+    return ValueError(
+        f"{path} is missing; train the stage that exports it first, or name another file, such as a Stable Diffusion "
+        "checkpoint for `init_from` of the stage base"
+    )

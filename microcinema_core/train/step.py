@@ -67,7 +67,7 @@ def _batches(trainer: Trainer) -> list[Batch]:
     except (OSError, ValueError, SafetensorError) as error:
         trainer.batches.position = position
         raise DataLost(
-            f"step {trainer.step}: the data could not be read ({error}); put it back, then --resume goes on"
+            f"step {trainer.step}: the data could not be read ({error}); put it back, then continue with --resume"
         ) from error
 
 

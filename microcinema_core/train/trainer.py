@@ -29,11 +29,11 @@ class Trainer:
         master_weights: the trained parameters in float32.
         frozen: float32 values of the frozen tensors on the CPU, where the working weights are bfloat16.
         ema: the EMA of the master weights.
-        optimizer: over the master weights.
+        optimizer: optimizer of the master weights.
         groups: the learning-rate group of each of the optimizer's parameter groups.
         scaler: float16 loss scaling; disabled otherwise.
         batches: the data, with its position.
-        generator: of all draws, in the same state in every process.
+        generator: generator of all draws, in the same state in every process.
         step: steps done so far.
         elapsed: seconds of training so far.
     """

@@ -134,7 +134,7 @@ class VideoStage(ABC):
         if self.start is not None:
             self.load_start(self.start)
             self.start = None
-        if self.model.injection != "concat":
+        if self.video.appearnet.config.injection != "concat":
             self.video.appearnet.get_buffer("empty_prompt").copy_(self.empty_context[0])
 
     def to(self, device: torch.device) -> None:

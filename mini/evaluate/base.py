@@ -12,7 +12,7 @@ from torch import Tensor
 
 from microcinema_core.metrics.bootstrap import weighted_mean, weighted_median
 from microcinema_core.metrics.distance import KernelDistance, frechet_distance
-from microcinema_core.metrics.psnr import motion
+from microcinema_core.metrics.psnr import frame_difference
 
 from ..world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME
 from .evaluation_context import EvaluationContext
@@ -65,7 +65,7 @@ def measure(
         sets = _clip_sets(evaluation, batch, seed=part.start, without_appearnet=without_appearnet)
         for kind, pictures in sets.items():
             table["features"][kind].append(evaluation.features(pictures))
-            table["motion"][kind].append(motion(pictures))
+            table["motion"][kind].append(frame_difference(pictures))
             table["drift"][kind].append(histogram_drift(pictures, grounds))
         truth = sets[REAL][:, CENTRE_INDEX]
         for kind in (OURS, CODED):
@@ -107,7 +107,7 @@ class Distances:
         kernel: kernel video distance.
         frechet: Frechet video distance.
         closed: share of the gap between the repeated frame and the ceiling that a kind closes.
-        closed_from_uncoded: the same for ours, where the repeated frame did not go through the VAE.
+        closed_from_uncoded: the same share for our model, where the repeated frame did not go through the VAE.
     """
 
     kernel: dict[str, Estimate]

@@ -50,9 +50,9 @@ def denoising_errors(
 
     Args:
         evaluation: the models.
-        latents: of the clips, `n f c h w`.
+        latents: latents of the clips, `n f c h w`.
         captions: the clips' own captions.
-        timestep: of the noise, 0 to 999.
+        timestep: timestep of the noise, 0 to 999.
 
     Returns:
         Errors (substitutes, clips).

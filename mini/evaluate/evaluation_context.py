@@ -19,14 +19,14 @@ from microcinema_core.metrics.i3d import I3D, i3d_features
 from microcinema_core.metrics.i3d_weights import get_i3d
 
 from ..world.emoji import emoji_folder
-from .mini_pipeline import MiniPipeline, SamplerSettings
+from .mini_pipeline import DDIMSettings, MiniPipeline
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "weights"
 RESAMPLES = 1000
-BASE = SamplerSettings(steps=20, guidance_scale=2.0, gamma=0.065)
+BASE = DDIMSettings(steps=20, guidance_scale=2.0, gamma=0.065)
 """The base model's settings in the shipped workflows."""
-TSR = SamplerSettings(steps=3, guidance_scale=1.0)
+TSR = DDIMSettings(steps=3, guidance_scale=1.0)
 """The TSR model's settings in the shipped workflows."""
 
 
@@ -40,7 +40,7 @@ class EvaluationContext:
         subjects: centre frames that are animated with all six motions.
         base_settings, tsr_settings: sampler settings of the two video models.
         dtype: precision of the video models and of I3D's trunk.
-        log: is called with a line of text to report progress.
+        log: function that is called with a line of text to report progress.
     """
 
     image_file: Path
@@ -48,8 +48,8 @@ class EvaluationContext:
     tsr_file: Path
     clips_per_key: int = 4
     subjects: int = 48
-    base_settings: SamplerSettings = BASE
-    tsr_settings: SamplerSettings = TSR
+    base_settings: DDIMSettings = BASE
+    tsr_settings: DDIMSettings = TSR
     dtype: torch.dtype = torch.bfloat16
     log: Callable[[str], None] = field(default=lambda text: None)
 

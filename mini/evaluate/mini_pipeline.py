@@ -29,13 +29,13 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class SamplerSettings:
+class DDIMSettings:
     """Settings of DDIM with evenly spaced steps, which is ComfyUI's `ddim` with the scheduler `normal`.
 
     Attributes:
         steps: number of steps.
-        guidance_scale: of classifier-free guidance; 1 turns it off.
-        seed: of the starting noise.
+        guidance_scale: scale of classifier-free guidance; 1 turns it off.
+        seed: seed of the starting noise.
         gamma: share of the centre frame in the starting noise.
     """
 
@@ -44,7 +44,7 @@ class SamplerSettings:
     seed: int = 0
     gamma: float = GAMMA
 
-    def seeded(self, seed: int) -> SamplerSettings:
+    def seeded(self, seed: int) -> DDIMSettings:
         """Return the settings with `seed` added to their own."""
         return replace(self, seed=self.seed + seed)
 
@@ -84,7 +84,7 @@ class MiniPipeline:
         model: VideoModel,
         centres: Tensor,
         captions: Sequence[str],
-        settings: SamplerSettings,
+        settings: DDIMSettings,
         *,
         strength: float = 1.0,
     ) -> Tensor:
@@ -93,9 +93,9 @@ class MiniPipeline:
         Args:
             model: the base model.
             centres: latents `n c h w` of the centre frames.
-            captions: one for each centre frame.
-            settings: of the sampler.
-            strength: of AppearNet; 0 samples from the U-Net alone.
+            captions: one caption for each centre frame.
+            settings: sampler settings.
+            strength: strength of AppearNet; 0 samples from the U-Net alone.
 
         Returns:
             Latents `n f c h w`.
@@ -111,15 +111,15 @@ class MiniPipeline:
         return torch.cat(sampled)
 
     def interpolate(
-        self, model: VideoModel, key_frames: Tensor, captions: Sequence[str], settings: SamplerSettings
+        self, model: VideoModel, key_frames: Tensor, captions: Sequence[str], settings: DDIMSettings
     ) -> Tensor:
         """Run one round of TSR; the key frames are kept.
 
         Args:
             model: the TSR model.
             key_frames: latents `n k c h w`.
-            captions: one for each clip.
-            settings: of the sampler.
+            captions: one caption for each clip.
+            settings: sampler settings.
 
         Returns:
             Latents `n f c h w` with f = 4 (k - 1) + 1.

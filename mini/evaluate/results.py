@@ -22,8 +22,8 @@ class ResultRow:
         metric: what was measured.
         value: the result, with its interval and unit.
         reference: what to compare it with: baselines and upper bounds.
-        target: what was to be reached; empty if there is no target.
-        met: whether the target was reached; None if there is none.
+        target: the value to reach; empty if there is no target.
+        met: whether the target was reached; None without a target.
     """
 
     metric: str
@@ -55,7 +55,7 @@ class Estimate:
         """Estimate a statistic of clip weights.
 
         Args:
-            statistic: maps clip weights (n,) to a number.
+            statistic: function that maps clip weights (n,) to a number.
             weights: multiplicities of the clips in each resample, (resamples, n). The value itself weights all clips
                 equally.
         """

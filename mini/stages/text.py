@@ -148,10 +148,10 @@ class TextStage:
         frames, channels = clips[0]["mean"].shape[:2]
         self.dataset: Items = ConcatDataset([clips, *(StillClips(held, frames) for held in pictures)])  # type: ignore[list-item]
         self.test, self.vae = test, load_vae(vae)
-        self.vocabulary = SeenTokens(torch.cat([all_tokens(held) for held in (clips, *pictures)]))
+        self.seen_tokens = SeenTokens(torch.cat([all_tokens(held) for held in (clips, *pictures)]))
         self.config = from_table(TextConfig, model.text, "[model.text]")
         self.text = TextEncoder(
-            from_table(TextConfig, {**model.text, "vocab_size": len(self.vocabulary)}, "[model.text]")
+            from_table(TextConfig, {**model.text, "vocab_size": len(self.seen_tokens)}, "[model.text]")
         )
         self.clips = VideoEncoder(frames * channels, self.config.width)
         self.modules: Mapping[str, nn.Module] = {"text": self.text, "clips": self.clips}
@@ -171,7 +171,7 @@ class TextStage:
         """Move the frozen VAE and the constants to a device."""
         self.vae.to(device)
         self.empty = self.empty.to(device)
-        self.vocabulary.lookup = self.vocabulary.lookup.to(device)
+        self.seen_tokens.lookup = self.seen_tokens.lookup.to(device)
 
     def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the contrastive loss of a batch; logs the accuracy ("found") and the logits' scale."""
@@ -191,7 +191,7 @@ class TextStage:
     def embed_captions(self, tokens: Tensor) -> Tensor:
         """Return embeddings `n width` of tokens `n 77`: the projected state at the end token, as in CLIP."""
         end = (tokens == END_TOKEN).int().argmax(dim=1)
-        states = self.text(self.vocabulary.compact(tokens[:, : int(end.max()) + 1]))
+        states = self.text(self.seen_tokens.compact(tokens[:, : int(end.max()) + 1]))
         return self.text.text_projection(states[torch.arange(len(end), device=end.device), end]).float()
 
     def sheet(self) -> Sheet:
@@ -216,7 +216,7 @@ class TextStage:
         """Write the text encoder alone; the image stage reads it as `model.text`."""
         write_checkpoint(
             path,
-            {"text": self.vocabulary.spread(parts["text"])},
+            {"text": self.seen_tokens.spread(parts["text"])},
             spec=ModelSpec("image"),
             configs={"text": self.config},
         )

@@ -31,7 +31,7 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
 KINDS = {"flat": 0.4, "gradient": 0.25, "photo": 0.2, "blurred": 0.15}
 """Probabilities of the kinds of background."""
 PICTURE_KINDS = {"flat": 0.6, "gradient": 0.3, "photo": 0.05, "blurred": 0.05}
-"""The same for training text to image. No caption describes a photograph, so the model would have to invent it."""
+"""Probabilities for training text to image. No caption describes a photograph, so the model would have to invent it."""
 TRAIN_PHOTOS = (
     "astronaut.png",
     "brick.png",

@@ -48,15 +48,15 @@ class Emoji:
     """One catalogue entry.
 
     Attributes:
-        id: hex code points joined by `-`.
-        motion_key: shared by all variants of one motion (`motion_split`).
+        id: hexadecimal code points joined by `-`.
+        motion_key: key shared by all variants of one motion (`motion_split`).
         split: `train`, `test` or `held` (in neither).
         frames: stored frames.
         loop_frames: length of the loop: `frames`, or one less if the last frame repeats the first.
         closes: whether the step from the last frame to the first is no larger than ordinary steps.
         median_difference: median step, as a mean over pixels and channels, in levels of 255.
         wrap_difference: the step from the loop's last frame to its first, in the same units.
-        name, keywords: from emojilib.
+        name, keywords: name and keywords from emojilib.
         skin, gender: words for the skin tones and genders in the code points.
     """
 

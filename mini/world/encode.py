@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not 0 <= options.moved <= 1 - STILL_SHARE:
         parser.error(f"--moved is {options.moved:g}; a share from 0 to {1 - STILL_SHARE:g} was expected")
     if role == "image" and options.moved != MOVED_SHARE:
-        parser.error("--moved is of clips: single pictures, of a set `image`, do not move")
+        parser.error("--moved applies to clips; the single pictures of a set `image` do not move")
     settings = EncodingSettings(
         role,
         split,

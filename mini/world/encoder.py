@@ -60,7 +60,7 @@ def encode_shard(
 
     Args:
         sampler: the set's clips.
-        tokenizer: tokenizes their captions.
+        tokenizer: tokenizer of their captions.
         encode: the VAE's encoder.
         indices: numbers of the samples in the set.
         batch_frames: frames encoded at once, rounded down to whole clips.

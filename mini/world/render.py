@@ -40,15 +40,15 @@ class Clip:
     """An emoji's animation over a background, with or without an added motion.
 
     Attributes:
-        emoji: the animation.
+        emoji: the animated object.
         background: what is behind it, which does not move.
         phase: index of the animation's frame at time 0. It may be negative if no earlier frame is rendered.
         centre: position (x, y) at the centre frame, in fractions of the picture's edge. It does not depend on the
             motion, so the centre frame alone does not reveal the motion.
         side: size at the centre frame, in fractions of the picture's edge.
         motion: the added motion.
-        speed: of the added motion, per second: change of position for the four directions, of the size's logarithm
-            for `towards` and `away`.
+        speed: speed of the added motion, per second: change of position for the four directions, of the size's
+            logarithm for `towards` and `away`.
     """
 
     emoji: Emoji

@@ -37,7 +37,7 @@ def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     write_svd(base / "models" / "checkpoints" / "svd.safetensors")
     Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(base / "input" / "example.png")
     with ComfyServer(sys.executable, find_host(), base=base, arguments=("--disable-metadata",)) as running:
-        running.post("/settings", {"Comfy.TutorialCompleted": True})  # no welcome over the canvas
+        running.post("/settings", {"Comfy.TutorialCompleted": True})  # no welcome dialog over the canvas
         yield running
 
 

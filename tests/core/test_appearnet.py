@@ -48,12 +48,12 @@ def test_injection_is_nothing_at_birth_and_something_once_shaken(injection: str)
     x, z_c, t, context = inputs()
     alone = unet(x, t, context, frames=FRAMES)
     features = net.features(z_c, t[:2], context[:2], frames=1)
-    assert torch.equal(unet(x, t, context, frames=FRAMES, appearance=net.inject(features)), alone)
+    assert torch.equal(unet(x, t, context, frames=FRAMES, injection=net.inject(features)), alone)
     shaken(net)
     features = net.features(z_c, t[:2], context[:2], frames=1)
-    moved = unet(x, t, context, frames=FRAMES, appearance=net.inject(features))
+    moved = unet(x, t, context, frames=FRAMES, injection=net.inject(features))
     assert (moved - alone).abs().max() > 1e-3
-    off = unet(x, t, context, frames=FRAMES, appearance=net.inject(features, strength=0.0))
+    off = unet(x, t, context, frames=FRAMES, injection=net.inject(features, strength=0.0))
     assert torch.equal(off, alone), "strength 0 is the U-Net alone"
 
 
@@ -68,8 +68,8 @@ def test_one_frame_serves_all_equal_frames(injection: str) -> None:
     each = net.features(per_frame(z_c, FRAMES), t, per_frame(context[:2], FRAMES), frames=FRAMES)
     every = net.inject(each, frames=FRAMES)
     assert_close(
-        unet(x, t, context, frames=FRAMES, appearance=one),
-        unet(x, t, context, frames=FRAMES, appearance=every),
+        unet(x, t, context, frames=FRAMES, injection=one),
+        unet(x, t, context, frames=FRAMES, injection=every),
         rtol=2e-5,
         atol=2e-5,
     )
@@ -113,10 +113,10 @@ def test_strength_is_set_for_each_video() -> None:
         t,
         context,
         frames=FRAMES,
-        appearance=net.inject(features, strength=torch.tensor([0.0, 1.0])[:, None, None, None]),
+        injection=net.inject(features, strength=torch.tensor([0.0, 1.0])[:, None, None, None]),
     )
     off = unet(x, t, context, frames=FRAMES)
-    on = unet(x, t, context, frames=FRAMES, appearance=net.inject(features))
+    on = unet(x, t, context, frames=FRAMES, injection=net.inject(features))
     assert_close(both[:FRAMES], off[:FRAMES])
     assert_close(both[FRAMES:], on[FRAMES:])
 
@@ -162,7 +162,7 @@ def test_config_survives_json() -> None:
 
 
 def test_one_branch_s_features_serve_all_branches() -> None:
-    """And the operations that run in place without gradients change no bit."""
+    """Also, the operations that run in place without gradients give the same bits."""
     unet, net = pair()
     shaken(unet)
     shaken(net)
@@ -170,11 +170,11 @@ def test_one_branch_s_features_serve_all_branches() -> None:
     each = net.features(per_frame(z_c[:1], FRAMES), t[:FRAMES], None, frames=FRAMES)
     shared = net.inject(each, frames=FRAMES)
     given = [feature.clone() for feature in shared.encoder.values()]
-    with_gradients = unet(x, t, context, frames=FRAMES, appearance=shared)
+    with_gradients = unet(x, t, context, frames=FRAMES, injection=shared)
     with torch.no_grad():
-        together = unet(x, t, context, frames=FRAMES, appearance=shared)
+        together = unet(x, t, context, frames=FRAMES, injection=shared)
         alone = [
-            unet(x[part], t[part], context[part], frames=FRAMES, appearance=shared)
+            unet(x[part], t[part], context[part], frames=FRAMES, injection=shared)
             for part in (slice(0, FRAMES), slice(FRAMES, None))
         ]
     assert torch.equal(together, with_gradients)

@@ -1,4 +1,4 @@
-"""Files: what is written comes back; every wrong file is one clear sentence."""
+"""MicroCinema files: reading returns what was written, and every invalid file gives a one-sentence error."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_strict_loading_names_the_keys() -> None:
 
 
 def test_a_network_can_live_in_the_mapped_file(tmp_path: Path) -> None:
-    """No second copy of the weights, but where they are of another precision; what is written stays out of the file."""
+    """Weights are copied only to change their precision, and writes do not reach the file."""
     path = write(tmp_path / "base.safetensors", dtype=torch.float32)
     taken = {
         "weight": read_checkpoint(path).part("unet")["a.weight"],

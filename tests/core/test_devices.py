@@ -60,7 +60,7 @@ def runs() -> Iterator[tuple[str, Any]]:
             seen = interpolated_appearance(latents[:1], latents[1:2], FRAMES)
             features = net.features(seen, t, context, frames=FRAMES)
             injection = net.inject(features, frames=FRAMES, strength=0.5)
-            return unet(latents, t, context, frames=FRAMES, appearance=injection)
+            return unet(latents, t, context, frames=FRAMES, injection=injection)
 
         yield f"U-Net with {name}", together
     yield "VAE decoder", lambda: vae.decode(latents)

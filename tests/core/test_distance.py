@@ -45,7 +45,7 @@ def test_the_kernel_distance_is_unbiased_where_all_pairs_are_not() -> None:
     generator = torch.Generator().manual_seed(1)
     fair, biased = [], []
     for _ in range(400):
-        shared = draw(generator, 8, 4)  # what the two of a pair have in common, as a centre frame
+        shared = draw(generator, 8, 4)  # the part that the two clips of a pair share, like a centre frame
         x, y = shared + draw(generator, 8, 4), shared + draw(generator, 8, 4)
         fair.append(KernelDistance(x, y, [str(i) for i in range(8)]).value())
         square = kernel_matrix(x, x) + kernel_matrix(y, y) - kernel_matrix(x, y) - kernel_matrix(y, x)
@@ -79,9 +79,9 @@ def test_sets_that_are_no_pairs_are_refused() -> None:
     x = torch.ones(3, 2)
     with pytest.raises(ValueError, match="no pairs"):
         KernelDistance(x, x[:2], ["a", "b", "c"])
-    with pytest.raises(ValueError, match="two motions"):
+    with pytest.raises(ValueError, match="at least two keys"):
         KernelDistance(x, x, ["a", "a", "a"])
-    with pytest.raises(ValueError, match="two motions"):
+    with pytest.raises(ValueError, match="at least two keys"):
         KernelDistance(x, x, ["a", "a", "b"]).value(torch.tensor([1.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="Frechet"):
         frechet_distance(x, x[:1])

@@ -44,5 +44,5 @@ def test_a_file_says_how_its_schedule_ends(tmp_path) -> None:  # type: ignore[no
 
     assert terminal(read_checkpoint(write("v"))) == "sd"
     assert terminal(read_checkpoint(write("v", zero_terminal_snr=True))) == "zero"
-    with pytest.raises(ValueError, match="zero with v"):
+    with pytest.raises(ValueError, match="zero terminal SNR was given with prediction 'eps', but needs 'v'"):
         write("eps", zero_terminal_snr=True)

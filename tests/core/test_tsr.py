@@ -1,4 +1,4 @@
-"""TSR: the given frames are kept bit for bit, noise belongs to its frame, and batching changes nothing."""
+"""TSR: given frames are kept bit for bit, noise is fixed per frame, and batching changes nothing."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_every_temporal_layer_learns_from_the_first_steps(layout: dict[str, str]
         (net(x, t, context, frames=FRAMES) - x.roll(1, 0)).square().mean().backward()
         optimizer.step()
     still = [name for name, p in net.named_parameters() if is_temporal(name) and torch.equal(p, before[name])]
-    # A bias of the keys moves all scores of a query alike, and softmax does not see it; there is none in these layers.
+    # These layers have no key bias: it would shift all scores of a query equally, which softmax ignores.
     assert not still
 
 

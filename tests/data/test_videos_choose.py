@@ -89,7 +89,7 @@ def test_scores(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_clip_score_is_transformers_own(world: World, tmp_path: Path) -> None:
-    """The reference: CLIP's own processor and tokenizer, and the mean of all cosine similarities."""
+    """Compute the reference: CLIP's own processor and tokenizer, and the mean of all cosine similarities."""
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
     folder = clip_model(tmp_path / "clip")
@@ -102,7 +102,7 @@ def test_the_clip_score_is_transformers_own(world: World, tmp_path: Path) -> Non
     tokenizer = CLIPTokenizer.from_pretrained(world.tokenizer)
     ids = [
         [START_TOKEN, *tokenizer(text)["input_ids"][1:-1], END_TOKEN] for text in captions
-    ]  # its own are of another size
+    ]  # the tokenizer's own start and end ids differ
     model = CLIPModel.from_pretrained(folder).eval()
     with torch.no_grad():
         one = [model(input_ids=torch.tensor([row]), pixel_values=pixels).logits_per_image for row in ids]

@@ -1,4 +1,4 @@
-"""Decoding: times from the stream, frames upright and in the right place, one sentence for each broken file."""
+"""Decoding: times from the stream, frames upright and in the right place, a one-sentence error per broken file."""
 
 from __future__ import annotations
 

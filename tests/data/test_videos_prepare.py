@@ -125,7 +125,7 @@ def test_sizes_and_geometry() -> None:
         (["--only-scores", "--score", "x"], "expected NAME=MODULE:FUNCTION"),
         (["--only-scores", "--score", "x=y"], "expected NAME=MODULE:FUNCTION"),
         (["--only-scores", "--clip-model", "nowhere"], "--clip-model nowhere has no config.json"),
-        (["--only-scores", "--test", "2"], "--test is 2.0; expected a part"),
+        (["--only-scores", "--test", "2"], "--test is 2.0; expected a fraction"),
         (["--only-scores", "--tokenizer", "nowhere"], "holds no vocab.json"),
         (["--only-scores"], "absent does not exist; give a folder"),
     ],

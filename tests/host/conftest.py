@@ -1,9 +1,9 @@
 """Fixtures for tests against the real ComfyUI: one server for the whole session.
 
-`host.run(prompt)` takes an API-format prompt and gives the outputs by node id,
-`host.run_expect_error(prompt)` what the host said; `host.submit`, `host.wait` and `host.interrupt()` are
-the parts. `host.input_dir`, `host.output_dir`, `host.models_dir` are folders, `host.object_info()` the
-schemas, `host.url` the address. `devtools.run.workflow.read_prompt(path, host.object_info())` reads a workflow.
+`host.run(prompt)` takes an API-format prompt and returns the outputs by node id; `host.run_expect_error(prompt)`
+returns the host's error message. `host.submit`, `host.wait` and `host.interrupt()` are their parts. `host.input_dir`,
+`host.output_dir`, `host.models_dir` are folders, `host.object_info()` returns the schemas, `host.url` is the address.
+`devtools.run.workflow.read_prompt(path, host.object_info())` reads a workflow.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def comfyui() -> Host:
-    """The ComfyUI on disk ($COMFYUI_PATH, else the one that dev.py takes)."""
+    """The ComfyUI on disk: $COMFYUI_PATH, else the one that dev.py uses."""
     return find_host()
 
 
 @pytest.fixture(scope="session")
 def host(comfyui: Host) -> Iterator[ComfyServer]:
-    """The running server, with this pack in it."""
+    """A running ComfyUI server with this pack installed."""
     with ComfyServer(sys.executable, comfyui, arguments=("--disable-metadata",)) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def comfy_in_process(comfyui: Host) -> Path:
-    """Make `import comfy...` work in this very process, on the CPU; its path stands before the repo's."""
+    """Make `import comfy...` work in this process, on the CPU; its path precedes the repository's."""
     path = str(comfyui.path)
     if path not in sys.path:
         sys.path.insert(0, path)

@@ -1,4 +1,4 @@
-"""Stand-ins for the published files that workflows of the gallery name: their keys, mostly zeros, small U-Nets."""
+"""Stand-ins for the published files of the gallery's workflows: the same keys, mostly zeros, small U-Nets."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from microcinema_core.config import UNetConfig
 from tests.host.weight_files import Shapes, write_stand_in
 
 SDXL_UNET = UNetConfig(channel_mult=(1, 1, 1), transformer_depth=(0, 2, 10), context_dim=2048).as_2d()
-"""SDXL's depths, at one width."""
+"""SDXL's transformer depths, with the same width at every level."""
 
 
 def write_gallery_files(models: Path, inputs: Path) -> None:
-    """Write all but SVD's, whose shapes only the host knows."""
+    """Write all files but SVD's, whose shapes are read from the host's own classes."""
     write_sd15(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors")
     write_sdxl(models / "checkpoints" / "sd_xl_base_1.0.safetensors")
     write_controlnet(models / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors")
@@ -38,12 +38,12 @@ def _shapes(config: UNetConfig) -> Shapes:
 
 
 def write_sd15(path: Path) -> None:
-    """Stable Diffusion 1.5: a U-Net of two levels that acts."""
+    """Write Stable Diffusion 1.5 with a random U-Net of two levels."""
     write_stand_in(path, tiny.unet_weights(SD15_UNET), {**clip_shapes(), **autoencoder_shapes()})
 
 
 def write_sdxl(path: Path) -> None:
-    """SDXL: two text encoders, depths up to ten; the transformers are zeros."""
+    """Write SDXL: two text encoders and depths up to ten; the transformers are zeros."""
     moved = {"cond_stage_model.transformer": "conditioner.embedders.0.transformer"}
     small = {key.replace(*next(iter(moved.items()))): shape for key, shape in clip_shapes().items()}
     large = {
@@ -155,7 +155,7 @@ def write_svd(path: Path) -> None:
 
 
 def vision_shapes(width: int = 1280, layers: int = 32) -> Shapes:
-    """OpenCLIP's ViT-H, as it lies in SVD's file."""
+    """Return the shapes of OpenCLIP's ViT-H, by the keys of SVD's file."""
     shapes: Shapes = {
         "class_embedding": (width,),
         "positional_embedding": (257, width),

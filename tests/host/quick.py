@@ -1,4 +1,4 @@
-"""Every shipped workflow made quick, and the clip that it then gives."""
+"""Shipped workflows with settings that make them quick, and the clips that they then produce."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ CLIPS = {
     "text_to_video_mini": (129, 32.0, 128),
     "upscaled_video_mini": (33, 8.0, 512),
 }
-"""Frames, rate and side."""
+"""Number of frames, frame rate and side in pixels of each clip."""
 
 
 def graph_prompt(name: str, schemas: Mapping[str, Any]) -> Prompt:
-    """Return what the shipped graph asks of the host."""
+    """Return the prompt of the shipped graph."""
     return read_prompt(WORKFLOWS / f"{name}.json", schemas)
 
 
 def script(name: str) -> Prompt:
-    """Return the shipped prompt in the API's format."""
+    """Return the prompt that is shipped in the API's format."""
     return dict(json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def quickened(prompt: Prompt, name: str) -> Prompt:
-    """Change the prompt to two steps a stage; one round but for 32 fps; few and small frames of full-sized models."""
+    """Reduce the prompt to two steps per stage, one round unless at 32 fps, and small clips of full-sized models."""
     set_everywhere(prompt, ("steps",), 2)
     if CLIPS[name][1] != 32.0:
         set_everywhere(prompt, ("rounds",), 1)

@@ -67,7 +67,7 @@ def left() -> Tensor:
 
 
 def test_masked_texts_share_the_frame_by_their_masks(world: Any) -> None:
-    """One step: the answer is each text's own answer under its mask, AppearNet and prior in both."""
+    """After one step, each mask shows the output for its own text; AppearNet and prior apply to both."""
     model = applied(world)
     alone = [sample(model, text(seed), steps=1) for seed in (1, 3)]
     both = [*text(1, mask=left()), *text(3, mask=1 - left())]
@@ -129,7 +129,7 @@ def spatial_lora() -> dict[str, Tensor]:
 
 
 def test_clones_in_one_graph_know_nothing_of_each_other(world: Any) -> None:
-    """A stock-patched clone, a LoRA'd one with another centre frame, and the bare model, in any order, anew or not."""
+    """Clones with a stock patch, with a LoRA and another centre frame, and unpatched, in any order, new or reused."""
     makers: list[Callable[[], Any]] = [
         lambda: freed(applied(world)),
         lambda: with_lora(applied(world, seed=6, strength=0.5)),
@@ -159,7 +159,7 @@ def test_an_aborted_run_leaves_nothing_behind(world: Any, monkeypatch: pytest.Mo
 
 
 def control_net(conditioning: Any, hints: Tensor) -> Any:
-    """A ControlNet's residuals by hand: the hint's own brightness, frame by frame, as the host hands residuals over."""
+    """Apply a handmade ControlNet whose residual is the brightness of each frame's hint."""
     import comfy.controlnet
 
     import nodes
@@ -181,7 +181,7 @@ def control_net(conditioning: Any, hints: Tensor) -> Any:
 
 
 def test_hints_follow_the_frames(world: Any) -> None:
-    """Layers over time carry a hint to its neighbours; with them at zero it stays on its own frame."""
+    """Temporal layers carry a hint to neighbouring frames; with them at zero it affects its own frame only."""
     still = torch.zeros(FRAMES, 64, 64, 3)
     moved = still.clone()
     moved[1] = 3.0
@@ -206,7 +206,7 @@ def test_hints_follow_the_frames(world: Any) -> None:
 
 @pytest.mark.parametrize("style", ["lora_unet", "diffusion_model"])
 def test_loras_of_layers_over_time_load_by_the_hosts_loader(world: Any, tmp_path: Path, style: str) -> None:
-    """Attention over frames, and a LoCon of a convolution over frames: the weights are W + up down."""
+    """For temporal attention, and for a LoCon of a temporal convolution, the weights become W + up down."""
     import comfy.sd
     import comfy.utils
 

@@ -1,4 +1,4 @@
-"""What people really give to nodes, through the real host: each time one sentence that says what to do."""
+"""Typical wrong inputs through the real host: each gives one sentence that tells the user what to do."""
 
 from __future__ import annotations
 

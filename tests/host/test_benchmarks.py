@@ -85,7 +85,7 @@ def test_layers() -> None:
     assert all(len(numbers) == 2 * len(layers.LEVELS) for numbers in found.values())
     for name, *both in layers.ways(Shape(frames=3, size=64, dtype=torch.float32), 32, 4):
         one, other = (way().flatten().sort().values for way in both)
-        if "frames" not in name:  # the three products leave out edges and bias
+        if "frames" not in name:  # the three products ignore edges and bias
             torch.testing.assert_close(one, other)
 
 

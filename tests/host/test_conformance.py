@@ -1,6 +1,6 @@
 """The conformance bench in CI: every node of the host is equal, or not applicable for a stated reason.
 
-It runs in a process of its own, because it loads all of the host's nodes and registers two small models with the host.
+The bench runs in a process of its own: it loads all of the host's nodes and registers two small models.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ MUST_BE_EQUAL = (
     "by hand: picture prompts",
     "by hand: smoothed energy",
 )
-"""What people use by name: none of it may disappear from the list or become not applicable."""
+"""Popular nodes and features: none may disappear from the list or become not applicable."""
 
 WRITE = "the page is stale: python3 dev.py python -m devtools.check.conformance --write"
 

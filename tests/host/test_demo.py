@@ -56,7 +56,7 @@ def stub(frames: int, *, blur: bool = False) -> dict:
 
 @pytest.fixture
 def start(comfyui: Host, tmp_path: Path):
-    """Return a function that starts the demo with a graph of its own; all is ended afterwards."""
+    """Return a function that starts the demo with a given graph; every demo is stopped afterwards."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(graph: dict, *options: str) -> subprocess.Popen[str]:
@@ -78,7 +78,7 @@ def start(comfyui: Host, tmp_path: Path):
 
 
 def until_running(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Wait until the graph runs; the demo's children, so ComfyUI."""
+    """Wait until the graph runs, and return the demo's child processes, that is ComfyUI."""
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("Prompt:"):
@@ -109,7 +109,7 @@ def test_a_missing_node_is_one_sentence(start) -> None:
 
 
 def test_the_upscaler_is_what_the_host_can_load(host: ComfyServer) -> None:
-    """Four times the size, the same picture when it is made small again, and sharper than bicubic."""
+    """The output has four times the size, matches the input when downscaled, and is sharper than bicubic."""
     try:
         file = fetch_upscaler()
     except Problem as problem:

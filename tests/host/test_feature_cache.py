@@ -1,4 +1,4 @@
-"""Features found by the name of their latents: as exact as comparing these at each step, and no step waits."""
+"""The feature cache: lookup by key is as exact as comparing latents at each step, without synchronisation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from devtools.check import tiny
 from tests.host.tiny_family import applied, ksampler, load_family
 
 STEPS = 2
-"""The host's windows over a batch want one noise level more than steps, and as many as frames."""
+"""Steps of a run: the host's context windows need as many noise levels as frames, which is steps + 1."""
 WAITS = {"equal", "_local_scalar_dense", "nonzero", "is_nonzero", "masked_select"}
-"""Operations after which the host must know a value, and so waits for the device."""
+"""Operations whose result the CPU reads, so that it waits for the device."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def family(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 class Watched(TorchDispatchMode):
-    """Keeps the names of the operations that a device would be waited for."""
+    """A dispatch mode that records the operations for which the CPU would wait for a device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Watched(TorchDispatchMode):
 
 
 def watch_steps(family: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What each coming call of our model waits for."""
+    """Return a list that collects, for each coming call of our model, the operations that wait."""
     seen: list[list[str]] = []
     inner = type(family.base.model.model)
     original = inner._apply_model
@@ -61,12 +61,12 @@ def text(seed: int, **options: Any) -> list[Any]:
 
 
 def half(start: int, **options: Any) -> dict[str, Any]:
-    """The left (0) or right (4) half of the picture."""
+    """Return conditioning for the left (0) or right (4) half of the picture."""
     return {"area": (8, 4, 0, start), "strength": 1.0, **options}
 
 
 def windows(model: Any) -> Any:
-    """Two of the three frames at once."""
+    """Add context windows of two of the three frames."""
     import comfy.context_windows as host
 
     schedule = host.get_matching_context_schedule(host.ContextSchedules.STATIC_STANDARD)
@@ -76,7 +76,7 @@ def windows(model: Any) -> Any:
 
 
 def rolled(model: Any) -> Any:
-    """Something of somebody else's, which hands the network the centre frame's other half first."""
+    """Add a third-party wrapper that passes the centre frame's other half to the network first."""
 
     def wrapper(apply: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
         c = dict(given["c"])
@@ -126,7 +126,7 @@ CASES: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
 
 @pytest.fixture
 def counted(family: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many frames AppearNet saw, call by call."""
+    """The number of frames in each call of AppearNet."""
     calls: list[int] = []
     net = family.base.appearnet.patcher.model
     original = net.features
@@ -143,7 +143,7 @@ def counted(family: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]
 def test_names_are_as_exact_as_comparing(
     family: Any, counted: list[int], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    """The same clip to the bit, and as many evaluations, as where nothing has a name."""
+    """The clip is bit-identical to that without keys, and takes as many evaluations of AppearNet."""
     from microcinema_core.adapter import feature_cache
 
     model, changes = CASES[case](family)
@@ -197,7 +197,7 @@ def test_only_the_first_step_waits(family: Any, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_what_is_changed_on_the_way_is_compared(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watch sees what a step without names waits for."""
+    """Without usable keys, every step compares latents and therefore waits."""
     model, changes = CASES["changed on the way"](family)
     seen = watch_steps(family, monkeypatch)
     ksampler(family, model, steps=STEPS, **changes)
@@ -205,7 +205,7 @@ def test_what_is_changed_on_the_way_is_compared(family: Any, monkeypatch: pytest
 
 
 def test_another_frame_in_the_next_run(family: Any) -> None:
-    """Names do not outlive a run."""
+    """Keys of one run are not found in the next."""
     first, second = (
         family.adapter.apply_appearance(family.base.model, family.base.appearnet, {"samples": frame})
         for frame in family.keys["samples"][:2].split(1)
@@ -215,7 +215,7 @@ def test_another_frame_in_the_next_run(family: Any) -> None:
 
 
 def test_latents_beyond_the_room_leave_the_others_theirs(comfy_in_process: Path) -> None:
-    """Each step asks for all of them in turn: were the oldest to go, none would ever be found."""
+    """Each step looks up all latents in turn, so evicting the oldest entry would make every lookup miss."""
     from microcinema_core.adapter.feature_cache import FeatureCache
     from microcinema_core.networks.injection import NO_INJECTION
 

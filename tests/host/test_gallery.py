@@ -1,4 +1,4 @@
-"""The gallery's workflows as scripts run them, each through the real host; and that what ships is what is described."""
+"""The gallery's API workflows, run through the real host, and a check that the shipped files are up to date."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_ships_is_what_is_described(host: ComfyServer) -> None:
 
 
 def test_the_blueprints_are_served_and_whole(host: ComfyServer) -> None:
-    """Every link of a blueprint joins two slots of one type that both know it."""
+    """Every link of a blueprint joins two slots of one type, and both list the link."""
     served = {entry["name"]: number for number, entry in host.get("/global_subgraphs").items()}
     schemas = host.object_info()
     for name in ("MicroCinema Image to Video", "MicroCinema to 32 fps"):

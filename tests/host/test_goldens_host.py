@@ -1,6 +1,6 @@
-"""A full sampling run by the host is, number by number, that of the core without a host.
+"""A full sampling run in the host equals that of the core without a host.
 
-A host that changes what its samplers, its noise or its attention compute fails here, and says so loudly.
+This test fails if a version of the host changes the results of its samplers, noise or attention.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def difference(value: Tensor, golden: Tensor) -> float:
 
 @pytest.fixture(params=goldens.INJECTIONS)
 def case(comfy_in_process: Path, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Any, Tensor]:
-    """(MODEL with its centre frame, the golden clip)."""
+    """Return the MODEL with its centre frame, and the golden clip."""
     from microcinema_core import adapter
 
     tiny.write_family(tmp_path, injection=request.param, dtype=torch.float32)

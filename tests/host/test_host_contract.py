@@ -1,4 +1,4 @@
-"""What the pack takes of its host: listed in one file, there on this host, refused whole where it is not."""
+"""What the pack uses of its host: listed in one file, present in this host, and an error at loading otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST = ROOT / "microcinema_core" / "adapter" / "host.py"
 
 
 def names_used(file: Path) -> Iterator[str]:
-    """Yield dotted names, such as comfy.sd.VAE, that a file reads; the host's modules by their roots."""
+    """Yield the dotted names below the host's root modules that a file uses, such as comfy.sd.VAE."""
     for node in ast.walk(ast.parse(file.read_text())):
         parts: list[str] = []
         value: ast.AST = node
@@ -67,7 +67,7 @@ def test_the_list_is_what_is_used(comfy_in_process: Path) -> None:
 
 @pytest.fixture
 def pack(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The pack, imported anew under a name of its own, as the host imports it from custom_nodes."""
+    """The pack, freshly imported under another name, as the host imports it from custom_nodes."""
     spec = importlib.util.spec_from_file_location(
         "some pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )

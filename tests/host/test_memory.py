@@ -1,4 +1,4 @@
-"""Memory: the host sees true sizes, chunks shrink where memory runs out, runs leave nothing behind; precisions."""
+"""Memory: true sizes are reported to the host, chunks shrink when memory runs out, runs free it; precisions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def video(family: Any) -> Tensor:
 
 
 class Limited:
-    """A device with room for so many pictures at once: a larger batch fails as the device would fail."""
+    """A wrapper that simulates limited memory: a batch of more than `most` pictures raises `error`."""
 
     def __init__(self, run: Callable[..., Tensor], most: int, error: Exception) -> None:
         self.run, self.most, self.error = run, most, error
@@ -164,7 +164,7 @@ def test_the_decoder_halves_its_batch(family: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_host_sees_true_sizes(family: Any) -> None:
-    """What the host plans with: all parameters, AppearNet's beside the U-Net's."""
+    """The sizes that the host plans with count all parameters, AppearNet's and the U-Net's."""
 
     def size(module: torch.nn.Module) -> int:
         return sum(t.nbytes for t in [*module.parameters(), *module.buffers()])
@@ -190,7 +190,7 @@ def test_all_is_unloaded(family: Any) -> None:
 
 
 def test_ten_runs_leave_memory_flat(comfy_in_process: Path, family: Any) -> None:
-    """Both files loaded, sampled, interpolated, decoded and dropped, ten times."""
+    """Load both files, sample, interpolate, decode and release everything, ten times."""
     import comfy.model_management as management
 
     import nodes
@@ -221,7 +221,7 @@ FLAGS = {
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_precisions(family: Any, monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
-    """Each flag decides what weights are stored as, AppearNet's too; the clip stays the same within that."""
+    """Each flag sets the dtype of the stored weights, AppearNet's too; the clip is equal within that precision."""
     from comfy.cli_args import args
 
     exact = video(family)
@@ -241,7 +241,7 @@ def test_precisions(family: Any, monkeypatch: pytest.MonkeyPatch, flag: str) -> 
     ("flag", "dtype"), [("--fp8_e4m3fn-unet", "float8_e4m3fn"), ("--bf16-unet", "bfloat16")]
 )
 def test_a_host_started_with_the_flag_runs_a_graph(comfyui: Host, flag: str, dtype: str) -> None:
-    """Text, key frames, frames between: all U-Nets in that precision by the host's own word, and a finite clip."""
+    """The host's log reports that precision for all U-Nets, and the whole graph gives a finite clip."""
     with ComfyServer(sys.executable, comfyui, arguments=(flag,)) as server:
         (server.models_dir / "microcinema").mkdir()
         tiny.write_family(server.models_dir / "microcinema")
@@ -254,7 +254,7 @@ def test_a_host_started_with_the_flag_runs_a_graph(comfyui: Host, flag: str, dty
 
 
 def test_little_memory_for_weights(family: Any) -> None:
-    """As under --lowvram and --novram: layers that stay behind are cast one by one as they are used."""
+    """As under --lowvram and --novram: layers left off the device are cast one by one as they are used."""
     exact = video(family)
     for patcher in (family.base.model, family.base.appearnet.patcher):
         patcher.detach(unpatch_all=True)

@@ -115,7 +115,7 @@ def test_gamma_only_from_full_noise_on_an_empty_latent(family: Any) -> None:
 
 
 def test_gamma_on_another_familys_model(family: Any) -> None:
-    """The wrapper needs nothing of ours but the centre frame; lambda is refused."""
+    """The wrapper uses only the centre frame of our models; a lambda raises an error."""
     foreign = family.image.model.clone()
 
     class Foreign(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""A cancel is obeyed within a step, by both samplers, and the server goes on working."""
+"""Cancelling stops both samplers within one step, and the server keeps working."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 
 def clip(steps: int, kind: str) -> Prompt:
-    """Grey pictures through one of the samplers; enough steps to be in time for a cancel."""
+    """Return a prompt that runs grey pictures through one of the samplers."""
     common = {
         "positive": ["text", 0],
         "negative": ["text", 0],

@@ -1,6 +1,6 @@
-"""A freshly inflated model is the host's own image model, with the host's best known patches on it.
+"""A freshly inflated model is the host's own image model, with the host's best-known patches applied.
 
-The bench of test_conformance.py asks the same of every node and hook, but of single nodes on one family only.
+The bench of test_conformance.py compares every node and hook in the same way, but one node at a time, on one family.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONFIGS = {
 def pair(
     comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[types.SimpleNamespace]:
-    """The same random weights as the host's own model and as ours, inflated from a file."""
+    """Load the same random weights as the host's own model and, inflated from a file, as ours."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -141,7 +141,7 @@ def tome(model: Any) -> Any:
 
 
 def _run(node: Any, model: Any, **arguments: Any) -> Any:
-    """A node of either generation."""
+    """Run a node of either node interface of the host, old or new."""
     run = node.execute if hasattr(node, "execute") else getattr(node(), node.FUNCTION)
     result = run(model, **arguments)
     return (result if isinstance(result, tuple) else result.args)[0]

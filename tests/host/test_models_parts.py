@@ -1,4 +1,4 @@
-"""Text encoder, VAE, and what a file says of its MODEL: in process, with small random weights."""
+"""Text encoder, VAE, and the MODEL that a file's metadata describes: in process, with small random weights."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def v_model(folder: Path, terminal: str = "sd") -> Path:
 
 @pytest.mark.parametrize("terminal", ["sd", "zero"])
 def test_the_noise_schedule_is_the_files_word(family: Any, tmp_path: Path, terminal: Any) -> None:
-    """The host's sigmas are those that the file's training had, to the last."""
+    """The host's sigmas equal those that the file was trained with, including the last."""
     sampling = family.adapter.load_unet(v_model(tmp_path, terminal)).get_model_object("model_sampling")
     spec = ModelSpec("unet", prediction="v", zero_terminal_snr=terminal == "zero")
     torch.testing.assert_close(sampling.sigmas, NoiseSchedule.from_spec(spec).sigmas, rtol=2e-3, atol=0)
@@ -109,7 +109,7 @@ def test_an_absent_part_is_named_where_it_is_used(family: Any) -> None:
 def test_weights_stay_in_the_mapped_file(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the file's own precision nothing is copied; `--disable-mmap` keeps them out of it."""
+    """Weights at the file's own precision are not copied from the mapped file, unless `--disable-mmap` is set."""
     import comfy.utils
 
     from microcinema_core.adapter.loading import build_model

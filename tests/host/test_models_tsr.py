@@ -44,7 +44,7 @@ def test_tsr_seeds(family: Any) -> None:
 def test_a_model_of_residuals_is_asked_for_them(
     family: Any, monkeypatch: pytest.MonkeyPatch, lambda_: float
 ) -> None:
-    """The network is asked at (y - z_c) / scale and sigma / scale, and its answer is put back around z_c."""
+    """The network runs on (y - z_c) / scale and sigma / scale; its output is scaled, then added to z_c."""
     from microcinema_core.adapter.model import Z_C
 
     plain = family.tsr.model

@@ -1,7 +1,7 @@
 """The change of variables under the host's own samplers, on a toy whose exact denoiser is known.
 
 z_0 is Gaussian, every element alone; the "network" is the exact denoiser of x = z_0 + sigma (lambda z_c + eps_n). So
-the right answer is known: the mean and deviation of z_0.
+the correct result is known: the mean and deviation of z_0.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def toy(comfy_in_process: Path) -> Callable[..., Tensor]:
         return (DEVIATION**2 * clean + sigma**2 * MEAN) / (DEVIATION**2 + sigma**2)
 
     def run(name: str, *, wrapped: bool) -> Tensor:
-        """Samples from the same y at the start, by either form."""
+        """Sample from the same starting y in both forms."""
         torch.manual_seed(0)
         y = torch.randn(16, 1, 32, 32) * sigmas[0]
         model = Toy(with_prior(exact, z_c, LAMBDA) if wrapped else exact, model_sampling)

@@ -16,7 +16,7 @@ FRAMES, CONTEXT = 3, 64
 
 @pytest.fixture(scope="module")
 def svd(comfy_in_process: Path) -> Any:
-    """MODEL: SVD's layers over time, conditioning and sampling, two levels of 64 channels, float32."""
+    """Build a MODEL with SVD's temporal layers, conditioning and sampling; two levels of 64 channels, float32."""
     import comfy.model_management as management
     import comfy.supported_models
     from comfy.model_patcher import ModelPatcher

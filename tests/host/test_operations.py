@@ -1,4 +1,4 @@
-"""What a step of Stable Diffusion 2.1's size computes, beside the image model on as many pictures: counted, exact.
+"""Operations of a step at Stable Diffusion 2.1's size, counted exactly, relative to the image model's.
 
 Times are not tested: `python -m benchmarks` measures them.
 """
@@ -14,7 +14,7 @@ from benchmarks.contenders import BARE, FIRST, OURS, TSR_CACHED, TSR_FIRST, Shap
 from benchmarks.operations import operations, ratio
 
 LIMITS = {BARE: 1.225, OURS: 1.225, FIRST: 1.262, TSR_CACHED: 1.225, TSR_FIRST: 1.575}
-"""Layers over time add 22%; AppearNet on one frame 4% at the one step that asks it; on TSR's five frames 35%."""
+"""Temporal layers add 22%. The step that runs AppearNet adds 4% for one frame, and 35% for TSR's five frames."""
 
 
 @pytest.mark.parametrize("name", LIMITS)

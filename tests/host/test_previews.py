@@ -1,4 +1,4 @@
-"""What is seen while the sampler works."""
+"""Previews during sampling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.host.tiny_family import FRAMES, settings
 
 
 def test_the_previews_walk_through_the_frames(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host decodes the first of what it is given: at step k the sampler hands over its frames from the k-th on."""
+    """The host decodes only the first frame, so at step k the sampler passes its frames from the k-th on."""
     from microcinema_core.adapter import sampling
 
     steps = FRAMES + 1

@@ -21,7 +21,7 @@ def picture_prompt(name: str) -> dict:
 
 
 def blurring_prompt(side: int, pictures: int, name: str) -> dict:
-    """A run that takes its time."""
+    """Return a prompt whose run takes long."""
     return {
         "1": {
             "class_type": "EmptyImage",
@@ -68,7 +68,7 @@ def test_a_server_that_is_not_there_is_not_waited_for() -> None:
     started = time.monotonic()
     with listen("http://127.0.0.1:9", lambda kind, data: None) as (_, over):
         assert over.is_set()
-    assert time.monotonic() - started < 20  # a connection that is being made is given 30
+    assert time.monotonic() - started < 20  # the timeout of a connection attempt is 30 s
 
 
 def test_errors_are_sentences(host: ComfyServer) -> None:

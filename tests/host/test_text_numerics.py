@@ -1,4 +1,4 @@
-"""Our text encoder and autoencoder give in the host's own classes what they give in training."""
+"""Text encoder and autoencoder compute in the host's classes what they compute in training."""
 
 from pathlib import Path
 

@@ -60,7 +60,7 @@ def random_injector() -> Any:
 
 
 class Graphs:
-    """A backend that counts the graphs with anything to compute in them, and runs them as they are."""
+    """A backend that counts the graphs with any operation, and runs them unchanged."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -88,8 +88,8 @@ def test_the_stock_network_is_one_graph(comfy_in_process: Path) -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_our_network_is_one_graph_for_all_steps_and_runs(comfy_in_process: Path) -> None:
-    """A second step and a second run, with another centre frame, take the graph of the first, and are right."""
-    from microcinema_core.adapter.feature_cache import APPEARANCE, with_cache_key
+    """A second step, and a second run with another centre frame, reuse the first graph and are correct."""
+    from microcinema_core.adapter.feature_cache import INJECTOR, with_cache_key
     from microcinema_core.adapter.model import Z_C
     from microcinema_core.adapter.network import HostUNet
 
@@ -105,7 +105,7 @@ def test_our_network_is_one_graph_for_all_steps_and_runs(comfy_in_process: Path)
             outs = [
                 network(
                     *given(0),
-                    transformer_options={"cond_or_uncond": [0, 1], APPEARANCE: injector},
+                    transformer_options={"cond_or_uncond": [0, 1], INJECTOR: injector},
                     **{Z_C: z_c},
                 )
                 for network in (compiled, net)

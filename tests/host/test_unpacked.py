@@ -1,7 +1,7 @@
 """The archive, unpacked into custom_nodes under another name, in folders with spaces and letters beyond ASCII.
 
-All but the help pages: the host's web server (aiohttp 3.14) finds no static folder whose name it has to escape, so they
-show where the pack's own folder has a plain name, as tests/host/test_workflows.py sees.
+Help pages are not tested here: the host's web server (aiohttp 3.14) finds no static folder whose name it has to escape.
+tests/host/test_workflows.py tests them, where the pack's folder has a plain name.
 """
 
 from __future__ import annotations

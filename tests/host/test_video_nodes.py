@@ -185,7 +185,7 @@ def test_rate_count_and_duration(picture_host: ComfyServer, give: Give, fps: flo
             assert sound.duration is not None and sound.time_base is not None
             assert float(sound.duration * sound.time_base) == pytest.approx(
                 17 / fps, abs=0.05
-            )  # AAC's own frames
+            )  # AAC's frame length
 
 
 def test_drift_is_reported_and_taken_away(picture_host: ComfyServer, give: Give) -> None:

@@ -1,4 +1,4 @@
-"""Every shipped workflow, as it is in the file, through the real host; and what the host serves of the pack."""
+"""Every shipped workflow, unchanged, through the real host, and the files that the host serves for the pack."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def quick(host: ComfyServer, name: str) -> Prompt:
-    """The workflow of the file, made quick."""
+    """Return the file's workflow with quick settings."""
     return quickened(graph_prompt(name, host.object_info()), name)
 
 
 def video_of(host: ComfyServer, prompt: Prompt) -> dict[str, Any]:
-    """Run it; frames, fps and size of what Save Video saved, which Frame Combine shows as well."""
+    """Run a prompt; return frames, fps and size of the saved video, which Frame Combine shows as well."""
     outputs = host.run(prompt)
     found = {}
     for node, result in outputs.items():
@@ -129,7 +129,7 @@ def check_node(node: dict[str, Any], schema: dict[str, Any]) -> None:
 
 @each_workflow
 def test_it_names_no_address_but_of_published_weights(file: Path) -> None:
-    """And each of those is where the dialog on missing models looks: at the node that loads the file."""
+    """Each address is in the properties of the node that loads the file, where the missing-models dialog reads it."""
     text = file.read_text(encoding="utf-8")
     assert "/home/" not in text and "\\\\" not in text
     nodes = [node for node in read(file)["nodes"] if "widgets_values" in node]

@@ -1,4 +1,4 @@
-"""The tiny family in the host's own process, and the stock sampler at work on it."""
+"""The tiny family, loaded in the host's process, and sampling from it with the stock sampler."""
 
 from __future__ import annotations
 

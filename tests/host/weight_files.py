@@ -1,4 +1,4 @@
-"""Weight files that the shipped workflows ask for by name, small and random."""
+"""Small random weight files under the names that the shipped workflows load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shapes = dict[str, tuple[int, ...]]
 VAE_PATH = re.compile(
     r"first_stage_model\..*(?:conv_in|conv_out|quant_conv|nin_shortcut|sample\.conv)\.weight$"
 )
-"""The VAE's layers that no residual goes round: at zero, all pictures would be grey."""
+"""Layers of the VAE without a residual connection around them: at zero, all pictures would be grey."""
 
 
 def write_what_workflows_name(models: Path) -> None:
@@ -43,14 +43,14 @@ def write_mini_family(folder: Path) -> None:
 def write_stable_diffusion_21(path: Path) -> None:
     """Write a file with a Stable Diffusion 2.1 checkpoint's keys and shapes; its U-Net has two levels only.
 
-    Text encoder (OpenCLIP ViT-H) and VAE cannot be smaller, as the host builds them at their full size: they
-    are holes in a sparse file, zeros that take no room, for the most part.
+    The host builds the text encoder (OpenCLIP ViT-H) and the VAE at their full size, so they cannot be smaller here.
+    Most of their weights are holes in a sparse file: zeros that take no disk space.
     """
     write_stand_in(path, tiny.unet_weights(SD21_UNET), {**open_clip_shapes(), **autoencoder_shapes()})
 
 
 def write_stand_in(path: Path, unet: Mapping[str, Tensor], shapes: Shapes) -> None:
-    """Write a U-Net's weights, and the rest as zeros but for what makes contexts and pictures vary."""
+    """Write a U-Net's weights, the few others that make contexts and pictures vary, and zeros for the rest."""
     filled = {f"model.diffusion_model.{key}": tensor.half() for key, tensor in unet.items()}
     generator = torch.Generator().manual_seed(0)
     for key, shape in shapes.items():
@@ -67,7 +67,7 @@ def write_stand_in(path: Path, unet: Mapping[str, Tensor], shapes: Shapes) -> No
 
 
 def write_trained(folder: Path) -> None:
-    """Write sd21_base and sd21_tsr.safetensors, as training from that file leaves them."""
+    """Write sd21_base and sd21_tsr.safetensors, as training from Stable Diffusion 2.1 exports them."""
     folder.mkdir(parents=True, exist_ok=True)
     unet = SD21_UNET.inflated()
     net = AppearNetConfig(unet, hidden=16)

@@ -16,6 +16,7 @@ from microcinema_core.data.tokens import CaptionTokenizer
 from microcinema_core.files import paths
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.networks.vae import FoldedVAE
+from mini.train import explain
 from mini.world import encode, encoder
 from mini.world.render import render
 from mini.world.subset import select
@@ -173,7 +174,7 @@ def test_two_processes_give_the_same(
     ("arguments", "told"),
     [
         (["base", "--moved", "0.95"], "--moved is 0.95; a share from 0 to 0.9 was expected"),
-        (["image", "--moved", "0.1"], "--moved is of clips: single pictures"),
+        (["image", "--moved", "0.1"], "--moved applies to clips; the single pictures"),
     ],
 )
 def test_a_share_of_motions_that_cannot_be_is_refused(
@@ -192,8 +193,9 @@ def test_names_say_role_and_split() -> None:
 
 
 def test_missing_shards_are_named(job: encode.EncodingJob, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"mini\.world\.encode"):
+    with pytest.raises(ValueError, match="a set was expected") as caught:
         ShardDataset(tmp_path)
+    assert f"python -m mini.world.encode {tmp_path.name}" in explain(caught.value)
     folder = encode.encode_set(fresh(job, tmp_path / "tsr"), 5)
     shard_path(folder, 1).unlink()
     with pytest.raises(ValueError, match=r"lacks shards \[1\] of 2"):

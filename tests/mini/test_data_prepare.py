@@ -93,7 +93,7 @@ def test_loops_are_measured(levels: list[int], closes: bool, loop: int) -> None:
 
 
 def tarball(path: Path, members: dict[str, bytes]) -> packages.Package:
-    """Write a tarball as npm has them, and return the package that pins it."""
+    """Write a tarball in npm's layout, and return the package that pins it."""
     with tarfile.open(path, "w:gz") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""The evaluated clips, the sampler settings of the shipped workflows, and rows of models with known results."""
+"""The evaluated clips, the shipped workflows' sampler settings, and result rows of models with known results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from devtools.run.home import ROOT
 from mini.evaluate import base as keyframes
 from mini.evaluate.evaluation_context import BASE, TSR, EvaluationContext
-from mini.evaluate.mini_pipeline import SamplerSettings
+from mini.evaluate.mini_pipeline import DDIMSettings
 from mini.evaluate.protocol import evaluation_clips, frames, motion_clips, silhouettes
 from mini.world.motion_split import is_test
 from mini.world.render import BASE_TIMES, CENTRE_TIME, MOTIONS
@@ -37,7 +37,7 @@ def test_cases_are_of_unseen_motions_and_always_the_same(world: Path) -> None:
     assert all(c.ceiling.phase != c.clip.phase and c.ceiling.centre == c.clip.centre for c in chosen)
 
 
-SETTINGS: dict[str, SamplerSettings] = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
+SETTINGS: dict[str, DDIMSettings] = {"MicroCinemaSampler": BASE, "MicroCinemaTSR": TSR}
 WORKFLOWS = [
     file
     for file in sorted((ROOT / "workflows" / "api").glob("*.json"))

@@ -1,4 +1,4 @@
-"""The stages at tiny size, on made-up data: one run each, to an exported file that others can read."""
+"""The mini stages at tiny size on synthetic data: one run each, up to an exported file that can be loaded."""
 
 import json
 from pathlib import Path

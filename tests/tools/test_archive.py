@@ -1,4 +1,4 @@
-"""The archive contains all that users of the nodes need, and nothing else."""
+"""The archive contains everything that users of the nodes need, and nothing else."""
 
 from __future__ import annotations
 

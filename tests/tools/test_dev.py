@@ -22,8 +22,8 @@ from devtools.run.host import Host, find_host
 from devtools.run.prompt_words import (
     known_subjects,
     notice,
+    read_caption_words,
     read_subjects,
-    read_vocabulary,
     split_words,
 )
 from devtools.run.upscaler import HALF, read_ncnn
@@ -190,7 +190,7 @@ def test_words_need_not_be_ascii() -> None:
 
 
 def test_shipped_workflows_ask_for_what_the_mini_models_know() -> None:
-    words = read_vocabulary()
+    words = read_caption_words()
     asked = [
         node["inputs"]["text"]
         for file in (ROOT / "workflows" / "api").glob("*.json")
@@ -210,7 +210,7 @@ def test_vocabulary() -> None:
     assert "has all of it" in notice("a horse galloping", words)
     assert "nothing of it (submarine)" in notice("a submarine", words)
     assert "Not in the mini models' vocabulary: submarine (known: cat)" in notice("cat in a submarine", words)
-    assert {"horse", "galloping"} <= read_vocabulary()
+    assert {"horse", "galloping"} <= read_caption_words()
 
 
 def test_subjects() -> None:

@@ -29,7 +29,7 @@ from devtools.release.pictures.layout import (
 )
 from devtools.run import edit
 from devtools.run.home import ROOT, Problem
-from devtools.run.prompt_words import read_vocabulary, split_words
+from devtools.run.prompt_words import read_caption_words, split_words
 from mini.evaluate.mini_pipeline import blend
 from tests.mini.data_world import write_world
 
@@ -154,7 +154,7 @@ def test_every_picture_makes_the_files_that_it_declares(picture: Any, studio: An
 
 
 def test_what_is_asked_is_in_the_vocabulary_or_wholly_outside(tmp_path: Path) -> None:
-    words = read_vocabulary()
+    words = read_caption_words()
     demo = json.loads((ROOT / "workflows" / "api" / "text_to_video_mini.json").read_text(encoding="utf-8"))
     for text in [edit.get_text(demo), *(text for text, _ in [*CHERRY_PICKED, *own_pictures()])]:
         assert not split_words(text, words)[1], text

@@ -28,7 +28,7 @@ def write_clips(
     folder: Path, frames: int, fps: list[float], *, channels: int = 8, side: tuple[int, int] = (8, 8),
     contexts: int = 0,
 ) -> None:  # fmt: skip
-    """Six clips of random latents; captions are tokens, or encoded ones of width `contexts`."""
+    """Write six clips of random latents; captions are tokens, or contexts of width `contexts`."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.full((CLIPS, 2, 77), END_TOKEN, dtype=torch.int32)
@@ -47,7 +47,7 @@ def write_clips(
 
 
 def table(stage: str, **extra: Any) -> dict[str, Any]:
-    """A config of two steps; extra replaces whole tables."""
+    """Return a config of two steps; `extra` replaces whole tables."""
     return {
         "stage": stage,
         "name": f"my_{stage}",
@@ -68,7 +68,7 @@ def table(stage: str, **extra: Any) -> dict[str, Any]:
 
 
 def to_toml(table: dict[str, Any]) -> str:
-    """A config as a user writes it."""
+    """Return a config as TOML text, as a user writes it."""
     plain = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
     tables = [
         "\n".join([f"[{name}]", *(f"{key} = {_value(value)}" for key, value in part.items())])

@@ -1,4 +1,4 @@
-"""The mean of runs' weights."""
+"""The mean of the weights of several runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages base and tsr at tiny size: eq. 5 with eq. 3, the paper's two rates by name, and files that others can read."""
+"""Stages base and tsr at tiny size: Eq. 5 with Eq. 3, the paper's two learning rates, and files that can be loaded."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_two_learning_rates_by_name() -> None:
 def test_the_target_is_the_whole_noise_of_eq_3(
     name: str, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exact answer, lambda z_c + eps_n, has no loss; one that forgets lambda z_c has just that."""
+    """The exact prediction, lambda z_c + eps_n, has no loss; without lambda z_c, the loss is that term's."""
     stage = stage_of(name)
     video = stage.video
     video.spec = replace(video.spec, prediction=prediction)
@@ -222,3 +222,17 @@ def test_figures_know_a_perfect_and_a_still_model(home: Path, monkeypatch: pytes
     assert figures["motion_over_real_median"] == 1 and figures["motion_over_real_baseline"] == 0
     assert figures["psnr_to_real_frames"] > 60 > figures["psnr_to_real_frames_baseline"]
     assert pictures.shape == (4, 2, 3, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["base", "tsr"])
+def test_a_concat_base_model_is_trained_on_and_made_tsr(name: str, home: Path) -> None:
+    """Its AppearNet is one convolution without an encoder; the [model] table need not repeat the injection."""
+    first = build_stage(parse(table("base", model=table("base")["model"] | {"injection": "concat"})))
+    first.prepare()
+    first.export(home / "concat.safetensors", {part: net.state_dict() for part, net in first.modules.items()})
+    stage = build_stage(parse(table(name, init_from="concat.safetensors")))
+    stage.prepare()
+    assert isinstance(stage, VideoStage) and stage.video.appearnet.config.injection == "concat"
+    batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
+    loss, _ = stage.loss(batch, draws())
+    assert loss.isfinite()

@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def changed(name: str, key: str, value: Any) -> dict[str, Any]:
-    """The clip world's config with another value: of a table's key, or of the whole (name "")."""
+    """Return the clip world's config with another value of a table's key, or of a top-level key (name "")."""
     whole = table("base")
     return {**whole, key: value} if not name else {**whole, name: {**whole.get(name, {}), key: value}}
 
@@ -169,7 +169,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
 
 
 def settings(cls: type, keys: dict[str, Any]) -> Any:
-    """The dataclass of a table with these keys; of the image stage's [model], the spec that it gives."""
+    """Return a table's dataclass with these keys; for the image stage's [model], the spec made from it."""
     made: Any = from_table(cls, {**REQUIRED.get(cls, {}), **keys}, "[table]")
     return made.spec() if isinstance(made, ImageModelTable) else made
 

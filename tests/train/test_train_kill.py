@@ -1,4 +1,4 @@
-"""A run that is killed at random moments, again and again, ends where the uninterrupted one does, to the bit."""
+"""A run that is repeatedly killed at random moments ends bit-identical to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ processes = multiprocessing.get_context("forkserver")
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the server knows no sys.path of ours
-    processes.set_forkserver_preload(["tests.train_world", "torch.utils.tensorboard", "torch._dynamo"])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the fork server has its own sys.path
+    processes.set_forkserver_preload(["tests.train.train_world", "torch.utils.tensorboard", "torch._dynamo"])
     return tmp_path
 
 
 def run(config: TrainConfig, *, kill_after: float | None = None) -> int:
-    """One life in a process of its own, ended by SIGKILL after so many beats of its loss; its exit code."""
+    """Train in a separate process and return its exit code; SIGKILL ends it after `kill_after` loss computations."""
     beats, theirs = processes.Pipe(duplex=False)
     process = processes.Process(target=train_world.go_on, args=(config, theirs))
     process.start()

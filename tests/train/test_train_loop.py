@@ -1,4 +1,4 @@
-"""The loop on a network of a few weights: what it promises about resuming, groups, gradients and budgets."""
+"""The training loop on a tiny network: resuming, parameter groups, gradients and budgets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from microcinema_core.train import checkpoints as state
 from microcinema_core.train import loop
-from microcinema_core.train.checkpoints import ema_parts, load_checkpoint, save_checkpoint
+from microcinema_core.train.checkpoints import ema_parts, resume_from_checkpoint, save_checkpoint
 from microcinema_core.train.trainer import Trainer, build
 from tests.train.train_world import Toy, Wide, config, seeded
 
@@ -54,7 +54,7 @@ def test_every_optimizer_goes_on_to_the_bit(optimizer: str) -> None:
     for _ in range(3):
         loop.train_step(whole)
     save_checkpoint(whole)
-    load_checkpoint(resumed)
+    resume_from_checkpoint(resumed)
     for trainer in (whole, resumed):
         for _ in range(3):
             loop.train_step(trainer)

@@ -1,4 +1,4 @@
-"""Masters, averages, feeds and rates, each by itself."""
+"""Master weights, EMA, batches and learning rates, each tested alone."""
 
 from __future__ import annotations
 

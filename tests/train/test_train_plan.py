@@ -1,4 +1,4 @@
-"""Before a run: what the dry run counts, what real steps take, and libraries that are not there."""
+"""The dry run: its counts, the measured time and memory of real steps, and errors for missing libraries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_dry_run_counts(home: Path) -> None:
 
 
 def test_activations_are_counted_as_autograd_keeps_them() -> None:
-    """Of a real loss, apart from what its own arithmetic keeps, and attention, which is counted as a fused one's."""
+    """Compare with a real step; the loss's own tensors are left out, and attention is counted as if fused."""
     settings = parse(config(ALL, precision="fp32"))
     stage = BaseStage(settings, device="meta")
     plain, again = activations(stage, settings)

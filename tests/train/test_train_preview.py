@@ -1,4 +1,4 @@
-"""Stable Diffusion's own VAE on the sheets, and a diffusers folder as the start."""
+"""Preview sheets decoded by Stable Diffusion's own VAE, and training that starts from a diffusers folder."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def whole_checkpoint(home: Path) -> Path:
-    """One with a VAE and a text encoder."""
+    """Write a checkpoint that also has a VAE and a text encoder, and return its path."""
     return write_stable_diffusion(home / "whole.safetensors", "sd2", unet=unet_weights(SD))
 
 
 def test_sheets_are_decoded_by_the_checkpoints_own_vae(home: Path) -> None:
-    """Base takes it from what training starts from, TSR from `image_file`; it does not stay in memory."""
+    """Base takes the VAE from the file it starts from, TSR from `image_file`; it does not stay in memory."""
     pytest.importorskip("diffusers")
     path = whole_checkpoint(home)
     base = build_stage(parse(config(ALL, init_from="whole.safetensors")))
@@ -61,8 +61,8 @@ def test_sheets_are_decoded_by_the_checkpoints_own_vae(home: Path) -> None:
 
 def export_of(home: Path, stage: Any) -> str:
     stage.prepare()
-    stage.export(home / "born.safetensors", {name: m.state_dict() for name, m in stage.modules.items()})
-    return "born.safetensors"
+    stage.export(home / "inflated.safetensors", {name: m.state_dict() for name, m in stage.modules.items()})
+    return "inflated.safetensors"
 
 
 def test_a_diffusers_folder_is_the_same_start(home: Path) -> None:

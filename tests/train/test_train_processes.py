@@ -1,4 +1,4 @@
-"""Two processes with gloo train as one with twice the batch does, whether each has all weights or a share of them."""
+"""Two gloo processes train like one process with twice the batch, with replicated and with sharded weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = {"folder": "base", "test_folder": "base", "accumulate": 2}
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left: a row of figures a step, its last checkpoint, its exported file."""
+    """Results of a run: statistics per step, its last checkpoint and its exported file."""
 
     rows: list[dict[str, float]]
     weights: dict[str, torch.Tensor]
@@ -34,7 +34,7 @@ class Run:
 
 
 def launch(home: Path, name: str, processes: int, *options: str, **tables: Any) -> Run:
-    """The command of docs/training.md, GPUs or none."""
+    """Run the command of docs/training.md, on the CPU if there are no GPUs, and return its results."""
     config = home / f"{name}.toml"
     config.write_text(to_toml(table("base", **tables, name=name)))
     several = ["--multi_gpu"] if processes > 1 else []
@@ -55,7 +55,7 @@ def launch(home: Path, name: str, processes: int, *options: str, **tables: Any) 
 
 
 def assert_same(run: Run, other: Run, precision: str) -> None:
-    """Losses and gradients up to rounding; files that hold the same tensors."""
+    """Check that losses and gradients agree up to rounding, and that the files hold the same tensors."""
     tolerance = {"rtol": 1e-4, "atol": 1e-6} if precision == "fp32" else {"rtol": 2e-2, "atol": 1e-3}
     assert run.position == other.position == 8 * len(run.rows)
     for row, theirs in zip(run.rows, other.rows, strict=True):
@@ -67,7 +67,7 @@ def assert_same(run: Run, other: Run, precision: str) -> None:
         if name.startswith("optim.") and name.endswith("exp_avg"):  # the gradients themselves
             torch.testing.assert_close(other.weights[name], tensor, **tolerance)
     assert set(run.exported) == set(other.exported)
-    for name, tensor in run.exported.items():  # a step of AdamW may go either way where a gradient is about 0
+    for name, tensor in run.exported.items():  # tiny gradients may flip AdamW's step
         torch.testing.assert_close(other.exported[name], tensor, rtol=0, atol=2e-3 * len(run.rows) + 1e-3)
 
 
@@ -83,7 +83,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, precisi
 
 @pytest.mark.slow
 def test_a_checkpoint_of_shares_is_one_of_whole_weights(tmp_path: Path) -> None:
-    """What one process saved goes on in shares, and the other way round."""
+    """A checkpoint of one process resumes with sharded weights, and vice versa."""
     write_home(tmp_path)
     one, three = ({**table("base")["optim"], "max_steps": steps} for steps in (1, 3))
     halves, wholes = {"data": {**DATA, "batch": 2}, "sharded": True}, {"data": {**DATA, "batch": 4}}
@@ -111,7 +111,7 @@ exit_process(3)
 
 @pytest.mark.slow
 def test_a_process_ends_as_it_says_whatever_gloo_still_does(tmp_path: Path) -> None:
-    """By sys.exit it may abort: gloo's threads let go of tensors while the interpreter ends."""
+    """With sys.exit the process may abort: gloo's threads free tensors while the interpreter shuts down."""
     (tmp_path / "busy.py").write_text(BUSY)
     several = [
         subprocess.Popen(
@@ -129,7 +129,7 @@ def test_a_process_ends_as_it_says_whatever_gloo_still_does(tmp_path: Path) -> N
     "changes", [{"precision": "fp16-mixed"}, {"optim": {"lr": 1.0, "max_steps": 1, "optimizer": "muon"}}]
 )
 def test_what_cannot_be_shared_is_told(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r'fsdp is true with .*shares need "adamw"'):
+    with pytest.raises(ValueError, match=r'fsdp is true with .*needs "adamw"'):
         parse(table("base", sharded=True, **changes))
 
 

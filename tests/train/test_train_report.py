@@ -1,4 +1,4 @@
-"""What a run shows and leaves: figures, TensorBoard, W&B, the live line, sheet, export."""
+"""Output of a run: statistics, TensorBoard, W&B, the progress line, preview sheets and exports."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(home: Path) -> None:
-    """Two batches a step: the seventh is the first of step 3. A run that goes on from there ends as any other."""
+    """With two batches per step, the seventh is the first of step 3. Resuming from there completes the run."""
     settings = config(log={"checkpoint_steps": 1})
     with pytest.raises(Diverged, match="step 3: loss nan"):
         loop.run(settings, stage=seeded(explode_at=7))
@@ -40,7 +40,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(home: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends(home: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it comes again while the checkpoint is written, as a launcher sends it."""
+    """Also if the signal is repeated while the checkpoint is written, as launchers do."""
 
     class Impatient(Toy):
         def loss(self, batch, draws):
@@ -79,7 +79,7 @@ def test_a_damaged_checkpoint_is_one_sentence(home: Path) -> None:
     *_, last = state.saved_checkpoints(home / "runs/toy/checkpoints")
     (last / "tensors.safetensors").write_bytes(b"torn")
     with pytest.raises(
-        ValueError, match=r"step-00000012 cannot be read .*--resume goes on from the one before"
+        ValueError, match=r"step-00000012 cannot be read .*--resume continues from the one before"
     ):
         loop.run(config(), stage=seeded(), resume=True)
 
@@ -104,7 +104,7 @@ def test_half_written_checkpoints_are_not_seen(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_full_disk_is_one_sentence_and_older_checkpoints_stay(tmp_path: Path) -> None:
-    """The kernel's own limit on a file's size stands in for the disk's end."""
+    """The kernel's limit on file size stands in for a full disk."""
     state.write_state(tmp_path, 1, {"a": torch.ones(2)}, {}, keep=2)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))

@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def moved(trainer: Trainer, home: Path) -> set[str]:
-    """Groups of the parameters that differ from a network that was not trained."""
+    """Return the groups whose parameters differ from those of an untrained network."""
     stage = build_stage(trainer.config)
     stage.prepare()
     after = ema_parts(trainer)
@@ -73,7 +73,7 @@ def test_from_stable_diffusion_to_base_and_tsr_files(home: Path) -> None:
 def test_one_line_says_which_layers_move(
     home: Path, groups: dict[str, float], expected: set[str], precision: str
 ) -> None:
-    """What stays is equal to the bit, though the networks work in bfloat16."""
+    """Frozen tensors stay bit-identical, although the networks compute in bfloat16."""
     trainer = trained(groups=groups, precision=precision)
     assert moved(trainer, home) - {"None"} == expected
     assert set(trainer.groups) == expected
@@ -110,7 +110,7 @@ def test_recomputed_blocks_give_the_same_gradients() -> None:
 
 
 def test_float16_finds_its_scale() -> None:
-    """Too large a scale costs steps, not the run."""
+    """Too large a loss scale skips steps, but does not end the run."""
     trainer = trained(groups=ALL, precision="fp16-mixed")
     for _ in range(3):
         loop.train_step(trainer)
@@ -138,7 +138,7 @@ def test_missing_captions_and_a_lost_shard_are_one_sentence(home: Path) -> None:
 def test_a_checkpoint_of_another_config_is_told() -> None:
     save_checkpoint(trained(groups={**ALL, "spatial": 0}))
     match = r"is of another config: \d+ trained tensors differ, the first is {}"
-    with pytest.raises(ValueError, match=match.format("unet")):  # spatial layers are to move, and never did
+    with pytest.raises(ValueError, match=match.format("unet")):  # its run froze the spatial layers
         loop.run(parse(config(ALL)), resume=True)
     with pytest.raises(ValueError, match=match.format("appearnet.spade")):
         loop.run(parse(config({**ALL, "spatial": 0}, model={"hidden": 8})), resume=True)

@@ -1,4 +1,4 @@
-"""A stage of a few weights, for tests of the loop, and runs of it in processes of their own."""
+"""A tiny stage for tests of the training loop, and runs of it in separate processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Points:
 
 
 class Toy:
-    """Learns to double its input; its noise comes from the loop's generator."""
+    """A stage that learns to double its input; its noise comes from the loop's generator."""
 
     def __init__(self, *, explode_at: int = -1) -> None:
         self.net = nn.ModuleDict({"fast": nn.Linear(4, 4), "slow": nn.Linear(4, 4), "fixed": nn.Linear(4, 4)})
@@ -54,10 +54,10 @@ class Toy:
         return (loss * float("nan") if self.calls == self.explode_at else loss), {"extra": loss.detach()}
 
     def to(self, device: torch.device) -> None:
-        """Everything here is trained or batch."""
+        """Do nothing: the stage has no tensors besides its trained weights and batches."""
 
     def sheet(self) -> Sheet:
-        torch.rand(7)  # random state that the loop must not let out
+        torch.rand(7)  # the loop must restore the random state afterwards
         return Sheet(torch.zeros(3, 8, 8))
 
     def export(self, path: Path, parts: dict[str, dict[str, Tensor]]) -> None:
@@ -65,7 +65,7 @@ class Toy:
 
 
 class Wide(Toy):
-    """Large enough that Muon has a matrix of it. Says when its loss is asked for, and at the end, down a pipe."""
+    """A wider toy with a matrix large enough for Muon; it sends a message down a pipe before each loss."""
 
     def __init__(self, beats: Connection | None = None) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class Wide(Toy):
 
 
 def seeded(toy: type[Toy] = Toy, **options: int) -> Toy:
-    """The same network at each call."""
+    """Build the toy with the same weights at each call."""
     torch.manual_seed(5)
     return toy(**options)
 
 
 def config(name: str = "toy", **tables: Any) -> TrainConfig:
-    """Twelve steps of the toy; tables replace keys of [optim], or other tables by their name."""
+    """Return a config of twelve steps; `tables` replaces keys of [optim], or other tables by name."""
     quiet = {"every": 4, "sheet_minutes": 0, "export_minutes": 0, "checkpoint_minutes": 0, "keep": 2}
     others = {key: tables.pop(key) for key in ("data", "log", "precision") if key in tables}
     optim = {"lr": 0.01, "max_steps": 12, "warmup_steps": 3, "groups": {"fast": 1.0, "slow": 0.1}, **tables}

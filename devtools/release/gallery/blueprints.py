@@ -33,7 +33,7 @@ class Blueprint:
 
 def image_to_video(graph: Graph, mini: Mini) -> Blueprint:
     """Turn a picture and a prompt into nine key frames."""
-    graph.column("Image to video")
+    graph.column("Prompt and centre frame")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
     centre = graph.add("MicroCinemaCentreFrame", "Centre frame", vae=image[2])
@@ -53,13 +53,13 @@ def image_to_video(graph: Graph, mini: Mini) -> Blueprint:
 
 def to_32_fps(graph: Graph, mini: Mini) -> Blueprint:
     """Interpolate key frames at 2 fps to 32 fps."""
-    graph.column("To 32 fps")
+    graph.column("Prompt")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
-    graph.column("Frames between")
+    graph.column("Interpolation")
     tsr = load_mini(graph, "tsr", "Load the interpolation model")
     given = {**mini.tsr, "rounds": 2}
-    between = graph.add("MicroCinemaTSR", "Frames between", model=tsr[0], appearnet=tsr[3], positive=words[0],
+    between = graph.add("MicroCinemaTSR", "Interpolation", model=tsr[0], appearnet=tsr[3], positive=words[0],
                         negative=words[1], **given)  # fmt: skip
     pixels = graph.add("VAEDecode", "Frames", samples=between[0], vae=image[2])
     prompt = Node(words[0][0])

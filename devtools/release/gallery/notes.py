@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NOTES = {
-    "sdxl_to_video": """## An SDXL picture comes to life
+    "sdxl_to_video": """## SDXL picture to video
 
 The graph on the left is a stock SDXL graph. Replace it with **your own**: any graph that ends in a picture (LoRAs,
 refiners, Flux, anything) can be connected to *Centre frame*. The picture is resized for the video model and encoded
@@ -18,7 +18,7 @@ drawings in the style of animated emoji. With files that you trained yourself th
 *MicroCinema Inflate* turns a Stable Diffusion 1.5 checkpoint into a MicroCinema U-Net and an AppearNet. It keeps every
 spatial weight and initialises every temporal layer as identity.
 
-**Until it is trained, it is still the image model**: it makes nine pictures of one text, without motion between them.
+**Until it is trained, it is still the image model**: it makes nine pictures of one prompt, without motion between them.
 Use this graph as the starting point for training (see docs/training.md in the pack). It also shows that inflation
 preserves the checkpoint.
 
@@ -26,21 +26,22 @@ Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints`. You can ch
 same one in both nodes**.""",
     "img2img_centre_frame_mini": """## Image to image, then to video
 
-The image model repaints your picture before it becomes the **centre frame**. `denoise` in *Paint over* sets how much
+The image model repaints your picture before it becomes the **centre frame**. `denoise` in *Repaint* sets how much
 changes: 0.3 keeps the picture nearly as it is, 0.8 keeps only its layout and colours.
 
 All models used here ship with MicroCinema. The centre frame is passed on as a latent, not as pixels.""",
-    "sd15_controlnet_motion": """## Motion by ControlNet
+    "sd15_controlnet_motion": """## Motion from ControlNet
 
 A ControlNet with **one hint per frame** fixes the layout of every frame. Here the hints are the edges of a video, which
 steer the motion. This works even with a model that was never trained on videos.
 
-- **Choose a motion video of your own** in *Load Video*, with nine frames or more. None ships with this workflow;
+- **Choose a motion video of your own** in *Motion video*, with nine frames or more. None ships with this workflow;
 `motion.mp4` is a placeholder for a file in ComfyUI's `input` folder.
 - *Canny* extracts the edges. Depth and pose work in the same way, each with its own ControlNet.
 - Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints` and
 `control_v11p_sd15_canny_fp16.safetensors` in `models/controlnet`.
-- There must be as many hints (*Nine frames of it*) as latents (*Nine frames*). For another length, change both.""",
+- There must be as many hints (*First nine frames*) as latents (*Nine empty latents*). To change the
+length, set both.""",
     "sd15_lora": """## A LoRA on a video model
 
 The U-Net keeps Stable Diffusion's own key names, so LoRAs load with the stock *Load LoRA* node. LoRAs trained on
@@ -58,9 +59,9 @@ centre frame. Only the four key frames after that centre frame are added, so no 
 The joined key frames (9 + 4 + 4) are interpolated together, so there are no seams: 65 frames at 8 fps. To make the
 video longer, copy a column and give it another `seed`.
 
-Errors add up along such a chain. In *Clip*, `colour_strength` pulls the colours half way back to the centre frame, and
-the report states how far they had drifted.""",
-    "upscaled_video_mini": """## Four times the size
+Errors accumulate along such a chain. In *Clip*, `colour_strength` pulls the colours half way back to the centre frame.
+The report states how far they had drifted.""",
+    "upscaled_video_mini": """## Upscale 4x
 
 *Upscale Image (using Model)* is a stock node of ComfyUI. It upscales the frames of a video like any other pictures.
 

@@ -39,7 +39,7 @@ def prompts(graph: Graph, encoder: Out, text: str) -> Words:
 
 def stable_diffusion(graph: Graph, file: str, text: str) -> tuple[Node, Words]:
     """Add a column with the stock checkpoint loader and the prompts."""
-    graph.column("1. Checkpoint and words")
+    graph.column("1. Checkpoint and prompt")
     loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=file)
     return loaded, prompts(graph, loaded[1], text)
 
@@ -56,7 +56,7 @@ def picture(graph: Graph, vae: Out, width: int = 0, height: int = 0) -> Node:
 
 def base_model(graph: Graph, mini: Mini, words: Words, centre: Out) -> Node:
     """Add a column with the mini base model and its sampler: outputs latent and fps."""
-    graph.column("3. Nine key frames, 2 a second")
+    graph.column("3. Nine key frames at 2 fps")
     base = load_mini(graph, "base", "Load the video model")
     sockets = {"model": base[0], "appearnet": base[3], "positive": words[0], "negative": words[1]}
     return graph.add("MicroCinemaSampler", "Key frames", **{**mini.base, **sockets, "centre_frame": centre})
@@ -66,11 +66,11 @@ def interpolated(
     graph: Graph, mini: Mini, words: Words, keys: Out, fps: Out, vae: Out, rounds: int = 2
 ) -> tuple[Out, Out]:
     """Add a column with the mini interpolation model; return the decoded frames and their fps."""
-    graph.column("Frames between, 8 a second" if rounds == 1 else "Frames between, 32 a second")
+    graph.column("Interpolation to 8 fps" if rounds == 1 else "Interpolation to 32 fps")
     tsr = load_mini(graph, "tsr", "Load the interpolation model")
     sockets = {"model": tsr[0], "appearnet": tsr[3], "positive": words[0], "negative": words[1]}
     given = {**mini.tsr, **sockets, "key_frames": keys, "fps": fps, "rounds": rounds}
-    between = graph.add("MicroCinemaTSR", "Frames between", **given)
+    between = graph.add("MicroCinemaTSR", "Interpolation", **given)
     pixels = graph.add("VAEDecode", "Frames", samples=between[0], vae=vae)
     return pixels[0], between[1]
 

@@ -59,15 +59,15 @@ def sd15_inflated_image_to_video(graph: Graph, mini: Mini) -> None:
 
 def img2img_centre_frame_mini(graph: Graph, mini: Mini) -> None:
     """Repaint a picture (image to image) before it becomes the centre frame."""
-    graph.column("1. Words")
+    graph.column("1. Prompt")
     image = load_mini(graph, "image", "Load the image model")
     words = prompts(graph, image[1], "a happy face laughing")
     graph.column("2. Image to image")
     given = graph.add("LoadImage", "Your picture", image="example.png")
-    fitted = graph.add("MicroCinemaCentreFrame", "As the model takes it", image=given[0], vae=image[2])
-    painted = graph.add("KSampler", "Paint over", model=image[0], positive=words[0], negative=words[1],
+    fitted = graph.add("MicroCinemaCentreFrame", "Fit to the model", image=given[0], vae=image[2])
+    painted = graph.add("KSampler", "Repaint", model=image[0], positive=words[0], negative=words[1],
                         latent_image=fitted[0], denoise=0.5, **mini.image)  # fmt: skip
-    pixels = graph.add("VAEDecode", "Centre frame as a picture", samples=painted[0], vae=image[2])
+    pixels = graph.add("VAEDecode", "Decoded centre frame", samples=painted[0], vae=image[2])
     graph.add("PreviewImage", images=pixels[0])
     keys = base_model(graph, mini, words, painted[0])
     frames, fps = interpolated(graph, mini, words, keys[0], keys[1], image[2])
@@ -79,7 +79,7 @@ def _stock_sampler(
 ) -> Node:
     """Add Apply AppearNet, an empty latent of nine frames, KSampler, and the decoder."""
     applied = graph.add("MicroCinemaApplyAppearNet", model=model, appearnet=appearnet, centre_frame=centre)
-    empty = graph.add("EmptyLatentImage", "Nine frames", width=size, height=size, batch_size=9)
+    empty = graph.add("EmptyLatentImage", "Nine empty latents", width=size, height=size, batch_size=9)
     keys = graph.add("KSampler", "Key frames", model=applied[0], positive=words[0], negative=words[1],
                      latent_image=empty[0], seed=0, **KARRAS, cfg=7.5)  # fmt: skip
     return graph.add("VAEDecode", "Frames", samples=keys[0], vae=vae)
@@ -89,15 +89,13 @@ def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
     """Steer the motion with a ControlNet: one hint per frame, the edges of a video."""
     loaded, words = stable_diffusion(graph, SD15, "a red fox running through snow")
     graph.column("2. Motion")
-    film = graph.add("LoadVideo", "A video that moves as yours is to", file="motion.mp4")
+    film = graph.add("LoadVideo", "Motion video", file="motion.mp4")
     parts = graph.add("GetVideoComponents", video=film[0])
-    nine = graph.add("ImageFromBatch", "Nine frames of it", image=parts[0], batch_index=0, length=9)
+    nine = graph.add("ImageFromBatch", "First nine frames", image=parts[0], batch_index=0, length=9)
     sized = graph.add(
         "ImageScale", image=nine[0], upscale_method="area", width=512, height=512, crop="center"
     )
-    edges = graph.add(
-        "Canny", "Edges, one picture per frame", image=sized[0], low_threshold=0.2, high_threshold=0.5
-    )
+    edges = graph.add("Canny", "Edge map per frame", image=sized[0], low_threshold=0.2, high_threshold=0.5)
     net = graph.add("ControlNetLoader", control_net_name="control_v11p_sd15_canny_fp16.safetensors")
     guided = graph.add("ControlNetApplyAdvanced", positive=words[0], negative=words[1], control_net=net[0],
                        image=edges[0], strength=0.9, start_percent=0.0, end_percent=0.8)  # fmt: skip
@@ -112,10 +110,10 @@ def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
 
 def sd15_lora(graph: Graph, mini: Mini) -> None:
     """Apply a LoRA of the image model to the video model."""
-    graph.column("1. Words and style")
+    graph.column("1. Prompt and style")
     loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=SD15)
     inflated = graph.add("MicroCinemaInflate", "Inflate", file=SD15)
-    styled = graph.add("LoraLoader", "Style", model=inflated[0], clip=loaded[1], lora_name="MoXinV1.safetensors",
+    styled = graph.add("LoraLoader", "Style LoRA", model=inflated[0], clip=loaded[1], lora_name="MoXinV1.safetensors",
                        strength_model=0.8, strength_clip=0.8)  # fmt: skip
     words = prompts(graph, styled[1], "shuimobysim, a bird over mountains, ink painting")
     graph.column("2. Centre frame")
@@ -127,7 +125,7 @@ def sd15_lora(graph: Graph, mini: Mini) -> None:
 
 def long_video_mini(graph: Graph, mini: Mini) -> None:
     """Start each further clip from the last frame of the previous one, and interpolate all together."""
-    graph.column("1. Words")
+    graph.column("1. Prompt")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
     graph.column("2. Centre frame")
@@ -137,13 +135,13 @@ def long_video_mini(graph: Graph, mini: Mini) -> None:
     keys = graph.add("MicroCinemaSampler", "Key frames", **_base_inputs(base, words, centre[0], mini))
     joined: Out = keys[0]
     for number in (2, 3):
-        graph.column(f"{number + 2}. Four more")
-        last = graph.add("LatentFromBatch", "Its last frame", samples=keys[0], batch_index=8, length=1)
+        graph.column(f"{number + 2}. Four more key frames")
+        last = graph.add("LatentFromBatch", "Last frame", samples=keys[0], batch_index=8, length=1)
         keys = graph.add(
-            "MicroCinemaSampler", "From there", **_base_inputs(base, words, last[0], mini, seed=number)
+            "MicroCinemaSampler", "Next key frames", **_base_inputs(base, words, last[0], mini, seed=number)
         )
-        after = graph.add("LatentFromBatch", "What follows it", samples=keys[0], batch_index=5, length=4)
-        joined = graph.add("LatentBatch", "All so far", samples1=joined, samples2=after[0])[0]
+        after = graph.add("LatentFromBatch", "Four new frames", samples=keys[0], batch_index=5, length=4)
+        joined = graph.add("LatentBatch", "Joined", samples1=joined, samples2=after[0])[0]
     frames, fps = interpolated(graph, mini, words, joined, keys[1], image[2], rounds=1)
     clip(graph, frames, fps, colour_anchor=centre[1], colour_strength=0.5)
 
@@ -157,14 +155,14 @@ def _base_inputs(
 
 def upscaled_video_mini(graph: Graph, mini: Mini) -> None:
     """Upscale the frames with the host's upscaler before they are combined."""
-    graph.column("1. Words")
+    graph.column("1. Prompt")
     image = load_mini(graph, "image", "Load text encoder and VAE")
     words = prompts(graph, image[1], "a happy face laughing")
     graph.column("2. Centre frame")
     centre = picture(graph, image[2])
     keys = base_model(graph, mini, words, centre[0])
     frames, fps = interpolated(graph, mini, words, keys[0], keys[1], image[2], rounds=1)
-    graph.column("5. Four times the size")
+    graph.column("5. Upscale 4x")
     upscaler = graph.add("UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors")
     large = graph.add("ImageUpscaleWithModel", upscale_model=upscaler[0], image=frames)
     clip(graph, large[0], fps)

@@ -23,7 +23,7 @@ FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that a retry does not help: disk full, quota exceeded, read-only."""
 
 ProcessUnit = Callable[[WorkUnit], None]
-"""Does a job's work for one unit, with the models that the job loaded."""
+"""Function that does a job's work for one unit, with the models that the job loaded."""
 
 
 class Job(Protocol):

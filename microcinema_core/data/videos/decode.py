@@ -36,12 +36,12 @@ class Survey:
     """What one pass over a video found.
 
     Attributes:
-        times: Seconds since the first frame, increasing, shape `n`.
-        pts: The stream's own timestamps, shape `n`.
-        changes: Mean absolute difference to the previous frame, 0 to 1 (0 for the first), shape `n`.
-        width: Width as displayed, with rotation applied.
-        height: Height as displayed, with rotation applied.
-        note: Why the rest of the video could not be used, or "".
+        times: seconds since the first frame, increasing, shape `n`.
+        pts: the stream's own timestamps, shape `n`.
+        changes: mean absolute difference to the previous frame, 0 to 1 (0 for the first), shape `n`.
+        width: width as displayed, with rotation applied.
+        height: height as displayed, with rotation applied.
+        note: why the rest of the video could not be used, or "".
     """
 
     times: np.ndarray
@@ -150,9 +150,9 @@ def frames_at(video: Video, pts: Sequence[int], *, size: tuple[int, int]) -> Ten
     """Read the frames with the given pts as uint8 `n 3 height width`, rotated, cropped and resized.
 
     Args:
-        video: The video.
-        pts: Timestamps, increasing.
-        size: Width and height. Frames are cropped around the centre to this aspect, then resized.
+        video: the video to read.
+        pts: timestamps, increasing.
+        size: width and height. Frames are cropped around the centre to this aspect, then resized.
 
     Raises:
         Unusable: a frame was not found again.

@@ -68,17 +68,17 @@ class EncodeJob:
     """Encode what is kept: one shard for each unit in each set's folder, `ROLE[-test]/WIDTHxHEIGHT`.
 
     Attributes:
-        out: Folder of the sets.
-        scores: The job whose scores choose the clips.
-        limits: The range of each score that is kept.
+        out: folder of the sets.
+        scores: the job whose scores choose the clips.
+        limits: the range of each score that is kept.
         checkpoint: Stable Diffusion file or diffusers folder.
-        digest: Hash of the checkpoint's content.
-        tokenizer: Folder of CLIP's `vocab.json`.
-        captions: Contexts stored for each clip.
-        test: Bound below which groups are for testing, see `plan.split_bound`.
-        device: Device of the encoders.
-        dtype: Precision of the encoders: "fp32", "bf16" or "fp16".
-        batch_frames: Frames that the VAE takes at a time.
+        digest: hash of the checkpoint's content.
+        tokenizer: folder of CLIP's `vocab.json`.
+        captions: contexts stored for each clip.
+        test: bound below which groups are for testing, see `plan.split_bound`.
+        device: device of the encoders.
+        dtype: precision of the encoders: "fp32", "bf16" or "fp16".
+        batch_frames: frames that the VAE takes at a time.
     """
 
     out: Path

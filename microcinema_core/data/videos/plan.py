@@ -28,13 +28,13 @@ class Geometry:
     """The shape of the clips. Its fields are part of the cache's keys.
 
     Attributes:
-        sizes: Width and height of each bucket, multiples of SIZE_STEP.
-        frames: Frames of a base clip.
-        fps: Rate of base clips.
-        window: Frames of an interpolation window.
-        rounds: Rounds of fourfold interpolation to cut windows for.
-        most: Most clips of each kind that one video gives.
-        enlarge: Largest factor by which frames may be enlarged.
+        sizes: width and height of each bucket, multiples of SIZE_STEP.
+        frames: frames of a base clip.
+        fps: rate of base clips.
+        window: frames of an interpolation window.
+        rounds: rounds of fourfold interpolation to cut windows for.
+        most: most clips of each kind that one video gives.
+        enlarge: largest factor by which frames may be enlarged.
     """
 
     sizes: tuple[Size, ...] = ((320, 320),)
@@ -140,9 +140,9 @@ def make_units(videos: Sequence[Video], earlier: Sequence[Sequence[str]], size: 
     cause no work beyond their own.
 
     Args:
-        videos: All videos.
-        earlier: The keys of the videos of each earlier unit.
-        size: Videos of a unit, at most.
+        videos: all scanned videos.
+        earlier: the keys of the videos of each earlier unit.
+        size: most videos of a unit.
     """
     known = {video.key: video for video in videos}
     whole = [keys for keys in earlier if len(keys) <= size and all(key in known for key in keys)]

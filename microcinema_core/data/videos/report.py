@@ -17,9 +17,9 @@ class ReportEntry:
     """Why a file, or a unit of files, gave no clip or fewer clips.
 
     Attributes:
-        file: The file's name, as in `sources.Video.id`.
-        reason: What is wrong with it.
-        skipped: False where part of the file was used.
+        file: the file's name, as in `sources.Video.id`.
+        reason: why the file gave no clip, or fewer clips.
+        skipped: whether nothing of the file was used; False if part of it was.
     """
 
     file: str

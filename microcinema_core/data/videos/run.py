@@ -28,8 +28,8 @@ class WorkerOptions:
     """How many workers there are, and where.
 
     Attributes:
-        processes: Number of workers; 1 works in this process.
-        ray: None for no Ray, "" for a Ray of this machine alone, or a cluster's address.
+        processes: number of workers; 1 works in this process.
+        ray: address of a Ray cluster; "" for a Ray of this machine alone, None for no Ray.
         gpus: GPUs of each worker on Ray.
     """
 

@@ -59,9 +59,9 @@ class CLIPScorer:
     """Cosine similarity of captions and frames by a CLIP model in a local folder.
 
     Args:
-        folder: A folder as `CLIPModel.save_pretrained` writes it.
-        tokenizer: Folder of CLIP's `vocab.json`, used where `folder` has none.
-        device: Device of the model.
+        folder: a folder as `CLIPModel.save_pretrained` writes it.
+        tokenizer: folder of CLIP's `vocab.json`, used where `folder` has none.
+        device: device of the model.
 
     Raises:
         ValueError: the folder holds no such model.
@@ -162,11 +162,11 @@ class ScoreSettings:
     """Which scores are computed, and with what.
 
     Attributes:
-        clip_model: Folder of a CLIP model for the score `clip`, or None.
-        clip_digest: Hash of that model's files; a folder may change its content under the same name.
-        custom: The user's own scores.
-        tokenizer: Folder of CLIP's `vocab.json`, used where `clip_model` has none.
-        device: Device of the CLIP model.
+        clip_model: folder of a CLIP model for the score `clip`, or None.
+        clip_digest: hash of that model's files; a folder may change its content under the same name.
+        custom: the user's own scores.
+        tokenizer: folder of CLIP's `vocab.json`, used where `clip_model` has none.
+        device: device of the CLIP model.
     """
 
     clip_model: Path | None = None

@@ -111,8 +111,8 @@ def resolve_limits(columns: Mapping[str, np.ndarray], rules: Sequence[KeepRule])
     """Turn rules into values. Quantiles are taken within one role and rate, as motion differs between them.
 
     Args:
-        columns: As `read_columns` returns them.
-        rules: As `parse_keep` returns them.
+        columns: roles, rates and scores, as `read_columns` returns them.
+        rules: ranges of scores, as `parse_keep` returns them.
 
     Raises:
         ValueError: a rule names a score that was not computed.

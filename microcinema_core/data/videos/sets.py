@@ -25,9 +25,9 @@ def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Tensor) -> dict
     """Write the index of every set that these units have clips for, and remove shards that none lists.
 
     Args:
-        job: The job that encoded the units.
-        units: All units that are scored.
-        empty: The empty prompt's context, `1 77 d`.
+        job: the job that encoded the units.
+        units: all units that are scored.
+        empty: the empty prompt's context, `1 77 d`.
 
     Returns:
         The number of clips by set.

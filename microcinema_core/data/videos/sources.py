@@ -25,13 +25,13 @@ class Video:
     """One video file, or one member of a tar.
 
     Attributes:
-        id: Its name in reports and scores.
-        path: The file, or the tar that holds it.
-        captions: Its captions; none only where missing captions are allowed.
-        group: What must not be split between training and test, such as all takes of one scene.
-        stamp: Changes when the file does.
-        offset: Where the member's bytes start in the tar; -1 means that the video is the whole file.
-        size: The member's length in bytes.
+        id: the video's name in reports and scores.
+        path: the file, or the tar that holds it.
+        captions: the video's captions; empty only where missing captions are allowed.
+        group: name shared by videos that must be on one side of the train/test split, such as all takes of one scene.
+        stamp: value that changes when the file does.
+        offset: where the member's bytes start in the tar; -1 means that the video is the whole file.
+        size: the member's length in bytes.
     """
 
     id: str
@@ -65,8 +65,8 @@ def scan(root: Path, *, table: Path | None = None, missing_caption: str = "skip"
     """Find all videos, in a stable order, and report each file that cannot be used.
 
     Args:
-        root: Folder, table or tar.
-        table: A table that is stored elsewhere; its file names are relative to `root`.
+        root: folder, table or tar.
+        table: a table that is stored elsewhere; its file names are relative to `root`.
         missing_caption: "skip" leaves out videos without a caption, "empty" gives them the empty prompt.
 
     Raises:

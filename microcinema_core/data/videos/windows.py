@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ...diffusion.tsr import WINDOW, fps_after
 from .decode import Survey
 
 CUT_THRESHOLD = 0.08
@@ -73,12 +74,12 @@ class Window:
 
     Attributes:
         role: "base" or "tsr".
-        rate: The wanted rate in fps.
-        fps: The true rate.
-        pts: Timestamps of its frames.
-        start: Seconds from the video's start to the first frame.
-        seconds: Time from the first to the last frame.
-        scene: Index of the scene that the frames are from.
+        rate: the wanted rate in fps.
+        fps: the true rate in fps.
+        pts: timestamps of the clip's frames.
+        start: seconds from the video's start to the first frame.
+        seconds: time from the first to the last frame.
+        scene: index of the scene that the frames are from.
     """
 
     role: str
@@ -90,12 +91,10 @@ class Window:
     scene: int
 
 
-def paper_rates(
-    frames: int = 9, fps: float = 2.0, *, rounds: int = 2, window: int = 5, factor: int = 4
-) -> list[Rate]:
+def paper_rates(frames: int = 9, fps: float = 2.0, *, rounds: int = 2, window: int = WINDOW) -> list[Rate]:
     """Return the base model's rate, then one for each round of interpolation: 2 fps, then 8 and 32."""
     steps = [
-        Rate("tsr", fps * factor ** (turn + 1), window, native=turn == rounds - 1) for turn in range(rounds)
+        Rate("tsr", fps_after(fps, turn + 1), window, native=turn == rounds - 1) for turn in range(rounds)
     ]
     return [Rate("base", fps, frames), *steps]
 

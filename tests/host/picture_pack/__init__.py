@@ -1,4 +1,4 @@
-"""A node pack for tests only: an IMAGE or AUDIO of exactly the numbers in a file, as no stock node gives."""
+"""A node pack for tests only: it outputs a file's exact numbers as IMAGE or AUDIO, which no stock node does."""
 
 from __future__ import annotations
 
