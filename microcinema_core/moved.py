@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 MOVED = {
@@ -31,8 +32,8 @@ def stop_at_a_moved_command(moved: Mapping[str, str]) -> None:
     """
     if sys.argv[:1] != ["-m"]:
         return
-    old = next((name for name in sys.orig_argv if name in moved), None)
-    if old:
+    old = next((module for option, module in pairwise(sys.orig_argv) if option == "-m"), "")
+    if old in moved:
         sys.stderr.write(f"python -m {old} has moved: run python -m {moved[old]}{_where(moved[old])}\n")
         raise SystemExit(2)
 
