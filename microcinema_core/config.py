@@ -312,7 +312,11 @@ class ModelSpec:
             KeyError: an entry is missing.
             ValueError: an entry is unreadable, or has an unknown value.
         """
-        entries = {key.removeprefix(cls.PREFIX): value for key, value in metadata.items()}
+        entries = {
+            key.removeprefix(cls.PREFIX): value
+            for key, value in metadata.items()
+            if key.startswith(cls.PREFIX)
+        }
         betas, terminal = entries.get("betas", "scaled_linear"), entries.get("terminal", "sd")
         if betas not in get_args(Betas) or terminal not in ("sd", "zero"):
             raise ValueError(f"betas {betas!r} with terminal {terminal!r} is unknown to this version")

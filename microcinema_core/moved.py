@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 MOVED = {
@@ -30,9 +29,11 @@ def stop_at_a_moved_command(moved: Mapping[str, str]) -> None:
     Args:
         moved: the new module by the old one.
     """
-    if sys.argv[:1] != ["-m"]:
+    if sys.argv[:1] != ["-m"] or len(sys.orig_argv) <= len(sys.argv):
         return
-    old = next((module for option, module in pairwise(sys.orig_argv) if option == "-m"), "")
+    old = sys.orig_argv[-len(sys.argv)]  # sys.argv has "-m" in place of the module's name
+    if old.startswith("-"):  # -mNAME
+        old = old.partition("m")[2]
     if old in moved:
         sys.stderr.write(f"python -m {old} has moved: run python -m {moved[old]}{_where(moved[old])}\n")
         raise SystemExit(2)

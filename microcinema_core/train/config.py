@@ -261,9 +261,9 @@ def from_table(cls: type[T], table: Any, where: str) -> T:
     names = {**{name.removesuffix("_"): name for name in fields}, **getattr(cls, "ALIASES", {})}
     for key in table:
         if key not in names:
-            raise ValueError(
-                f"{where} has no key {key!r}{nearest(key, [n.removesuffix('_') for n in fields])}"
-            )
+            close = difflib.get_close_matches(key, names, n=1)  # earlier keys included, today's suggested
+            known = [name.removesuffix("_") for name in ([names[close[0]]] if close else fields)]
+            raise ValueError(f"{where} has no key {key!r}{nearest(known[0] if close else key, known)}")
     given: dict[str, str] = {}
     for key in table:
         if names[key] in given:

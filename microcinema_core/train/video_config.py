@@ -110,7 +110,9 @@ def schedule_end(value: bool | str) -> bool | str:
         "sd": False,
     }
     if not isinstance(value, bool | str) or value not in known:
-        raise ValueError(f'model.zero_terminal_snr is {value!r}; it is true, false or "auto"')
+        raise ValueError(
+            f'model.zero_terminal_snr is {value!r}; it is true, false or "auto" ("zero" or "sd" as `terminal`)'
+        )
     return known[value]
 
 

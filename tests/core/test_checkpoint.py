@@ -210,3 +210,14 @@ def test_only_words_that_were_learnt_are_stored(tmp_path: Path) -> None:
     read = read_checkpoint(path).part("text")
     assert set(read) == {key, "other"} and torch.equal(read[key], weight)
     assert sum(t.numel() for t in load_file(path).values()) < 20
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("fps", "24"), ("role", "image"), ("lambda", "x"), ("terminal", "sd")]
+)
+def test_entries_without_the_prefix_are_others(tmp_path: Path, key: str, value: str) -> None:
+    """Metadata of other tools may have any name; only `microcinema.` entries describe the model."""
+    plain = read_checkpoint(write(tmp_path / "a.safetensors")).spec
+    for number in range(6):  # safetensors writes metadata in any order
+        path = write(tmp_path / f"{number}.safetensors", extra_metadata={key: value})
+        assert read_checkpoint(path).spec == plain

@@ -52,3 +52,11 @@ def test_dev_py_needs_the_standard_library_only() -> None:
     run = subprocess.run([sys.executable, "-S", "dev.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("usage: dev.py ")
+
+
+@pytest.mark.parametrize("options", [["-m"], ["-X", "utf8", "-m"]])
+def test_an_argument_that_reads_like_a_moved_command_is_an_argument(options: list[str]) -> None:
+    """Only the module that Python is asked to run counts."""
+    asked = ["microcinema_core.train", "microcinema_core.train.show", "--dry-run"]
+    run = subprocess.run([sys.executable, *options, *asked], cwd=ROOT, capture_output=True, text=True)
+    assert "has moved" not in run.stderr and run.returncode == 1

@@ -18,6 +18,7 @@ from microcinema_core.train.config import (
     load,
     parse,
 )
+from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import select_trainable
 from microcinema_core.train.video_config import LossTable, ModelTable
 from mini.stages.image import ImageLossTable, ImageModelTable
@@ -194,3 +195,17 @@ def test_an_old_and_a_new_key_together_are_refused(
             settings(cls, keys)
         words = f"[table] has {first!r} and {second!r}, which mean the same; give one of them"
         assert str(error.value) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "meant"),
+    [
+        ("model", "recomput", "gradient_checkpointing"),
+        ("loss", "drop_txt", "text_dropout"),
+        ("", "shard", "fsdp"),
+    ],
+)
+def test_a_slip_in_an_earlier_key_suggests_todays(name: str, key: str, meant: str, home: Path) -> None:
+    config = parse(changed(name, key, 1)) if name in ("model", "loss") else None
+    with pytest.raises(ValueError, match=f"has no key '{key}'; did you mean '{meant}'"):
+        build_stage(config) if config else parse(changed(name, key, 1))
