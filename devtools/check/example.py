@@ -82,6 +82,8 @@ def config(folder: Path, role: str, start: str) -> str:
     if role == "tsr":
         paths["image_file"] = (folder / "sd15.safetensors").as_posix()
     values = {key: json.dumps(value) for key, value in paths.items()} | SMALL
+    if role == "tsr":  # its networks have the base model's shape
+        del values["hidden"]
     for key, value in values.items():
         line = f"{key} = {value}".replace("\\", "\\\\")
         text, count = re.subn(rf"(?m)^{key} = .*$", line, text)

@@ -30,5 +30,5 @@ def test_the_step_is_one_graph() -> None:
     injection = appearnet.inject(appearnet.features(z_c, times[:CLIPS], None, frames=1))
     assert injection.norms and injection.encoder and injection.middle is not None
     compiled = torch.compile(net, fullgraph=True, backend="eager")
-    given = {"frames": FRAMES, "appearance": injection}
+    given = {"frames": FRAMES, "injection": injection}
     assert_close(compiled(x, times, context, **given), net(x, times, context, **given))
