@@ -1,21 +1,49 @@
-"""Write generated files: a section of a Markdown page, a still, an animation."""
+"""Write generated files: from the host's schemas, a section of a Markdown page, a still, an animation."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from microcinema_core.files.atomic import atomic_write
 
-from ..run.home import Problem
+from ..run.home import ROOT, Problem, say
+from ..run.host import find_host
+from ..run.server import ComfyServer
 
 if TYPE_CHECKING:
     from PIL import Image
 
 QUALITIES = (88, 80, 70, 60, 50, 40, 30, 20)
+
+
+def write_from_schemas(
+    make: Callable[[Mapping[str, Any]], Mapping[str, str]], folder: Path, *, encoding: str
+) -> int:
+    """Start the host, write the files that are made from its node schemas, and return the exit code.
+
+    Args:
+        make: maps the host's GET /object_info to the content of each file, by its path under `folder`. A Problem that
+            it raises is printed.
+        folder: a folder of the checkout.
+        encoding: text encoding of the files.
+    """
+    try:
+        with ComfyServer(sys.executable, find_host()) as server:
+            files = make(server.object_info())
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding=encoding, newline="\n")
+        say(str(path.relative_to(ROOT)))
+    return 0
 
 
 def write_section(path: Path, name: str, text: str) -> None:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..run.home import ROOT, Problem, say
-from ..run.host import find_host
-from ..run.server import ComfyServer
+from ..run.home import ROOT, Problem
+from .files import write_from_schemas
 
 FOLDER = ROOT / "locales"
 TRANSLATIONS = Path(__file__).with_name("translations")
@@ -36,18 +35,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    try:
-        with ComfyServer(sys.executable, find_host()) as server:
-            files = all_files(server.object_info())
-        for name, content in files.items():
-            path = FOLDER / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8", newline="\n")
-            say(str(path.relative_to(ROOT)))
-    except Problem as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    return 0
+    return write_from_schemas(all_files, FOLDER, encoding="utf-8")
 
 
 def all_files(object_info: Schemas) -> dict[str, str]:

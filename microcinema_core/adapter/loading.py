@@ -156,7 +156,10 @@ def inflate_checkpoint(
     spatial = image.part("unet")
     try:
         video = inflate(
-            spatial, injection=cast(InjectionKind, injection), **TEMPORAL_LAYOUTS[temporal_layout]
+            spatial,
+            config=UNetConfig.from_dict(image.configs["unet"]),
+            injection=cast(InjectionKind, injection),
+            **TEMPORAL_LAYOUTS[temporal_layout],
         )
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error

@@ -48,13 +48,19 @@ def load_video_model(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float
     Raises:
         ValueError: the file lacks one of them, or has weights that do not fit their configuration.
     """
-    unet = UNet3D(UNetConfig.from_dict(checkpoint.configs["unet"]))
-    appearnet = AppearNet(AppearNetConfig.from_dict(checkpoint.configs["appearnet"]))
+    unet_config, appearnet_config = video_configs(checkpoint)
+    unet, appearnet = UNet3D(unet_config), AppearNet(appearnet_config)
     model = VideoModel(unet, appearnet, checkpoint.spec)
     load_video_weights(model, checkpoint)
     for module in (unet, appearnet):
         module.eval().requires_grad_(False).to(dtype)
     return model
+
+
+def video_configs(checkpoint: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
+    """Return the configurations of the U-Net and AppearNet of a base or TSR file."""
+    configs = checkpoint.configs
+    return UNetConfig.from_dict(configs["unet"]), AppearNetConfig.from_dict(configs["appearnet"])
 
 
 def load_video_weights(model: VideoModel, checkpoint: Checkpoint) -> None:

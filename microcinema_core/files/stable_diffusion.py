@@ -13,8 +13,6 @@ from ..config import ModelSpec, Prediction, UNetConfig
 from .checkpoint import Checkpoint
 from .safetensors_io import LDM_PREFIX, describe, read_tensors
 
-"""Prefix of the U-Net's keys in a Stable Diffusion file."""
-
 
 def read_stable_diffusion(path: Path) -> Checkpoint:
     """Read the U-Net of a Stable Diffusion file or folder as a checkpoint of the role "image".

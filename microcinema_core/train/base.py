@@ -7,7 +7,7 @@ from torch import Tensor
 from ..config import AppearNetConfig, UNetConfig, centre_index
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
-from ..files.load_networks import load_video_weights
+from ..files.load_networks import load_video_weights, video_configs
 from .video import VideoStage
 
 
@@ -20,7 +20,7 @@ class BaseStage(VideoStage):
     def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
         """Return the configurations of a base file, or an image file's inflated as the [model] table says."""
         if start.spec.role != "image":
-            return own_configs(start)
+            return video_configs(start)
         unet = UNetConfig.from_dict(start.configs["unet"]).inflated(injected_norm=self.model.injected_norm)
         fields = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
         return unet, AppearNetConfig(unet, **{name: getattr(self.model, name) for name in fields})
@@ -52,8 +52,3 @@ class BaseStage(VideoStage):
         gradient.
         """
         return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
-
-
-def own_configs(start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
-    """Return the network configurations that a base or TSR file holds."""
-    return UNetConfig.from_dict(start.configs["unet"]), AppearNetConfig.from_dict(start.configs["appearnet"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -261,9 +261,8 @@ def from_table(cls: type[T], table: Any, where: str) -> T:
     names = {**{name.removesuffix("_"): name for name in fields}, **getattr(cls, "ALIASES", {})}
     for key in table:
         if key not in names:
-            close = difflib.get_close_matches(key, names, n=1)  # earlier keys included, today's suggested
-            known = [name.removesuffix("_") for name in ([names[close[0]]] if close else fields)]
-            raise ValueError(f"{where} has no key {key!r}{nearest(known[0] if close else key, known)}")
+            todays = {name: field_name.removesuffix("_") for name, field_name in names.items()}
+            raise ValueError(f"{where} has no key {key!r}{nearest(key, todays)}")
     given: dict[str, str] = {}
     for key in table:
         if names[key] in given:
@@ -293,11 +292,19 @@ def to_table(settings: Any) -> dict[str, Any]:
     return {name.removesuffix("_"): value for name, value in dataclasses.asdict(settings).items()}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the closest known name, or all of them."""
-    known = list(known)
+def nearest(name: str, known: Mapping[str, str]) -> str:
+    """Return the end of a message about an unknown name: the closest known name, or all of them.
+
+    Args:
+        name: the unknown name.
+        known: the name to suggest, by each name that is understood.
+    """
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    return (
+        f"; did you mean {known[near[0]]!r}?"
+        if near
+        else f"; known: {', '.join(dict.fromkeys(known.values()))}"
+    )
 
 
 def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> Any:

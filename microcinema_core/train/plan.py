@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..networks.layers import CrossAttention, attention
 from ..networks.spatial import ResBlock, SpatialTransformer
 from .batches import first_bucket
-from .config import TrainConfig, from_table
+from .config import TrainConfig, from_table, to_table
 from .memory import peak_bytes, reset_peak
 from .processes import Processes
 from .stage import Stage
@@ -33,7 +33,6 @@ from .video import VideoStage
 from .video_config import ModelTable
 
 GIB = 2**30
-CHECKPOINTING = ("gradient_checkpointing", "recompute")
 OPTIMIZER_BYTES = {"adamw": 8.0, "adamw8bit": 2.03, "muon": 4.0}
 """Bytes of optimizer state per trained parameter. Muon's few AdamW parameters, at 8, are not told apart."""
 
@@ -108,9 +107,9 @@ def _without_storage(config: TrainConfig, stages: Stages) -> Stage:
     kind = stages.get(config.stage)
     if not (isinstance(kind, type) and issubclass(kind, VideoStage)):
         return build_stage(config, stages)
-    from_table(ModelTable, config.model, "[model]")  # names what is wrong in it before a key is dropped
-    kept = {key: value for key, value in config.model.items() if key not in CHECKPOINTING}
-    return kind(replace(config, model=kept), device="meta")
+    # Activations are counted without gradient checkpointing, which then is one of the two figures.
+    model = replace(from_table(ModelTable, config.model, "[model]"), gradient_checkpointing=False)
+    return kind(replace(config, model=to_table(model)), device="meta")
 
 
 class _Attention(torch.autograd.Function):

@@ -136,7 +136,11 @@ def _refuse_other_groups(groups: Mapping[str, str], rates: Mapping[str, float]) 
     there = sorted(set(groups.values()))
     for group in rates:
         if group not in there:
-            hint = "; model.lora_rank makes it" if group == "lora" else nearest(group, there)
+            hint = (
+                "; model.lora_rank makes it"
+                if group == "lora"
+                else nearest(group, {name: name for name in there})
+            )
             raise ValueError(f"optim.groups names {group!r}, which no parameter is in{hint}")
     for name, group in groups.items():
         if group not in rates:

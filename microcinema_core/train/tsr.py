@@ -11,9 +11,8 @@ from torch import Tensor
 
 from ..config import AppearNetConfig, UNetConfig
 from ..files.checkpoint import Checkpoint
-from ..files.load_networks import load_video_weights
+from ..files.load_networks import load_video_weights, video_configs
 from ..networks.appearnet import adapt_for_tsr, interpolated_appearance
-from .base import own_configs
 from .video import VideoStage
 
 
@@ -25,7 +24,7 @@ class TSRStage(VideoStage):
 
     def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
         """Return the configurations of the file."""
-        return own_configs(start)
+        return video_configs(start)
 
     def load_start(self, start: Checkpoint) -> None:
         """Load the file's weights; a base model's AppearNet, trained on equal frames, is adapted."""

@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...run.home import ROOT, Problem, say
-from ...run.host import find_host
-from ...run.server import ComfyServer
+from ...run.home import ROOT
 from ...run.workflow import NOTE_NODES, to_prompt, widget_values
+from ..files import write_from_schemas
 from .blueprints import BLUEPRINTS, workflow
 from .graph import Graph, Schemas, default_value, input_slots, output_slots
 from .models import metadata
@@ -34,17 +33,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    try:
-        with ComfyServer(sys.executable, find_host()) as server:
-            files = all_files(server.object_info())
-    except Problem as problem:
-        print(problem, file=sys.stderr)
-        return 1
-    for name, content in files.items():
-        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / name).write_text(content, encoding="ascii", newline="\n")
-        say(name)
-    return 0
+    return write_from_schemas(all_files, ROOT, encoding="ascii")
 
 
 def all_files(schemas: Schemas) -> dict[str, str]:
