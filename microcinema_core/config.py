@@ -6,6 +6,8 @@ checkpoint's keys and shapes determine its `UNetConfig`, and the reverse.
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -17,6 +19,9 @@ START_TOKEN, END_TOKEN = 49406, 49407
 InjectedNorm = Literal["frame", "clip"]
 TemporalConvLayout = Literal["per_conv", "per_resblock", "none"]
 TemporalAttentionLayout = Literal["self", "transformer", "none"]
+TemporalPlaces = Literal["transformers", "levels", "levels_and_middle"]
+PositionEncoding = Literal["sinusoidal", "absolute", "none"]
+Hint = Literal["none", "given", "affinity"]
 InjectionKind = Literal["spade", "concat", "add_dec", "add_encdec"]
 INJECTIONS: tuple[InjectionKind, ...] = ("spade", "add_encdec", "add_dec", "concat")
 Prediction = Literal["eps", "v"]
@@ -87,9 +92,18 @@ class UNetConfig(Config):
             initialisation.
         temporal_conv: `per_conv` adds a 1D convolution over frames after each spatial convolution (the paper);
             `per_resblock` adds a stack of four after each ResBlock (published motion weights); `none` adds none.
+        temporal_padding: what temporal convolutions see beyond the first and the last frame: that frame again
+            (`edge`), or zeros (`zero`).
         temporal_attention: `self` adds one attention over frames after each spatial transformer (the paper);
-            `transformer` adds two and a feed-forward (published motion weights); `none` adds none.
-        position_encoding: encoding of frame positions in temporal attention.
+            `transformer` adds a transformer over frames (published motion weights); `none` adds none.
+        position_encoding: encoding of frame positions in temporal attention: `sinusoidal` of the distance to the
+            centre frame, `absolute` of the frame's number, or `none`.
+        temporal_attentions: attentions of each temporal transformer.
+        temporal_heads: their heads; -1 takes as many as the spatial attention of the same width.
+        temporal_norm: what the first norm of a temporal transformer takes its statistics over, a clip or each frame.
+        temporal_at: where temporal transformers stand: after the spatial `transformers`; at all `levels`, so also
+            after ResBlocks without a transformer, but not in the middle block; or at `levels_and_middle`.
+        temporal_stem: whether a temporal transformer of eight heads of 64 channels follows the first convolution.
     """
 
     in_channels: int = 4
@@ -105,7 +119,13 @@ class UNetConfig(Config):
     injected_norm: InjectedNorm = "frame"
     temporal_conv: TemporalConvLayout = "per_conv"
     temporal_attention: TemporalAttentionLayout = "self"
-    position_encoding: Literal["sinusoidal", "none"] = "sinusoidal"
+    position_encoding: PositionEncoding = "sinusoidal"
+    temporal_padding: Literal["edge", "zero"] = "edge"
+    temporal_attentions: int = 2
+    temporal_heads: int = -1
+    temporal_norm: Literal["clip", "frame"] = "clip"
+    temporal_at: TemporalPlaces = "transformers"
+    temporal_stem: bool = False
 
     def __post_init__(self) -> None:
         if len(self.channel_mult) != len(self.transformer_depth):
@@ -129,13 +149,62 @@ class UNetConfig(Config):
         """Return the number of attention heads of a layer with this many channels."""
         return self.num_heads if self.num_heads != -1 else channels // self.num_head_channels
 
+    def heads_over_frames(self, channels: int) -> int:
+        """Return the number of attention heads of a temporal transformer with this many channels."""
+        return self.temporal_heads if self.temporal_heads != -1 else self.heads(channels)
+
     def as_2d(self) -> UNetConfig:
         """Return the configuration of the image model: the same spatial layers, no temporal ones."""
-        return replace(self, temporal_conv="none", temporal_attention="none")
+        return replace(
+            self, **{**TEMPORAL_LAYOUTS["paper"], "temporal_conv": "none", "temporal_attention": "none"}
+        )
 
     def inflated(self, **changes: Any) -> UNetConfig:
         """Return the configuration of the video model: the paper's temporal layout, overridden by `changes`."""
-        return replace(self, **{"temporal_conv": "per_conv", "temporal_attention": "self", **changes})
+        return replace(self, **{**TEMPORAL_LAYOUTS["paper"], **changes})
+
+
+TEMPORAL_LAYOUTS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "temporal_conv": "per_conv",
+        "temporal_padding": "edge",
+        "temporal_attention": "self",
+        "position_encoding": "sinusoidal",
+        "temporal_attentions": 2,
+        "temporal_heads": -1,
+        "temporal_norm": "clip",
+        "temporal_at": "transformers",
+        "temporal_stem": False,
+    }
+}
+"""Values of `UNetConfig`'s temporal fields by name: where temporal layers stand, and what they are.
+
+`paper` is section 3.1. The others are those of published weights: `animatediff` (version 3, and PIA), `animatediff_v2`,
+`sparsectrl` (its encoder), and `modelscope` (ModelScope and ZeroScope).
+"""
+_MOTION_MODULE = {
+    "temporal_conv": "none",
+    "temporal_attention": "transformer",
+    "position_encoding": "absolute",
+    "temporal_heads": 8,
+    "temporal_norm": "frame",
+    "temporal_at": "levels",
+}
+TEMPORAL_LAYOUTS |= {
+    name: {**TEMPORAL_LAYOUTS["paper"], **fields}
+    for name, fields in {
+        "animatediff": _MOTION_MODULE,
+        "animatediff_v2": {**_MOTION_MODULE, "temporal_at": "levels_and_middle"},
+        "sparsectrl": {**_MOTION_MODULE, "temporal_attentions": 1},
+        "modelscope": {
+            "temporal_conv": "per_resblock",
+            "temporal_padding": "zero",
+            "temporal_attention": "transformer",
+            "position_encoding": "none",
+            "temporal_stem": True,
+        },
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -143,12 +212,17 @@ class AppearNetConfig(Config):
     """The configuration of AppearNet (section 3.2).
 
     Attributes:
-        unet: the U-Net whose encoder and middle block AppearNet copies.
+        unet: the U-Net that AppearNet belongs to, and whose encoder and middle block it copies.
         injection: how features are injected into the U-Net; the four rows of the paper's Table 2.
         hidden: width of the SPADE heads.
         spade_norms: the norms of a ResBlock that are modulated: `both`, or only the second (`out`).
         time_conditioned, text_conditioned: whether features depend on timestep and prompt. If neither, they are
             computed once per clip, at t = 0 and the empty prompt.
+        own_encoder: the encoder, where it is not a copy of the U-Net's.
+        hint: a further input channel: `given` is 1 on frames whose picture is given and 0 on others, `affinity` falls
+            with the distance to the given frame; `none` adds none.
+        between: what AppearNet sees at frames whose picture is not given: the `line` between the given ones, or
+            `zeros`.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -157,6 +231,9 @@ class AppearNetConfig(Config):
     spade_norms: Literal["both", "out"] = "both"
     time_conditioned: bool = False
     text_conditioned: bool = False
+    own_encoder: UNetConfig | None = None
+    hint: Hint = "none"
+    between: Literal["line", "zeros"] = "line"
 
     def __post_init__(self) -> None:
         if self.injection not in INJECTIONS:
@@ -164,13 +241,41 @@ class AppearNetConfig(Config):
 
     @property
     def encoder(self) -> UNetConfig:
-        """AppearNet's encoder: no frame positions, so that equal frames stay equal (the one-frame shortcut)."""
-        return replace(self.unet, position_encoding="none", injected_norm="frame")
+        """AppearNet's encoder.
+
+        A copy of the U-Net's knows no frame positions and repeats edge frames, so that equal frames stay equal (the
+        one-frame shortcut).
+        """
+        if self.own_encoder is not None:
+            return self.own_encoder
+        return replace(
+            self.unet,
+            in_channels=self.input_channels,
+            position_encoding="none",
+            temporal_padding="edge",
+            injected_norm="frame",
+        )
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of AppearNet's input: the latents' and the hint's."""
+        return self.unet.in_channels + (self.hint != "none")
+
+    @property
+    def sees_z_c_alone(self) -> bool:
+        """Whether AppearNet's input is the noise prior's z_c."""
+        return self.hint == "none" and self.between == "line"
+
+    @property
+    def equal_frames_stay_equal(self) -> bool:
+        """Whether one frame can stand for all of a clip with one centre frame (the one-frame shortcut)."""
+        return self.own_encoder is None and self.sees_z_c_alone
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AppearNetConfig:
-        """Build the dataclass from a JSON object with a U-Net's inside; errors as for `Config.from_dict`."""
-        return super().from_dict({**values, "unet": UNetConfig.from_dict(values["unet"])})
+        """Build the dataclass from a JSON object with U-Nets' inside; errors as for `Config.from_dict`."""
+        inner = {key: values[key] for key in ("unet", "own_encoder") if values.get(key) is not None}
+        return super().from_dict({**values, **{key: UNetConfig.from_dict(inner[key]) for key in inner}})
 
 
 @dataclass(frozen=True)
@@ -253,6 +358,31 @@ class TextConfig(Config):
 
 
 @dataclass(frozen=True)
+class SamplerDefaults(Config):
+    """Sampler settings that a model's weights are at their best with; the nodes use them where an input is on auto.
+
+    Attributes:
+        steps: sampling steps.
+        cfg: scale of classifier-free guidance; 1 turns it off.
+        sampler, scheduler: names of ComfyUI's sampler and scheduler.
+        gamma: share of z_c that is added to the starting noise (section 4.2.2).
+    """
+
+    steps: int = 20
+    cfg: float = 6.0
+    sampler: str = "euler"
+    scheduler: str = "normal"
+    gamma: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not (math.isfinite(self.cfg) and math.isfinite(self.gamma)) or self.cfg < 0:
+            raise ValueError(
+                f"steps {self.steps}, cfg {self.cfg} and gamma {self.gamma} are no sampler settings; "
+                "steps must be at least 1, cfg at least 0, and both cfg and gamma finite"
+            )
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """What a model's weights were trained for; carried whole from a file's metadata to ComfyUI's MODEL.
 
@@ -264,6 +394,7 @@ class ModelSpec:
         betas: form of the noise schedule.
         zero_terminal_snr: whether the noisiest step has no signal (Lin et al. 2023); needs v-prediction.
         residual: scale of the difference from z_c that is diffused (`noise.from_residual`); 0 diffuses the frames.
+        sampling: the sampler settings that suit the weights.
     """
 
     role: str
@@ -274,6 +405,7 @@ class ModelSpec:
     betas: Betas = "scaled_linear"
     zero_terminal_snr: bool = False
     residual: float = 0.0
+    sampling: SamplerDefaults = SamplerDefaults()
 
     PREFIX: ClassVar[str] = "microcinema."
 
@@ -302,6 +434,8 @@ class ModelSpec:
         }
         if self.betas != "scaled_linear":
             entries["betas"] = self.betas
+        if self.sampling != SamplerDefaults():
+            entries["sampling"] = json.dumps(self.sampling.to_dict(), sort_keys=True)
         return {self.PREFIX + key: value for key, value in entries.items()}
 
     @classmethod
@@ -329,6 +463,7 @@ class ModelSpec:
             betas=betas,  # type: ignore[arg-type]
             zero_terminal_snr=terminal == "zero",
             residual=float(entries.get("residual", "0")),
+            sampling=SamplerDefaults.from_dict(json.loads(entries.get("sampling", "{}"))),
         )
 
 

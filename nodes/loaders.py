@@ -180,7 +180,7 @@ class MicroCinemaInflate(_FileNode):
                 ),
                 io.Combo.Input(
                     "temporal_layout",
-                    options=list(adapter.TEMPORAL_LAYOUTS),
+                    options=list(adapter.INFLATE_LAYOUTS),
                     default="paper",
                     tooltip="Where the temporal layers go. paper: after each convolution and each attention. donor: "
                     "after each ResBlock and transformer, as in published motion weights.",

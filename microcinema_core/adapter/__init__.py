@@ -8,7 +8,7 @@ from __future__ import annotations
 from .appearance import AppearNetHandle, apply_appearance, override_prior
 from .interpolating import interpolate_video
 from .loading import (
-    TEMPORAL_LAYOUTS,
+    INFLATE_LAYOUTS,
     Loaded,
     find_file,
     inflate_checkpoint,
@@ -22,7 +22,7 @@ from .loading import (
 from .sampling import SamplerSettings, sample_video, samplers, schedulers
 
 __all__ = [
-    "TEMPORAL_LAYOUTS",
+    "INFLATE_LAYOUTS",
     "AppearNetHandle",
     "Loaded",
     "SamplerSettings",

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..config import UNTRAINED, AppearNetConfig, InjectionKind, Prediction, UNetConfig
+from ..config import TEMPORAL_LAYOUTS, UNTRAINED, AppearNetConfig, InjectionKind, Prediction, UNetConfig
 from ..files.checkpoint import Checkpoint, file_metadata, load_strict, read_checkpoint
 from ..files.inflate import inflate
 from ..files.stable_diffusion import read_stable_diffusion
@@ -24,15 +24,8 @@ from .network import host_attention, model_config
 FOLDER_KEY = "microcinema"
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 NETWORK_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-TEMPORAL_LAYOUTS: dict[str, dict[str, Any]] = {
-    "paper": {"temporal_conv": "per_conv", "temporal_attention": "self", "position_encoding": "sinusoidal"},
-    "donor": {
-        "temporal_conv": "per_resblock",
-        "temporal_attention": "transformer",
-        "position_encoding": "none",
-    },
-}
-"""Where temporal layers go: after each convolution and attention (the paper), or as in published motion weights."""
+INFLATE_LAYOUTS = {"paper": "paper", "donor": "modelscope"}
+"""Values of Inflate's combo, which saved graphs hold, and the temporal layouts that they stand for."""
 
 
 def register_folders() -> None:
@@ -146,7 +139,7 @@ def inflate_checkpoint(
     Args:
         path: the file or folder.
         injection: how AppearNet's features reach the U-Net, one of `INJECTIONS`.
-        temporal_layout: a key of `TEMPORAL_LAYOUTS`.
+        temporal_layout: a key of `INFLATE_LAYOUTS`.
         prediction: what the network predicts, "eps" or "v"; "auto" takes it from the checkpoint.
 
     Raises:
@@ -159,7 +152,7 @@ def inflate_checkpoint(
             spatial,
             config=UNetConfig.from_dict(image.configs["unet"]),
             injection=cast(InjectionKind, injection),
-            **TEMPORAL_LAYOUTS[temporal_layout],
+            **TEMPORAL_LAYOUTS[INFLATE_LAYOUTS[temporal_layout]],
         )
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
@@ -179,8 +172,12 @@ def inflate_checkpoint(
     return Loaded(model=build_model(checkpoint), clip=None, vae=None, appearnet=build_appearnet(checkpoint))
 
 
-def build_model(checkpoint: Checkpoint) -> Any:
+def build_model(checkpoint: Checkpoint, *, dtypes: tuple[Any, Any] | None = None) -> Any:
     """Build the MODEL of a file's U-Net.
+
+    Args:
+        checkpoint: the file, or networks in the same form.
+        dtypes: dtype of the weights, and dtype to compute in or None; not given, the host chooses.
 
     Raises:
         ValueError: no U-Net in the file, or weights that do not fit its configuration.
@@ -190,7 +187,7 @@ def build_model(checkpoint: Checkpoint) -> Any:
     latent_rgb = checkpoint.configs.get("vae", {}).get("latent_rgb")
     host_config = model_config(config, checkpoint.spec, latent_rgb=latent_rgb)
     host_config.model_class = MicroCinemaModel
-    dtype, manual_cast = _dtypes(state_dict, list(host_config.supported_inference_dtypes))
+    dtype, manual_cast = dtypes or _dtypes(state_dict, list(host_config.supported_inference_dtypes))
     host_config.set_inference_dtype(dtype, manual_cast)
     model = host_config.get_model(state_dict)
     model.info = _info(checkpoint, config)

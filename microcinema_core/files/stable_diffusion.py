@@ -86,7 +86,7 @@ def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
             f"the U-Net takes {first.shape[1]} channels and gives {sd['out.2.weight'].shape[0]}; "
             "this is an inpainting or depth model, expected a plain Stable Diffusion 1.x or 2.x."
         )
-    levels = _levels(sd)
+    levels = levels_of(sd)
     linear = sd["middle_block.1.proj_in.weight"].ndim == 2
     key = "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
     return UNetConfig(
@@ -103,7 +103,7 @@ def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
     ).as_2d()
 
 
-def _levels(sd: Mapping[str, Tensor]) -> list[tuple[int, int, int]]:
+def levels_of(sd: Mapping[str, Tensor]) -> list[tuple[int, int, int]]:
     """Return (channels, ResBlocks, transformer depth) of each level of the encoder."""
     levels, index, width, blocks, depth = [], 1, 0, 0, 0
     while any(f"input_blocks.{index}.0.{end}.weight" in sd for end in ("in_layers.2", "op")):

@@ -68,7 +68,7 @@ class AppearNet(nn.Module):
         self.dtype = make.dtype
         self.spade_targets: list[SpadeTarget] = []
         if config.injection == "concat":
-            self.concat = zero_(make.conv(config.unet.in_channels, config.unet.model_channels, 3, padding=1))
+            self.concat = zero_(make.conv(config.input_channels, config.unet.model_channels, 3, padding=1))
             return
         self.encoder = Encoder3D(config.encoder, make)
         empty = torch.zeros(CONTEXT_LENGTH, config.unet.context_dim, dtype=make.dtype, device=make.device)

@@ -21,7 +21,7 @@ class Injection:
     branches with the same appearance share one Injection, see `layers.split_videos`.
 
     Attributes:
-        conv_in: added to the output of the first convolution and its temporal layer (`concat`).
+        conv_in: added to the output of the first convolution, before its temporal layer (`concat`).
         encoder: by input block, added to h after its skip is stored.
         skips: by input block, added to its skip when the decoder takes it, so that a skip counts once.
         middle: added to h after the middle block.

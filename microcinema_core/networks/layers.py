@@ -57,6 +57,12 @@ def frame_positions(frames: int, channels: int, device: torch.device) -> Tensor:
     return timestep_embedding(distance, channels, max_period=100)
 
 
+def absolute_positions(frames: int, channels: int, device: torch.device) -> Tensor:
+    """Return sinusoids `f c` of each frame's number from 0, sine and cosine in turn (Vaswani et al. 2017)."""
+    cosines, sines = timestep_embedding(torch.arange(frames, device=device), channels).chunk(2, dim=1)
+    return torch.stack([sines, cosines], dim=-1).flatten(1)
+
+
 def per_frame(value: Tensor, frames: int) -> Tensor:
     """Repeat one value per video, `b ...`, for each of its frames: `(b f) ...`."""
     return value.repeat_interleave(frames, dim=0)

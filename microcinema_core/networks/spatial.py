@@ -71,12 +71,19 @@ def silu_maybe_inplace(h: Tensor) -> Tensor:
 class ResBlock(nn.Module):
     """Norm, SiLU and convolution, twice, with the timestep embedding added in between.
 
-    A temporal layer follows each convolution or the block, by the config. The skip is a 1x1 convolution where the
-    numbers of channels differ.
+    A temporal layer follows each convolution or the block, by the config; `alone` is a block without a spatial
+    transformer after it. The skip is a 1x1 convolution where the numbers of channels differ.
     """
 
     def __init__(
-        self, channels: int, out: int, embed_dim: int, config: UNetConfig, make: LayerFactory
+        self,
+        channels: int,
+        out: int,
+        embed_dim: int,
+        config: UNetConfig,
+        make: LayerFactory,
+        *,
+        alone: bool = False,
     ) -> None:
         super().__init__()
         self.over_clip = config.injected_norm == "clip"
@@ -90,7 +97,7 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if channels == out else make.conv(channels, out, 1)
         self.in_temporal = temporal.after_conv(out, config, make)
         self.out_temporal = temporal.after_conv(out, config, make)
-        self.temporal = temporal.after_resblock(out, config, make)
+        self.temporal = temporal.after_resblock(out, config, make, alone=alone)
 
     def forward(
         self,
@@ -202,7 +209,9 @@ def _replacement(name: str, options: TransformerOptions) -> Callable[..., Tensor
 class SpatialTransformer(nn.Module):
     """Transformer over the pixels of each frame, then its temporal attention (section 3.1)."""
 
-    def __init__(self, channels: int, depth: int, config: UNetConfig, make: LayerFactory) -> None:
+    def __init__(
+        self, channels: int, depth: int, config: UNetConfig, make: LayerFactory, *, middle: bool = False
+    ) -> None:
         super().__init__()
         self.use_linear = config.use_linear_in_transformer
         self.norm = make.group_norm(channels, eps=1e-6)
@@ -215,7 +224,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = (
             make.linear(channels, channels) if self.use_linear else make.conv(channels, channels, 1)
         )
-        self.temporal = temporal.after_attention(channels, config, make)
+        self.temporal = temporal.after_attention(channels, config, make, middle=middle)
 
     def forward(self, x: Tensor, context: Tensor | None, options: TransformerOptions, frames: int) -> Tensor:
         """Map `(b f) c h w` to `(b f) c h w`; the context is `(b f) l d`."""

@@ -12,18 +12,29 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import UNetConfig
-from .layers import CrossAttention, LayerFactory, feed_forward, frame_positions, zero_
+from .layers import (
+    CrossAttention,
+    LayerFactory,
+    absolute_positions,
+    feed_forward,
+    frame_positions,
+    zero_,
+)
 
 
-def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
-    """Apply a (3, 1) Conv2d over the frames of `(b f) c h w`, with the edge frames repeated as padding.
+def conv_over_frames(conv: nn.Module, x: Tensor, frames: int, *, zero_padding: bool = False) -> Tensor:
+    """Apply a (3, 1) Conv2d over the frames of `(b f) c h w`, padded with the edge frames or with zeros.
 
     The view `b c f (h w)` of channels-last activations is itself channels-last, so only the padding copies. For any
-    number of equal frames the result is the 1x1 convolution by the summed kernel (AppearNet's one-frame shortcut).
+    number of equal frames, padded with edge frames, the result is the 1x1 convolution by the summed kernel (AppearNet's
+    one-frame shortcut).
     """
     h, w = x.shape[-2:]
     x = rearrange(x, "(b f) c h w -> b f (h w) c", f=frames)
-    x = torch.cat([x[:, :1], x, x[:, -1:]], dim=1)
+    first, last = x[:, :1], x[:, -1:]
+    if zero_padding:
+        first, last = torch.zeros_like(first), torch.zeros_like(last)
+    x = torch.cat([first, x, last], dim=1)
     x = conv(x.permute(0, 3, 1, 2))
     return rearrange(x, "b c f (h w) -> (b f) c h w", h=h, w=w)
 
@@ -31,13 +42,14 @@ def conv_over_frames(conv: nn.Module, x: Tensor, frames: int) -> Tensor:
 class TemporalConv(nn.Module):
     """A 1D convolution over frames with a skip connection, x + conv(x); follows each spatial convolution."""
 
-    def __init__(self, channels: int, make: LayerFactory) -> None:
+    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
+        self.zero_padding = config.temporal_padding == "zero"
         self.conv = zero_(make.conv(channels, channels, (3, 1)))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """Map `(b f) c h w` to `(b f) c h w`."""
-        return x + conv_over_frames(self.conv, x, frames)
+        return x + conv_over_frames(self.conv, x, frames, zero_padding=self.zero_padding)
 
 
 class TemporalConvStack(nn.Module):
@@ -46,8 +58,9 @@ class TemporalConvStack(nn.Module):
     It follows each ResBlock. This is the layout of published motion weights (`temporal_conv = "per_resblock"`).
     """
 
-    def __init__(self, channels: int, make: LayerFactory) -> None:
+    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
         super().__init__()
+        self.zero_padding = config.temporal_padding == "zero"
         self.norms = nn.ModuleList(make.group_norm(channels) for _ in range(4))
         self.convs = nn.ModuleList(make.conv(channels, channels, (3, 1)) for _ in range(4))
         zero_(self.convs[-1])
@@ -58,7 +71,7 @@ class TemporalConvStack(nn.Module):
         for norm, conv in zip(self.norms, self.convs, strict=True):
             clip = rearrange(y, "(b f) c h w -> b c (f h) w", f=frames)
             y = rearrange(nn.functional.silu(norm(clip)), "b c (f h) w -> (b f) c h w", f=frames)
-            y = conv_over_frames(conv, y, frames)
+            y = conv_over_frames(conv, y, frames, zero_padding=self.zero_padding)
         return x + y
 
 
@@ -82,31 +95,59 @@ class TemporalAttention(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Two attentions over frames and a GEGLU feed-forward, with a skip connection around all.
+    """Attentions over frames and a GEGLU feed-forward, with a skip connection around all.
 
-    This is the layout of published motion weights (`temporal_attention = "transformer"`).
+    This is the layout of published motion weights (`temporal_attention = "transformer"`). Frame numbers (`absolute`)
+    are added before each attention, after its norm; distances to the centre frame (`sinusoidal`) once, to the tokens.
+
+    Args:
+        channels: channels of the activations.
+        config: the U-Net's configuration.
+        make: constructor of the layers.
+        width: channels of the tokens; None takes those of the activations.
+        heads: attention heads; None takes the configuration's.
     """
 
-    def __init__(self, channels: int, config: UNetConfig, make: LayerFactory) -> None:
+    def __init__(
+        self,
+        channels: int,
+        config: UNetConfig,
+        make: LayerFactory,
+        *,
+        width: int | None = None,
+        heads: int | None = None,
+    ) -> None:
         super().__init__()
-        self.positions = config.position_encoding == "sinusoidal"
+        width = width or channels
+        heads = heads or config.heads_over_frames(channels)
+        self.over_clip = config.temporal_norm == "clip"
+        self.position_encoding = config.position_encoding
         self.norm = make.group_norm(channels, eps=1e-6)
-        self.proj_in = make.linear(channels, channels)
-        self.norms = nn.ModuleList(make.layer_norm(channels) for _ in range(3))
-        self.attns = nn.ModuleList(CrossAttention(channels, config.heads(channels), make) for _ in range(2))
-        self.ff = feed_forward(channels, make)
-        self.proj_out = zero_(make.linear(channels, channels))
+        self.proj_in = make.linear(channels, width)
+        attentions = config.temporal_attentions
+        self.norms = nn.ModuleList(make.layer_norm(width) for _ in range(attentions + 1))
+        self.attns = nn.ModuleList(CrossAttention(width, heads, make) for _ in range(attentions))
+        self.ff = feed_forward(width, make)
+        self.proj_out = zero_(make.linear(width, channels))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """Map `(b f) c h w` to `(b f) c h w`."""
         h, w = x.shape[-2:]
-        clip = self.norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
-        tokens = self.proj_in(rearrange(clip, "b c (f h) w -> (b h w) f c", f=frames))
-        if self.positions:
+        if self.over_clip:
+            clip = self.norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
+            tokens = rearrange(clip, "b c (f h) w -> (b h w) f c", f=frames)
+        else:
+            tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
+        tokens = self.proj_in(tokens)
+        *norms, last_norm = self.norms
+        numbers: Tensor | float = 0.0
+        if self.position_encoding == "sinusoidal":
             tokens = tokens + frame_positions(frames, tokens.shape[-1], x.device).to(x.dtype)
-        for norm, attn in zip(self.norms, self.attns, strict=False):
-            tokens = tokens + attn(norm(tokens))
-        tokens = tokens + self.ff(self.norms[2](tokens))
+        elif self.position_encoding == "absolute":
+            numbers = absolute_positions(frames, tokens.shape[-1], x.device).to(x.dtype)
+        for norm, attn in zip(norms, self.attns, strict=True):
+            tokens = tokens + attn(norm(tokens) + numbers)
+        tokens = tokens + self.ff(last_norm(tokens))
         return x + rearrange(self.proj_out(tokens), "(b h w) f c -> (b f) c h w", h=h, w=w)
 
 
@@ -120,16 +161,33 @@ class NoTemporal(nn.Module):
 
 def after_conv(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
     """Make the temporal layer that follows a spatial convolution."""
-    return TemporalConv(channels, make) if config.temporal_conv == "per_conv" else NoTemporal()
+    return TemporalConv(channels, config, make) if config.temporal_conv == "per_conv" else NoTemporal()
 
 
-def after_resblock(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
-    """Make the temporal layer that follows a ResBlock."""
-    return TemporalConvStack(channels, make) if config.temporal_conv == "per_resblock" else NoTemporal()
+def after_first_conv(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
+    """Make the temporal layer that follows the U-Net's first convolution."""
+    if config.temporal_stem:
+        return TemporalTransformer(channels, config, make, width=8 * 64, heads=8)
+    return after_conv(channels, config, make)
 
 
-def after_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
-    """Make the temporal layer that follows a spatial transformer."""
+def after_resblock(
+    channels: int, config: UNetConfig, make: LayerFactory, *, alone: bool = False
+) -> nn.Module:
+    """Make the temporal layer that follows a ResBlock; `alone` is one without a spatial transformer after it."""
+    if config.temporal_conv == "per_resblock":
+        return TemporalConvStack(channels, config, make)
+    if alone and config.temporal_attention == "transformer" and config.temporal_at != "transformers":
+        return TemporalTransformer(channels, config, make)
+    return NoTemporal()
+
+
+def after_attention(
+    channels: int, config: UNetConfig, make: LayerFactory, *, middle: bool = False
+) -> nn.Module:
+    """Make the temporal layer that follows a spatial transformer; `middle` is that of the middle block."""
+    if middle and config.temporal_at == "levels":
+        return NoTemporal()
     match config.temporal_attention:
         case "self":
             return TemporalAttention(channels, config, make)

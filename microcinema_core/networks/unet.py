@@ -46,12 +46,12 @@ class Encoder3D(nn.Module):
         )
         self.input_blocks, self.skip_channels = _input_blocks(config, embed_dim, make)
         channels = self.skip_channels[-1]
-        self.conv_in_temporal = temporal.after_conv(config.model_channels, config, make)
+        self.conv_in_temporal = temporal.after_first_conv(config.model_channels, config, make)
         self.middle_block = UNetBlock(
             "middle_block",
             [
                 ResBlock(channels, channels, embed_dim, config, make),
-                SpatialTransformer(channels, 1, config, make),
+                SpatialTransformer(channels, 1, config, make, middle=True),
                 ResBlock(channels, channels, embed_dim, config, make),
             ],
         )
@@ -81,7 +81,7 @@ class Encoder3D(nn.Module):
             context: text `(b f) l d`.
             options: the host's `transformer_options`.
             frames: frames per video, f.
-            injection: SPADE's modulations; its additive terms are added between blocks by the caller.
+            injection: what the block itself adds: SPADE's modulations, and the first block `conv_in`.
             size: height and width that an upsampler must reach.
         """
         assert isinstance(block, UNetBlock)
@@ -96,7 +96,7 @@ class Encoder3D(nn.Module):
             elif isinstance(layer, Upsample):
                 h = layer(h, frames, size)
             else:
-                h = self._plain(layer, h, emb, context, options, frames)
+                h = self._plain(layer, h, emb, context, options, frames, injection)
         return h
 
     def _plain(
@@ -107,6 +107,7 @@ class Encoder3D(nn.Module):
         context: Tensor | None,
         options: TransformerOptions,
         frames: int,
+        injection: Injection,
     ) -> Tensor:
         """Run a downsampler or the first convolution, which a patch of the host's may replace."""
         for class_type, handler in options.get("patches", {}).get("forward_timestep_embed_patch", ()):
@@ -114,7 +115,7 @@ class Encoder3D(nn.Module):
                 return handler(layer, h, emb, context, options, None, None, frames, None)
         if isinstance(layer, Downsample):
             return layer(h, frames)
-        return self.conv_in_temporal(layer(h), frames)
+        return self.conv_in_temporal(add_feature(layer(h), injection.conv_in, frames), frames)
 
 
 class UNet3D(Encoder3D):
@@ -197,8 +198,6 @@ class UNet3D(Encoder3D):
         for index, block in enumerate(self.input_blocks):
             options["block"] = ("input", index)
             h = self.run_block(block, h, emb, context, options, frames, injection=injection)
-            if index == 0:
-                h = add_feature(h, injection.conv_in, frames)
             h = add_control(h, control, "input")
             for patch in patches.get("input_block_patch", ()):
                 h = patch(h, options)
@@ -248,7 +247,7 @@ def _input_blocks(config: UNetConfig, embed_dim: int, make: LayerFactory) -> tup
     for level, (mult, depth) in enumerate(zip(config.channel_mult, config.transformer_depth, strict=True)):
         out = config.model_channels * mult
         for _ in range(config.num_res_blocks):
-            block: list[nn.Module] = [ResBlock(channels, out, embed_dim, config, make)]
+            block: list[nn.Module] = [ResBlock(channels, out, embed_dim, config, make, alone=not depth)]
             if depth:
                 block.append(SpatialTransformer(out, depth, config, make))
             layers.append(block)
@@ -267,9 +266,10 @@ def _output_blocks(config: UNetConfig, skip_channels: list[int], make: LayerFact
     for level in reversed(range(len(config.channel_mult))):
         out = config.model_channels * config.channel_mult[level]
         for index in range(config.num_res_blocks + 1):
-            block: list[nn.Module] = [ResBlock(channels + skip_channels.pop(), out, embed_dim, config, make)]
-            if config.transformer_depth[level]:
-                block.append(SpatialTransformer(out, config.transformer_depth[level], config, make))
+            width, depth = channels + skip_channels.pop(), config.transformer_depth[level]
+            block: list[nn.Module] = [ResBlock(width, out, embed_dim, config, make, alone=not depth)]
+            if depth:
+                block.append(SpatialTransformer(out, depth, config, make))
             if level and index == config.num_res_blocks:
                 block.append(Upsample(out, config, make))
             layers.append(block)

@@ -1,0 +1,270 @@
+"""Published weights of AnimateDiff's formats under MicroCinema's keys: motion modules, PIA, SparseCtrl, motion LoRAs.
+
+Formats: guoyww/AnimateDiff (animatediff/models/motion_module.py, sparse_controlnet.py), diffusers (MotionAdapter,
+SparseControlNetModel), openmmlab/PIA. Every key of a file is accounted for; a file of another kind is refused with a
+sentence that says what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import CONTEXT_LENGTH, TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig
+from .safetensors_io import LDM_PREFIX, Shapes, describe, header_shapes, read_header, read_tensors
+from .stable_diffusion import from_diffusers, levels_of
+
+MOST_FRAMES = 32
+"""Longest clip of a motion module: its table of frame positions ends there."""
+_PREFIXES = ("module.", LDM_PREFIX, "diffusion_model.", "unet.", "motion_model.", "controlnet.")
+_PLACE = re.compile(r"(down|up|mid)_block(?:s\.(\d+))?\.motion_modules\.(\d+)\.(.+)")
+_POSITIONS = re.compile(r"pos_(encoder|embed)\.pe$")
+_RGB = "mm_sd15_v3_sparsectrl_rgb.safetensors"
+_V3 = "mm_sd15_v3.safetensors"
+
+
+@dataclass(frozen=True)
+class MotionModule:
+    """A motion module for a U-Net.
+
+    Attributes:
+        config: the U-Net's configuration with the module's temporal layout.
+        temporal: the temporal layers' tensors under the U-Net's keys.
+        appearnet_config, appearnet: PIA's AppearNet, which widens the first convolution; None for AnimateDiff.
+        name: the file's name, for messages.
+    """
+
+    config: UNetConfig
+    temporal: dict[str, Tensor]
+    appearnet_config: AppearNetConfig | None = None
+    appearnet: dict[str, Tensor] | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class SparseCtrl:
+    """SparseCtrl as an AppearNet: its configuration, its tensors under AppearNet's keys, and the file's name."""
+
+    config: AppearNetConfig
+    weights: dict[str, Tensor]
+    name: str = ""
+
+
+def read_motion_module(path: Path, unet: UNetConfig) -> MotionModule:
+    """Read a motion module of AnimateDiff version 2 or 3, or PIA's, for a U-Net.
+
+    Args:
+        path: a safetensors file in the original layout or in diffusers'.
+        unet: configuration of the Stable Diffusion U-Net that it is to move.
+
+    Raises:
+        ValueError: a file of another kind, or one whose keys or shapes do not fit the U-Net.
+    """
+    tensors = _read(path, "motion")
+    conv_in = {key: tensors.pop(key) for key in ("conv_in.weight", "conv_in.bias") if key in tensors}
+    layout = "animatediff_v2" if any(key.startswith("mid_block.") for key in tensors) else "animatediff"
+    config = unet.as_2d().inflated(**TEMPORAL_LAYOUTS[layout])
+    temporal = _temporal(tensors, config, path.name)
+    appearnet_config, appearnet = None, None
+    if conv_in:
+        appearnet_config = AppearNetConfig(unet.as_2d(), injection="concat", hint="affinity")
+        weight = conv_in["conv_in.weight"]
+        # PIA's channels are [noisy latents, affinity, latents]; ours are [latents, affinity].
+        order = [5, 6, 7, 8, 4]
+        appearnet = {"concat.weight": weight[:, order], "concat.bias": weight.new_zeros(weight.shape[0])}
+    return MotionModule(config, temporal, appearnet_config, appearnet, path.name)
+
+
+def read_sparsectrl(path: Path) -> SparseCtrl:
+    """Read SparseCtrl's RGB encoder as an AppearNet of the injection "add_dec".
+
+    Its noisy input is zeros always, so that its two first convolutions are one.
+
+    Raises:
+        ValueError: a file of another kind, or one with keys of no SparseCtrl encoder.
+    """
+    tensors = _read(path, "sparsectrl")
+    heads = {name: tensors.pop(key) for key in list(tensors) if (name := _head_key(key)) is not None}
+    motion = {key: tensors.pop(key) for key in list(tensors) if ".motion_modules." in key}
+    tensors.pop("conv_in.weight")
+    tensors["conv_in.weight"] = tensors.pop("controlnet_cond_embedding.weight")
+    bias = tensors["conv_in.bias"].float() + tensors.pop("controlnet_cond_embedding.bias").float()
+    tensors["conv_in.bias"] = bias.to(tensors["conv_in.weight"].dtype)
+    try:
+        spatial = from_diffusers(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    encoder = _encoder_config(spatial)
+    unet = UNetConfig.from_dict({**encoder.as_2d().to_dict(), "in_channels": encoder.out_channels})
+    config = AppearNetConfig(
+        unet,
+        injection="add_dec",
+        time_conditioned=True,
+        text_conditioned=True,
+        own_encoder=encoder,
+        hint="given",
+        between="zeros",
+    )
+    inside = {**spatial, **_temporal(motion, encoder, path.name)}
+    empty = torch.zeros(CONTEXT_LENGTH, encoder.context_dim, dtype=heads["middle_add.weight"].dtype)
+    weights = {**{f"encoder.{key}": value for key, value in inside.items()}, **heads, "empty_prompt": empty}
+    return SparseCtrl(config, weights, path.name)
+
+
+def add_motion_lora(
+    temporal: Mapping[str, Tensor], path: Path, config: UNetConfig, strength: float
+) -> dict[str, Tensor]:
+    """Return the tensors of a motion module with a motion LoRA added: W + strength * up @ down.
+
+    Args:
+        temporal: `MotionModule.temporal`; not changed.
+        path: the LoRA's file.
+        config: `MotionModule.config`.
+        strength: factor of the LoRA.
+
+    Raises:
+        ValueError: a file of another kind, or one for other layers than the module has.
+    """
+    tensors = _read(path, "motion LoRA")
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(r"(.+?)(?:\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight", key)
+        if match is None:
+            raise ValueError(f"{path.name}: {key} is no key of a motion LoRA of AnimateDiff version 2.")
+        module, projection, side = match.groups()
+        target = f"{module}.{projection}{'.0' if projection == 'to_out' else ''}.weight"
+        pairs.setdefault(target, {})[side] = tensor
+    answer = dict(temporal)
+    mapped = {_motion_key(key, config, 2): pair for key, pair in pairs.items()}
+    for key, pair in mapped.items():
+        if key not in answer or set(pair) != {"up", "down"}:
+            raise ValueError(
+                f"{path.name}: it changes {key}, which this motion module does not have; motion LoRAs belong to "
+                "AnimateDiff version 2 (mm_sd15_v2.safetensors)."
+            )
+        weight = answer[key]
+        change = pair["up"].float() @ pair["down"].float()
+        answer[key] = (weight.float() + strength * change).to(weight.dtype)
+    return answer
+
+
+def kind_of(shapes: Shapes) -> str:
+    """Return what a file is: "motion", "sparsectrl", "motion LoRA", or a description of another kind of file.
+
+    Keys may have prefixes.
+    """
+    keys = {_bare(key): shape for key, shape in shapes.items()}
+    lora = any("lora" in key for key in keys)
+    motion = any(".motion_modules." in key for key in keys)
+    if lora:
+        return "motion LoRA" if motion else "a LoRA of the image model: load it with the stock Load LoRA node"
+    if any(".temporal_attentions." in key for key in keys):
+        return f"a Hotshot-XL motion module: get {_V3}, for Stable Diffusion 1.5"
+    if any(key.startswith("controlnet_cond_embedding.") for key in keys):
+        if "controlnet_cond_embedding.weight" in keys:
+            return "sparsectrl"
+        return f"SparseCtrl for scribbles or pixels: get the one for pictures, {_RGB}"
+    if not motion:
+        return describe(shapes)
+    if not any(key.startswith("down_blocks.3.") for key in keys):
+        return f"a motion module for SDXL: get {_V3}, for Stable Diffusion 1.5"
+    if any(_POSITIONS.search(key) and shape[1] < MOST_FRAMES for key, shape in keys.items()):
+        return f"a motion module of AnimateDiff version 1: get version 3, {_V3}"
+    return "motion"
+
+
+_WANTED = {
+    "motion": "a motion module of AnimateDiff version 2 or 3, or PIA",
+    "sparsectrl": "SparseCtrl for pictures",
+    "motion LoRA": "a motion LoRA of AnimateDiff version 2",
+}
+
+
+def _read(path: Path, kind: str) -> dict[str, Tensor]:
+    """Return a file's tensors without prefixes and tables of positions, after checking its kind by the header."""
+    found = kind_of(header_shapes(read_header(path)))
+    if found != kind:
+        raise ValueError(
+            f"{path.name}: this is {_WANTED.get(found, found)}; here, {_WANTED[kind]} was expected."
+        )
+    tensors = read_tensors(path)[0]
+    return {_bare(key): value for key, value in tensors.items() if not _POSITIONS.search(key)}
+
+
+def _bare(key: str) -> str:
+    """Return a key without the prefixes that training and other tools put before it."""
+    while prefix := next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None):
+        key = key.removeprefix(prefix)
+    return key
+
+
+def _temporal(tensors: Mapping[str, Tensor], config: UNetConfig, name: str) -> dict[str, Tensor]:
+    """Return the tensors of motion modules under the keys of a U-Net of this configuration."""
+    try:
+        return {
+            _motion_key(key, config, config.temporal_attentions): tensor for key, tensor in tensors.items()
+        }
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _motion_key(key: str, config: UNetConfig, attentions: int) -> str:
+    """Return the U-Net's key of a motion module's key."""
+    match = _PLACE.fullmatch(key)
+    if match is None:
+        raise ValueError(f"{key} is no key of a motion module.")
+    side, block, index, rest = match.groups()
+    if side == "mid":
+        return f"middle_block.1.temporal.{_inside(rest, attentions)}"
+    blocks = config.num_res_blocks + 1
+    place = int(block) * blocks + int(index) + (side == "down")
+    depths = config.transformer_depth if side == "down" else config.transformer_depth[::-1]
+    if int(block) >= len(depths):
+        raise ValueError(f"{key} is at a level that this U-Net does not have.")
+    layer = 1 if depths[int(block)] else 0
+    return f"{'input' if side == 'down' else 'output'}_blocks.{place}.{layer}.temporal.{_inside(rest, attentions)}"
+
+
+def _inside(rest: str, attentions: int) -> str:
+    """Return a temporal transformer's key from the original's or diffusers' name of it."""
+    rest = rest.removeprefix("temporal_transformer.").removeprefix("transformer_blocks.0.")
+    rest = rest.replace("attention_blocks.", "attns.")
+    for number in (1, 2):
+        rest = rest.replace(f"attn{number}.", f"attns.{number - 1}.").replace(
+            f"norm{number}.", f"norms.{number - 1}."
+        )
+    return rest.replace("ff_norm.", f"norms.{attentions}.").replace("norm3.", f"norms.{attentions}.")
+
+
+def _head_key(key: str) -> str | None:
+    """Return AppearNet's key of one of SparseCtrl's output convolutions."""
+    if match := re.fullmatch(r"controlnet_down_blocks\.(\d+)\.(weight|bias)", key):
+        return f"skip_add.{match[1]}.{match[2]}"
+    if match := re.fullmatch(r"controlnet_mid_block\.(weight|bias)", key):
+        return f"middle_add.{match[1]}"
+    return None
+
+
+def _encoder_config(spatial: Mapping[str, Tensor]) -> UNetConfig:
+    """Return the configuration of SparseCtrl's encoder from its tensors, under LDM keys."""
+    first = spatial["input_blocks.0.0.weight"]
+    levels = levels_of(spatial)
+    context = spatial["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]
+    return UNetConfig(
+        in_channels=first.shape[1],
+        out_channels=first.shape[1] - 1,
+        model_channels=first.shape[0],
+        channel_mult=tuple(width // first.shape[0] for width, _, _ in levels),
+        num_res_blocks=levels[0][1],
+        transformer_depth=tuple(depth for _, _, depth in levels),
+        context_dim=context,
+        num_heads=8,
+        num_head_channels=-1,
+        use_linear_in_transformer=False,
+        **TEMPORAL_LAYOUTS["sparsectrl"],
+    )
