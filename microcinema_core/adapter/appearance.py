@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from ..config import AppearNetConfig
 from ..diffusion.noise import GAMMA, starting_noise
+from ..networks.appearance_input import Anchor, Motion
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 
+log = logging.getLogger(__name__)
 OWN_LAMBDA = -1.0
 """Stands for the lambda that the weights were trained with."""
 
@@ -44,6 +47,10 @@ def apply_appearance(
     end_percent: float = 1.0,
     lambda_: float = OWN_LAMBDA,
     gamma: float = GAMMA,
+    anchor: Anchor = "centre",
+    last_frame: dict[str, Tensor] | None = None,
+    motion: Motion = "medium",
+    windows: tuple[int, tuple[int, ...]] | None = None,
 ) -> Any:
     """Return a clone of a MicroCinema MODEL that follows a centre frame.
 
@@ -55,12 +62,18 @@ def apply_appearance(
         start_percent, end_percent: the part of the sampling run in which the centre frame acts.
         lambda_: the noise prior's lambda; -1 is the weights' own.
         gamma: share of z_c that is added to the starting noise.
+        anchor: where the picture stands in the video; other than the centre for weights that take any place.
+        last_frame: LATENT of the video's last frame, for weights that take two pictures.
+        motion: amount of motion, for weights that take it.
+        windows: for TSR, frames of a window and the indices of its key frames.
 
     Raises:
-        ValueError: a MODEL of another family, an AppearNet of another U-Net, or latents of another VAE.
+        ValueError: a MODEL of another family, an AppearNet of another U-Net, latents of another VAE, or an anchor or
+            last frame that the weights do not take.
     """
     inner = require_microcinema(model)
     _require_matching_unet(inner, appearnet)
+    _require_places(appearnet, anchor, last_frame)
     latent = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     appearance = Appearance(
         latent=latent,
@@ -69,6 +82,12 @@ def apply_appearance(
         end_percent=end_percent,
         lambda_=_resolved_lambda(lambda_, inner),
         gamma=gamma,
+        anchor=anchor,
+        last_frame=None
+        if last_frame is None
+        else checked_latent(last_frame, inner.latent_format.latent_channels, "last_frame")[:1],
+        windows=windows,
+        motion=motion,
     )
     clone = model.clone()
     clone.set_additional_models(APPEARNET_KEY, [appearnet.patcher.clone()])
@@ -167,6 +186,21 @@ def _require_matching_unet(inner: MicroCinemaModel, appearnet: AppearNetHandle) 
         )
 
 
+def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any) -> None:
+    """Refuse a picture at a place for which the weights were not trained."""
+    config = appearnet.config
+    if anchor != "centre" and config.hint == "none":
+        raise ValueError(
+            f"the AppearNet of {appearnet.name} was trained with the picture at the centre, anchor is {anchor!r}: "
+            "choose centre, or weights that take a picture at any place, such as PIA or SparseCtrl."
+        )
+    if last_frame is not None and config.between != "zeros":
+        raise ValueError(
+            f"the AppearNet of {appearnet.name} takes one picture, and last_frame is a second one: disconnect it, or "
+            "use weights that take several, such as SparseCtrl."
+        )
+
+
 def _attach(patcher: Any, appearance: Appearance) -> Any:
     """Attach an appearance to a cloned patcher, with the wrapper and callbacks that it needs, each once."""
     calls, wrappers = comfy.patcher_extension.CallbacksMP, comfy.patcher_extension.WrappersMP
@@ -200,7 +234,15 @@ def _add_gamma(
     mask = 1.0 if denoise_mask is None else denoise_mask
     if appearance is not None and appearance.gamma:
         noise_alone = latent_image is None or not bool((latent_image * mask).any())
-        if noise_alone and bool(noise.any()) and executor.class_obj.max_denoise(guider, sigmas):
+        full_noise = executor.class_obj.max_denoise(guider, sigmas)
+        if noise_alone and not full_noise:
+            log.info(
+                "MicroCinema: gamma %g is not applied, because sampling starts at sigma %.3f, below the maximum: for "
+                "gamma, use the scheduler normal, simple or sgm_uniform.",
+                appearance.gamma,
+                float(sigmas[0]),
+            )
+        if noise_alone and full_noise and bool(noise.any()):
             z_c = guider.inner_model.process_latent_in(appearance.latent_for(noise).to(noise))
             z_c = z_c.repeat(noise.shape[0] // z_c.shape[0], 1, 1, 1)
             noise = starting_noise(noise, z_c, appearance.gamma, mask)

@@ -153,9 +153,9 @@ class Injector:
         return cached
 
     def _same_for_all_frames(self, timesteps: Tensor, context: Tensor | None, frames: int) -> bool:
-        """Whether AppearNet's inputs besides the latents are the same for all frames of a video."""
+        """Whether frames with equal latents have equal features: AppearNet's other inputs are the same for all."""
         config = self.net.config
-        return not (
+        return config.equal_frames_stay_equal and not (
             (config.time_conditioned and _varies_within_video(timesteps, frames))
             or (config.text_conditioned and context is not None and _varies_within_video(context, frames))
         )

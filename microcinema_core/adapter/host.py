@@ -13,6 +13,7 @@ import comfy.k_diffusion.sampling
 import comfy.latent_formats
 import comfy.ldm.models.autoencoder
 import comfy.ldm.modules.attention
+import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -35,6 +36,7 @@ TOUCHED = (
     "comfy.latent_formats.LatentFormat",
     "comfy.ldm.models.autoencoder.AutoencoderKL",
     "comfy.ldm.modules.attention.optimized_attention",
+    "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel",
     "comfy.model_base.BaseModel",
     "comfy.model_base.ModelType",
     "comfy.model_management.get_free_memory",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import UNTRAINED, ModelSpec, UNetConfig
+from ..config import UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
 from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
+from ..networks.appearance_input import Anchor, Motion, anchor_index, appearnet_input, line_between
 from ..networks.layers import resize_like
 from .feature_cache import (
     INJECTOR,
@@ -26,6 +27,8 @@ from .network import HostUNet
 ATTACHMENT = "microcinema"
 APPEARNET_KEY = "microcinema_appearnet"
 Z_C = "microcinema_z_c"
+APPEARNET_INPUT = "microcinema_appearnet_input"
+"""Conditions of the network: z_c of the noise prior, and AppearNet's input where it is another tensor."""
 DROP = "microcinema_drop_appearance"
 """Key of a conditioning entry: where it is true, the entry runs without AppearNet and at lambda = 0."""
 
@@ -57,6 +60,11 @@ class Appearance:
         start_percent, end_percent: the part of the sampling run in which the centre frame acts.
         lambda_: share of z_c in the noise that the network was trained with (Eq. 3).
         gamma: share of z_c that is added to the starting noise (section 4.2.2).
+        anchor: where a single centre frame stands in the video.
+        last_frame: latents `1 c h w` of the video's last frame, or None.
+        windows: for TSR, frames of a window and the indices of its key frames; the latent then holds the line between
+            them, frame by frame.
+        motion: how fast the affinity falls, for weights that take one.
     """
 
     latent: Tensor
@@ -65,11 +73,15 @@ class Appearance:
     end_percent: float = 1.0
     lambda_: float = 0.0
     gamma: float = 0.0
+    anchor: Anchor = "centre"
+    last_frame: Tensor | None = None
+    windows: tuple[int, tuple[int, ...]] | None = None
+    motion: Motion = "medium"
 
     @property
     def single_frame(self) -> bool:
         """Whether one centre frame serves all frames."""
-        return self.latent.shape[0] == 1
+        return self.latent.shape[0] == 1 and self.last_frame is None
 
     def active(self, sigma: Tensor, model_sampling: Any) -> bool:
         """Return whether a noise level lies between start and end percent."""
@@ -95,7 +107,23 @@ class Appearance:
                 f"centre_frame holds {self.latent.shape[0]} frames, the latent image {noise.shape[0]}: "
                 "give one centre frame, or as many as the video has."
             )
-        return self.latent
+        if self.last_frame is None:
+            return self.latent
+        frames = noise.shape[0]
+        pictures = torch.cat([self.latent, self.last_frame])
+        return line_between(pictures, [anchor_index(self.anchor, frames), frames - 1], frames)
+
+    def appearnet_input(self, z_c: Tensor, config: AppearNetConfig, frames: int) -> Tensor:
+        """Return AppearNet's input `f c h w` from z_c `f c h w` or `1 c h w` of a batch of this many frames."""
+        if self.windows is not None:
+            per_video, given = self.windows
+        elif self.latent.shape[0] > 1:
+            per_video, given = frames, tuple(range(frames))
+        else:
+            ends = () if self.last_frame is None else (frames - 1,)
+            per_video, given = frames, (anchor_index(self.anchor, frames), *ends)
+        whole = z_c.repeat(frames // z_c.shape[0], 1, 1, 1)
+        return appearnet_input(whole, given, config, frames=per_video, motion=self.motion)
 
 
 class MicroCinemaModel(comfy.model_base.BaseModel):
@@ -124,6 +152,10 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             noise = kwargs["noise"]
             z_c = self.process_latent_in(appearance.latent_for(noise).to(kwargs["device"], torch.float32))
             out[Z_C] = AppearanceCond(z_c, cache_key=object())
+            config = self._appearnet_config()
+            if config is not None and not config.sees_z_c_alone:
+                seen = appearance.appearnet_input(z_c, config, noise.shape[0])
+                out[APPEARNET_INPUT] = AppearanceCond(seen, cache_key=object())
         return out
 
     def _apply_model(
@@ -138,7 +170,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
     ) -> Tensor:
         """Return the denoised estimate of y, which equals that of x: both have the same clean frames."""
         options = dict(transformer_options or {})
-        z_c, appearance = kwargs.pop(Z_C, None), self._appearance()
+        z_c, seen, appearance = kwargs.pop(Z_C, None), kwargs.pop(APPEARNET_INPUT, None), self._appearance()
 
         def network(x: Tensor, sigma: Tensor) -> Tensor:
             t = sigma.reshape(-1)
@@ -154,7 +186,8 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             injector = self._injector(appearance)
             if injector is not None:
                 options[INJECTOR] = injector
-                kwargs[Z_C] = self._as_network_input(z_c, x.device)
+                seen = z_c if seen is None else resize_like(seen, x)
+                kwargs[APPEARNET_INPUT] = self._as_network_input(seen, x.device)
         z_c, scale = z_c.to(x.device, torch.float32), self.spec.residual
         denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)
         return denoise(x.float(), t.float().reshape(-1, 1, 1, 1))
@@ -166,13 +199,17 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             out[SAVED_METADATA] = metadata_tensor(self.info.metadata)
         return out
 
-    def _as_network_input(self, z_c: Tensor, device: torch.device) -> Tensor:
-        """Return z_c with its cache key, which the host's own cast to this dtype would drop."""
+    def _as_network_input(self, seen: Tensor, device: torch.device) -> Tensor:
+        """Return AppearNet's input with its cache key, which the host's own cast to this dtype would drop."""
         dtype = self.manual_cast_dtype or self.get_dtype()
-        return with_cache_key(z_c.to(device, dtype), cache_key_of(z_c))
+        return with_cache_key(seen.to(device, dtype), cache_key_of(seen))
 
     def _appearance(self) -> Appearance | None:
         return None if self.current_patcher is None else self.current_patcher.get_attachment(ATTACHMENT)
+
+    def _appearnet_config(self) -> AppearNetConfig | None:
+        patchers = self.current_patcher.get_additional_models_with_key(APPEARNET_KEY)
+        return patchers[0].model.config if patchers else None
 
     def _injector(self, appearance: Appearance) -> Injector | None:
         patchers = self.current_patcher.get_additional_models_with_key(APPEARNET_KEY)

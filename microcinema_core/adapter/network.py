@@ -87,17 +87,17 @@ class HostUNet(UNet3D):
         control: dict[str, list[Tensor | None]] | None = None,
         transformer_options: dict[str, Any] | None = None,
         *,
-        microcinema_z_c: Tensor | None = None,
+        microcinema_appearnet_input: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
         frames = frames_per_video(x.shape[0], options)
         injector = options.get(INJECTOR)
         injection = None
-        if injector is not None and microcinema_z_c is not None:
+        if injector is not None and microcinema_appearnet_input is not None:
             branches = len(options.get("cond_or_uncond", (0,)))
             injection = injector.injection(
-                microcinema_z_c, timesteps, context, frames=frames, branches=branches
+                microcinema_appearnet_input, timesteps, context, frames=frames, branches=branches
             )
         return super().forward(x, timesteps, context, y, control, options, frames=frames, injection=injection)
 

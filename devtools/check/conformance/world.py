@@ -18,7 +18,7 @@ from microcinema_core.files.checkpoint import Checkpoint
 from .models import Family, write_files
 
 FRAMES, STEPS, CFG, SEED = 3, 4, 4.0, 7
-PRIOR = {"lambda_": 0.05, "gamma": 0.05}
+PRIOR: dict[str, Any] = {"lambda_": 0.05, "gamma": 0.05}
 TOKENS = 16
 """Fewer than the 77 of a real prompt, because the models run thousands of times."""
 

@@ -1,0 +1,76 @@
+"""Published motion weights on a stock MODEL: AnimateDiff, PIA and SparseCtrl as MicroCinema networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config import ModelSpec, SamplerDefaults
+from ..files.checkpoint import Checkpoint
+from ..files.published import MotionModule, add_motion_lora, read_motion_module, read_sparsectrl
+from .appearance import AppearNetHandle
+from .loading import build_appearnet, build_model
+from .stock_model import StockUNet, carry_over, stock_unet
+
+MOTION_SPEC = ModelSpec(
+    "unet",
+    fps=8.0,
+    frames=16,
+    betas="linear",
+    sampling=SamplerDefaults(steps=25, cfg=8.0, sampler="euler", scheduler="ddim_uniform", gamma=0.0),
+)
+"""AnimateDiff's training: clips of 16 frames at 8 fps, linear betas, no noise prior; and its authors' sampler, DDIM."""
+
+
+def add_motion(
+    model: Any, motion_file: Path, *, lora_file: Path | None = None, lora_strength: float = 1.0
+) -> tuple[Any, AppearNetHandle | None]:
+    """Return a video MODEL from a stock MODEL and a motion module, and PIA's APPEARNET where the file holds one.
+
+    Args:
+        model: a stock Stable Diffusion MODEL, with its LoRAs and patches; not changed.
+        motion_file: a motion module of AnimateDiff version 2 or 3, or PIA's.
+        lora_file: a motion LoRA.
+        lora_strength: its factor.
+
+    Raises:
+        ValueError: as for `stock_unet`, `read_motion_module` and `add_motion_lora`, or a motion module for another
+            U-Net.
+    """
+    stock = stock_unet(model)
+    module = read_motion_module(motion_file, stock.config)
+    temporal = module.temporal
+    if lora_file is not None:
+        temporal = add_motion_lora(temporal, lora_file, module.config, lora_strength)
+    spec = replace(MOTION_SPEC, prediction=stock.prediction)
+    temporal = {key: tensor.to(stock.dtype) for key, tensor in temporal.items()}
+    checkpoint = Checkpoint(
+        {"unet": {**stock.weights, **temporal}},
+        spec,
+        {"unet": module.config.to_dict()},
+        name=module.name,
+    )
+    video = carry_over(model, build_model(checkpoint, dtypes=(stock.dtype, stock.manual_cast)), spec)
+    return video, _pia(module, stock, spec)
+
+
+def load_sparsectrl(path: Path) -> AppearNetHandle:
+    """Load SparseCtrl as an APPEARNET; errors as for `read_sparsectrl`."""
+    read = read_sparsectrl(path)
+    spec = replace(MOTION_SPEC, role="appearnet")
+    return build_appearnet(
+        Checkpoint({"appearnet": read.weights}, spec, {"appearnet": read.config.to_dict()}, name=read.name)
+    )
+
+
+def _pia(module: MotionModule, stock: StockUNet, spec: ModelSpec) -> AppearNetHandle | None:
+    if module.appearnet_config is None or module.appearnet is None:
+        return None
+    config = module.appearnet_config.to_dict()
+    weights = {key: tensor.to(stock.dtype) for key, tensor in module.appearnet.items()}
+    return build_appearnet(
+        Checkpoint(
+            {"appearnet": weights}, replace(spec, role="appearnet"), {"appearnet": config}, name=module.name
+        )
+    )

@@ -1,0 +1,288 @@
+"""Motion weights on a stock MODEL: its weights without LoRAs, its LoRAs once, its dtype, its patches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from devtools.check import tiny
+from microcinema_core.config import UNetConfig
+
+CONFIG = UNetConfig(
+    model_channels=32,
+    channel_mult=(1, 2, 2, 2),
+    num_res_blocks=1,
+    context_dim=768,
+    num_heads=8,
+    num_head_channels=-1,
+    use_linear_in_transformer=False,
+).as_2d()
+FRAMES = 4
+WEIGHT = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q.weight"
+
+
+@pytest.fixture
+def stock(comfy_in_process: Path) -> Callable[..., Any]:
+    """Return a maker of stock SD 1.x MODELs with the same random weights."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    from microcinema_core.adapter.network import host_unet_config
+
+    def make(dtype: torch.dtype = torch.float32, manual_cast: torch.dtype | None = None) -> Any:
+        shape = host_unet_config(CONFIG)
+        shape |= {"image_size": 32, "use_spatial_transformer": True, "legacy": False, "dtype": dtype}
+        del shape["microcinema"]
+        settings = comfy.supported_models.SD15({})
+        settings.unet_config = shape
+        settings.manual_cast_dtype = manual_cast
+        model = comfy.model_base.BaseModel(settings)
+        weights = {key: value.to(dtype) for key, value in tiny.unet_weights(CONFIG).items()}
+        model.load_model_weights(weights)
+        device = torch.device("cpu")
+        return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
+
+    return make
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of motion modules; `still` ones have zeros as last projections."""
+    diffusers = pytest.importorskip("diffusers")
+
+    def write(*, still: bool = False, middle: bool = False, pia: bool = False) -> Path:
+        net = diffusers.MotionAdapter(
+            block_out_channels=(32, 64, 64, 64),
+            motion_layers_per_block=1,
+            use_motion_mid_block=middle,
+            conv_in_channels=9 if pia else None,
+        )
+        state = tiny.random_weights(net, 2)
+        state |= {key: value * 0 for key, value in state.items() if still and "proj_out" in key}
+        path = tmp_path / f"motion_{still}_{middle}_{pia}.safetensors"
+        save_file(state, str(path))
+        return path
+
+    return write
+
+
+def sampled(model: Any, frames: int = FRAMES) -> Tensor:
+    """Sample with the stock KSampler's function, two steps."""
+    import comfy.sample
+
+    generator = torch.Generator().manual_seed(1)
+    text = [[torch.randn(1, 77, 768, generator=generator), {}]]
+    negative = [[torch.randn(1, 77, 768, generator=generator), {}]]
+    noise = torch.randn(frames, 4, 8, 8, generator=generator)
+    return comfy.sample.sample(
+        model,
+        noise,
+        2,
+        3.0,
+        "euler",
+        "normal",
+        text,
+        negative,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
+    )
+
+
+def lora(model: Any) -> Any:
+    """Return a clone with a patch of one weight, as a LoRA makes it."""
+    patched = model.clone()
+    change = torch.randn(32, 32, generator=torch.Generator().manual_seed(9))
+    patched.add_patches({WEIGHT: ("diff", (change,))}, 0.7)
+    return patched
+
+
+def test_without_motion_it_is_the_stock_model(stock: Any, module: Any) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    image = stock()
+    video, appearnet = add_motion(image, module(still=True))
+    assert appearnet is None
+    assert float(video.model.model_sampling.sigma_max) == pytest.approx(25.146, abs=1e-3)
+    plain = image.clone()
+    plain.add_object_patch("model_sampling", video.model.model_sampling)
+    expected = sampled(plain)
+    assert float((sampled(video) - expected).abs().max() / expected.abs().max()) < 1e-4
+    moving = sampled(add_motion(image, module())[0])
+    assert not torch.allclose(moving, sampled(video), atol=1e-2)
+
+
+@pytest.mark.parametrize("stock_runs_first", [False, True])
+def test_a_lora_acts_once_before_or_after(stock: Any, module: Any, stock_runs_first: bool) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    image = stock()
+    before = lora(image)
+    if stock_runs_first:
+        sampled(before)  # bakes the LoRA into the shared network
+    first = add_motion(before, module())[0]
+    second = lora(add_motion(image, module())[0])
+    unpatched = add_motion(image, module())[0]
+    made = sampled(first)
+    assert torch.equal(made, sampled(second))
+    assert not torch.allclose(made, sampled(unpatched), atol=1e-4)
+    assert torch.equal(made, sampled(first)), "a second run must not apply it twice"
+    assert first.patches_uuid not in (before.patches_uuid, image.patches_uuid)
+
+
+def test_running_the_video_model_leaves_the_stock_model_alone(stock: Any, module: Any) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    image = stock()
+    expected = sampled(image)
+    shared = image.model.state_dict()[WEIGHT]
+    video = lora(add_motion(image, module())[0])
+    assert video.model.state_dict()[WEIGHT].data_ptr() == shared.data_ptr()
+    sampled(video)
+    assert torch.equal(sampled(image), expected)
+
+
+def test_dtype_and_manual_cast_are_the_models(stock: Any, module: Any) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    image = stock(torch.float8_e4m3fn, torch.float32)
+    video, _ = add_motion(image, module())
+    assert video.model.get_dtype() == torch.float8_e4m3fn and video.model.manual_cast_dtype == torch.float32
+    assert {tensor.dtype for tensor in video.model.diffusion_model.state_dict().values()} == {
+        torch.float8_e4m3fn
+    }
+    assert bool(torch.isfinite(sampled(video)).all())
+
+
+def test_patches_and_options_carry_over(stock: Any, module: Any, caplog: pytest.LogCaptureFixture) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    image, seen = stock(), []
+    image.set_model_attn1_patch(lambda q, k, v, _: (seen.append(1), (q, k, v))[1])
+    image.add_object_patch("model_sampling", image.model.model_sampling)
+    with caplog.at_level(logging.INFO):
+        video, _ = add_motion(image, module())
+    assert "noise schedule" in caplog.text and "model_sampling" not in video.object_patches
+    sampled(video)
+    assert seen
+
+
+def test_pia_gives_its_appearnet(stock: Any, module: Any) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    video, appearnet = add_motion(stock(), module(pia=True))
+    assert appearnet is not None and appearnet.config.hint == "affinity"
+    assert video.model.spec.betas == "linear" and video.model.spec.lambda_ == 0
+
+
+def test_other_models_are_refused(stock: Any, module: Any) -> None:
+    from microcinema_core.adapter.motion import add_motion
+
+    video, _ = add_motion(stock(), module())
+    with pytest.raises(ValueError, match="a stock Stable Diffusion"):
+        add_motion(video, module())
+    injected = stock()
+    injected.set_injections("other_pack", [])
+    with pytest.raises(ValueError, match="other_pack"):
+        add_motion(injected, module())
+    quantised = stock()
+    quantised.model.model_config.custom_operations = object()
+    with pytest.raises(ValueError, match="quantised"):
+        add_motion(quantised, module())
+
+
+@pytest.fixture
+def sparsectrl(tmp_path: Path) -> Any:
+    """Return a small random SparseCtrl as an APPEARNET."""
+    from microcinema_core.adapter.motion import load_sparsectrl
+
+    diffusers = pytest.importorskip("diffusers")
+    net = diffusers.SparseControlNetModel(
+        block_out_channels=(32, 64, 64, 64), layers_per_block=1, cross_attention_dim=768
+    )
+    path = tmp_path / "sparse.safetensors"
+    save_file(tiny.random_weights(net, 5), str(path))
+    return load_sparsectrl(path)
+
+
+def picture(seed: int) -> dict[str, Tensor]:
+    return {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))}
+
+
+def watch(appearnet: Any, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Record the inputs of each evaluation of an AppearNet."""
+    seen: list[Tensor] = []
+    net = appearnet.patcher.model
+    features = net.features
+    monkeypatch.setattr(
+        net,
+        "features",
+        lambda z, t, context, frames: (seen.append(z), features(z, t, context, frames=frames))[1],
+    )
+    return seen
+
+
+SCALE = 0.18215
+"""Factor of Stable Diffusion's latents in model space."""
+
+
+def test_sparsectrl_sees_the_given_frames_at_each_step(
+    stock: Any, module: Any, sparsectrl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from microcinema_core import adapter
+    from microcinema_core.adapter.motion import add_motion
+
+    seen = watch(sparsectrl, monkeypatch)
+    video, _ = add_motion(stock(), module())
+    options = {"anchor": "first", "last_frame": picture(4), "gamma": 0.0}
+    model = adapter.apply_appearance(video, sparsectrl, picture(3), **options)
+    made = sampled(model)
+    assert len(seen) == 2, "each step is one evaluation of both guidance branches"
+    expected = torch.zeros(FRAMES, 5, 8, 8)
+    expected[0, :4], expected[-1, :4] = picture(3)["samples"][0] * SCALE, picture(4)["samples"][0] * SCALE
+    expected[[0, -1], 4] = 1
+    for inputs in seen:
+        torch.testing.assert_close(inputs, expected.repeat(2, 1, 1, 1))
+    assert not torch.allclose(made, sampled(video), atol=1e-2)
+    sampled(adapter.apply_appearance(video, sparsectrl, picture(7), anchor="last"))
+    assert torch.equal(made, sampled(model)), "what ran before must not matter"
+
+
+@pytest.mark.parametrize(
+    ("anchor", "affinities"),
+    [
+        ("centre", [0.8, 0.8, 1.0, 0.8]),
+        ("first", [1.0, 0.8, 0.7, 0.7]),
+        ("last", [0.7, 0.7, 0.8, 1.0]),
+    ],
+)
+def test_pia_sees_the_picture_and_its_affinity(
+    anchor: Any, affinities: list[float], stock: Any, module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from microcinema_core import adapter
+    from microcinema_core.adapter.motion import add_motion
+
+    video, pia = add_motion(stock(), module(pia=True))
+    seen = watch(pia, monkeypatch)
+    motion: Any = "medium" if anchor == "centre" else "large"
+    sampled(adapter.apply_appearance(video, pia, picture(3), anchor=anchor, motion=motion))
+    assert len(seen) == 1, "it depends neither on the step nor on the text"
+    torch.testing.assert_close(seen[0][:, :4], (picture(3)["samples"] * SCALE).expand(FRAMES, -1, -1, -1))
+    assert seen[0][:, 4, 0, 0].tolist() == pytest.approx(affinities)
+
+
+def test_what_weights_do_not_take_is_refused(stock: Any, module: Any) -> None:
+    from microcinema_core import adapter
+    from microcinema_core.adapter.motion import add_motion
+
+    video, pia = add_motion(stock(), module(pia=True))
+    with pytest.raises(ValueError, match="takes one picture"):
+        adapter.apply_appearance(video, pia, picture(1), last_frame=picture(2))
