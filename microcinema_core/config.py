@@ -358,6 +358,31 @@ class TextConfig(Config):
 
 
 @dataclass(frozen=True)
+class WindowShape(Config):
+    """The shape of the windows of temporal super-resolution, a property of the weights.
+
+    Attributes:
+        factor: factor of one round in the frame rate; every `factor`-th frame of a window is a key frame.
+        pairs: pairs of adjacent key frames in a window.
+    """
+
+    factor: int = 4
+    pairs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.factor < 2 or self.pairs < 1:
+            raise ValueError(
+                f"a window has a factor of {self.factor} and {self.pairs} pairs; expected a factor of at least 2 and "
+                "at least 1 pair"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Frames of a window."""
+        return self.factor * self.pairs + 1
+
+
+@dataclass(frozen=True)
 class SamplerDefaults(Config):
     """Sampler settings that a model's weights are at their best with; the nodes use them where an input is on auto.
 
@@ -395,6 +420,7 @@ class ModelSpec:
         zero_terminal_snr: whether the noisiest step has no signal (Lin et al. 2023); needs v-prediction.
         residual: scale of the difference from z_c that is diffused (`noise.from_residual`); 0 diffuses the frames.
         sampling: the sampler settings that suit the weights.
+        window: the shape of the windows that a TSR model was trained on.
     """
 
     role: str
@@ -406,6 +432,7 @@ class ModelSpec:
     zero_terminal_snr: bool = False
     residual: float = 0.0
     sampling: SamplerDefaults = SamplerDefaults()
+    window: WindowShape = WindowShape()
 
     PREFIX: ClassVar[str] = "microcinema."
 
@@ -436,6 +463,8 @@ class ModelSpec:
             entries["betas"] = self.betas
         if self.sampling != SamplerDefaults():
             entries["sampling"] = json.dumps(self.sampling.to_dict(), sort_keys=True)
+        if self.window != WindowShape():
+            entries["window"] = json.dumps(self.window.to_dict(), sort_keys=True)
         return {self.PREFIX + key: value for key, value in entries.items()}
 
     @classmethod
@@ -464,6 +493,7 @@ class ModelSpec:
             zero_terminal_snr=terminal == "zero",
             residual=float(entries.get("residual", "0")),
             sampling=SamplerDefaults.from_dict(json.loads(entries.get("sampling", "{}"))),
+            window=WindowShape.from_dict(json.loads(entries.get("window", "{}"))),
         )
 
 

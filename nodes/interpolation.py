@@ -88,7 +88,7 @@ class MicroCinemaTSR(io.ComfyNode):
         latent = adapter.interpolate_video(
             model, appearnet, key_frames, run, rounds=rounds, lambda_=lambda_, gamma=gamma, chunk=chunk
         )
-        return io.NodeOutput(latent, fps_after(fps, rounds))
+        return io.NodeOutput(latent, fps_after(fps, rounds, appearnet.spec.window.factor))
 
 
 NODES = [MicroCinemaTSR]

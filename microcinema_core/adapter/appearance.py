@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import AppearNetConfig
+from ..config import AppearNetConfig, ModelSpec
 from ..diffusion.noise import GAMMA, starting_noise
 from ..networks.appearance_input import Anchor, Motion
 from .host import comfy
@@ -27,13 +27,13 @@ class AppearNetHandle:
     Attributes:
         patcher: the network in the host's ModelPatcher.
         config: its configuration.
-        role: role of its file.
+        spec: what its weights were trained for.
         name: name of its file, for messages.
     """
 
     patcher: Any
     config: AppearNetConfig
-    role: str
+    spec: ModelSpec
     name: str
 
 
@@ -170,10 +170,10 @@ def checked_latent(latent: dict[str, Tensor], channels: int, what: str) -> Tenso
 
 
 def _require_matching_unet(inner: MicroCinemaModel, appearnet: AppearNetHandle) -> None:
-    if inner.info and {inner.spec.role, appearnet.role} == {"base", "tsr"}:
+    if inner.info and {inner.spec.role, appearnet.spec.role} == {"base", "tsr"}:
         raise ValueError(
-            f"the AppearNet of {appearnet.name} is of role {appearnet.role!r}, the MODEL of {inner.info.name} of role "
-            f"{inner.spec.role!r}: load both from the same file."
+            f"the AppearNet of {appearnet.name} is of role {appearnet.spec.role!r}, the MODEL of {inner.info.name} "
+            f"of role {inner.spec.role!r}: load both from the same file."
         )
     theirs = replace(appearnet.config.unet.as_2d(), injected_norm="frame")
     own = replace(inner.info.config.as_2d(), injected_norm="frame") if inner.info else theirs
@@ -198,6 +198,10 @@ def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any) ->
         raise ValueError(
             f"the AppearNet of {appearnet.name} takes one picture, and last_frame is a second one: disconnect it, or "
             "use weights that take several, such as SparseCtrl."
+        )
+    if last_frame is not None and anchor == "last":
+        raise ValueError(
+            "anchor is last and last_frame is connected, two pictures for one frame: choose another anchor."
         )
 
 

@@ -1,4 +1,4 @@
-"""TSR with the host's samplers: pairs of key frames, as many at once as fit in memory."""
+"""TSR with the host's samplers: windows between key frames, as many at once as fit in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import centre_index
+from ..config import WindowShape, centre_index
 from ..diffusion import tsr
 from .appearance import AppearNetHandle, apply_appearance, checked_latent
 from .host import comfy, latent_preview
@@ -19,7 +19,7 @@ from .network import FRAMES
 from .sampling import SamplerSettings, require_role
 
 CPU_CHUNK = 4
-"""Most pairs at once on a CPU: more are no faster, and a cancel takes effect only after the running step."""
+"""Most windows at once on a CPU: more are no faster, and a cancel takes effect only after the running step."""
 
 
 def interpolate_video(
@@ -37,13 +37,13 @@ def interpolate_video(
 
     Args:
         model: a MODEL of role tsr.
-        appearnet: its AppearNet.
+        appearnet: its AppearNet, whose weights set the shape of the windows.
         key_frames: LATENT of at least two frames.
         settings: the sampler's inputs.
-        rounds: 1 for four times the frame rate, 2 for sixteen times.
+        rounds: 1 for `window.factor` times the frame rate, 2 for its square.
         lambda_: the noise prior's lambda; -1 is the weights' own.
         gamma: share of z_c that is added to the starting noise.
-        chunk: pairs sampled at once; 0 lets free memory decide.
+        chunk: windows sampled at once; 0 lets free memory decide.
 
     Raises:
         ValueError: fewer than two key frames, a MODEL of another role, or as for `apply_appearance`.
@@ -51,27 +51,37 @@ def interpolate_video(
     inner = require_role(model, "tsr", "MicroCinema TSR")
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
     steps = _sigmas(model, settings)
-    progress = PairProgress(model, pairs=_total_pairs(keys.shape[0], rounds), steps=len(steps) - 1)
-    batch_size = PairBatchSize(model, keys.shape[1:], requested=chunk)
+    shape = appearnet.spec.window
+    total = _total_windows(keys.shape[0], rounds, shape)
+    progress = WindowProgress(model, windows=total, steps=len(steps) - 1)
+    batch_size = WindowBatchSize(model, keys.shape[1:], requested=chunk, frames=shape.frames)
 
     def sample(windows: tsr.Windows) -> Tensor:
-        pairs = windows.noise.shape[0] // tsr.WINDOW
-        centre_frames = {"samples": windows.appearance}
-        patched = apply_appearance(model, appearnet, centre_frames, lambda_=lambda_, gamma=gamma)
-        patched.model_options["transformer_options"][FRAMES] = tsr.WINDOW
+        count = windows.noise.shape[0] // windows.frames
+        patched = apply_appearance(
+            model,
+            appearnet,
+            {"samples": windows.appearance},
+            lambda_=lambda_,
+            gamma=gamma,
+            windows=(windows.frames, windows.given),
+        )
+        patched.model_options["transformer_options"][FRAMES] = windows.frames
         try:
-            made = _sample_windows(patched, windows, settings, steps, progress.callback(pairs))
+            made = _sample_windows(
+                patched, windows, settings, steps, progress.callback(count, windows.frames)
+            )
         except RuntimeError as error:
-            if pairs == 1 or not is_out_of_memory(error):
+            if count == 1 or not is_out_of_memory(error):
                 raise
         else:
-            progress.finish(pairs)
+            progress.finish(count)
             return made
-        batch_size.halve(pairs)
+        batch_size.halve(count)
         free_unused_memory()
         return torch.cat([sample(half) for half in windows.halves()])
 
-    made = tsr.interpolate(keys, sample, rounds=rounds, seed=settings.seed, chunk=batch_size)
+    made = tsr.interpolate(keys, sample, shape=shape, rounds=rounds, seed=settings.seed, chunk=batch_size)
     return {"samples": made.to(comfy.model_management.intermediate_device())}
 
 
@@ -121,8 +131,9 @@ def _sampler(name: str, noise_sampler: FrameNoise) -> Any:
     return sampler
 
 
-def _total_pairs(keys: int, rounds: int) -> int:
-    return sum(tsr.frames_after(keys, done) - 1 for done in range(rounds))
+def _total_windows(keys: int, rounds: int, shape: WindowShape) -> int:
+    counts = (tsr.frames_after(keys, done, shape.factor) for done in range(rounds))
+    return sum(len(tsr.window_starts(count, shape)) for count in counts if count > 1)
 
 
 class FrameNoise:
@@ -161,61 +172,62 @@ def frame_seed(noise: Tensor) -> int:
     return int.from_bytes(digest[:7], "little")
 
 
-class PairBatchSize:
-    """How many pairs to sample at once: the requested number, else what fits by the host's own memory estimate.
+class WindowBatchSize:
+    """How many windows to sample at once: the requested number, else what fits by the host's own memory estimate.
 
     The estimate counts both guidance branches. A size that ran out of memory is not tried again.
 
     Args:
         model: the MODEL.
         shape: `c h w` of a frame's latents.
-        requested: number of pairs; 0 lets free memory decide.
+        requested: number of windows; 0 lets free memory decide.
+        frames: frames of a window.
     """
 
-    def __init__(self, model: Any, shape: torch.Size, *, requested: int) -> None:
-        self.model, self.shape, self.limit = model, shape, requested or None
+    def __init__(self, model: Any, shape: torch.Size, *, requested: int, frames: int = tsr.WINDOW) -> None:
+        self.model, self.shape, self.frames, self.limit = model, shape, frames, requested or None
 
     def __call__(self, left: int) -> int:
-        """Return the number of pairs for the next batch, at least 1 and at most those that are left."""
+        """Return the number of windows for the next batch, at least 1 and at most those that are left."""
         return max(1, min(left, self._estimated() if self.limit is None else self.limit))
 
-    def halve(self, pairs: int) -> None:
-        """Set the limit to half of a number of pairs that did not fit."""
-        self.limit = max(1, pairs // 2)
+    def halve(self, windows: int) -> None:
+        """Set the limit to half of a number of windows that did not fit."""
+        self.limit = max(1, windows // 2)
 
     def _estimated(self) -> int:
         device = self.model.load_device
-        one = self.model.memory_required([2 * tsr.WINDOW, *self.shape])
+        one = self.model.memory_required([2 * self.frames, *self.shape])
         count = int(comfy.model_management.get_free_memory(device) / (1.5 * one))
         return min(count, CPU_CHUNK) if comfy.model_management.is_device_cpu(device) else count
 
 
-class PairProgress:
-    """One progress bar over all pairs and rounds, with previews as in the stock samplers.
+class WindowProgress:
+    """One progress bar over all windows and rounds, with previews as in the stock samplers.
 
     Args:
         model: the MODEL, whose latents are previewed.
-        pairs: pairs of all rounds together.
-        steps: sampling steps of each pair.
+        windows: windows of all rounds together.
+        steps: sampling steps of each window.
     """
 
-    def __init__(self, model: Any, *, pairs: int, steps: int) -> None:
-        self.steps, self.total, self.done = steps, pairs * steps, 0
+    def __init__(self, model: Any, *, windows: int, steps: int) -> None:
+        self.steps, self.total, self.done = steps, windows * steps, 0
         self.bar = comfy.utils.ProgressBar(self.total)
         self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
-    def callback(self, pairs: int) -> Callable[[int, Tensor, Tensor, int], None]:
-        """Return the sampler's callback for a batch of pairs."""
+    def callback(self, windows: int, frames: int) -> Callable[[int, Tensor, Tensor, int], None]:
+        """Return the sampler's callback for a batch of windows of this many frames."""
 
         def report(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
             picture = None
             if self.previewer:
-                middle = x0[centre_index(tsr.WINDOW) : centre_index(tsr.WINDOW) + 1]
+                middle = x0[centre_index(frames) : centre_index(frames) + 1]
                 picture = self.previewer.decode_latent_to_preview_image("JPEG", middle)
-            self.bar.update_absolute(self.done + (step + 1) * pairs, self.total, picture)
+            self.bar.update_absolute(self.done + (step + 1) * windows, self.total, picture)
 
         return report
 
-    def finish(self, pairs: int) -> None:
-        """Count a batch of pairs as done."""
-        self.done += pairs * self.steps
+    def finish(self, windows: int) -> None:
+        """Count a batch of windows as done."""
+        self.done += windows * self.steps

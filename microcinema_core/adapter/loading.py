@@ -214,7 +214,7 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
     )
     _load_weights(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
-    return AppearNetHandle(_patcher(net), config, checkpoint.spec.role, checkpoint.name)
+    return AppearNetHandle(_patcher(net), config, checkpoint.spec, checkpoint.name)
 
 
 def _load_weights(network: torch.nn.Module, state_dict: dict[str, Tensor], what: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ModelSpec, SamplerDefaults
+from ..config import ModelSpec, SamplerDefaults, WindowShape
 from ..files.checkpoint import Checkpoint
 from ..files.published import MotionModule, add_motion_lora, read_motion_module, read_sparsectrl
 from .appearance import AppearNetHandle
@@ -21,6 +21,8 @@ MOTION_SPEC = ModelSpec(
     sampling=SamplerDefaults(steps=25, cfg=8.0, sampler="euler", scheduler="ddim_uniform", gamma=0.0),
 )
 """AnimateDiff's training: clips of 16 frames at 8 fps, linear betas, no noise prior; and its authors' sampler, DDIM."""
+SPARSECTRL_WINDOW = WindowShape(factor=5, pairs=3)
+"""A clip of 16 frames with key frames at 0, 5, 10 and 15."""
 
 
 def add_motion(
@@ -58,7 +60,7 @@ def add_motion(
 def load_sparsectrl(path: Path) -> AppearNetHandle:
     """Load SparseCtrl as an APPEARNET; errors as for `read_sparsectrl`."""
     read = read_sparsectrl(path)
-    spec = replace(MOTION_SPEC, role="appearnet")
+    spec = replace(MOTION_SPEC, role="appearnet", window=SPARSECTRL_WINDOW)
     return build_appearnet(
         Checkpoint({"appearnet": read.weights}, spec, {"appearnet": read.config.to_dict()}, name=read.name)
     )

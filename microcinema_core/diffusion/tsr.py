@@ -1,4 +1,4 @@
-"""Temporal super-resolution (section 3.1): three frames between each pair of adjacent key frames.
+"""Temporal super-resolution (section 3.1): new frames between adjacent key frames, three in the paper.
 
 The caller supplies the sampler: the host's in the nodes, DDIM in training. This module holds the parts that do not
 depend on it: the windows, their appearance latents, and the noise. Noise belongs to an absolute frame, so the result
@@ -7,58 +7,80 @@ does not depend on how windows are batched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ..networks.appearnet import interpolated_appearance
+from ..config import WindowShape
+from ..networks.appearance_input import line_between
 
-FACTOR = 4
+PAPER = WindowShape()
+"""The paper's windows: two key frames and three between them; other weights have others."""
+FACTOR = PAPER.factor
 """Factor of one round in the frame rate: 9 -> 33 -> 129 frames, 2 -> 8 -> 32 fps."""
-WINDOW = FACTOR + 1
-"""Frames of one window: two key frames and three between them."""
+WINDOW = PAPER.frames
+"""Frames of one of the paper's windows."""
 _ROUND_STRIDE = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A batch of p windows, the sampler's input; all tensors `(p 5) c h w` unless noted.
+    """A batch of p windows of f frames, the sampler's input; all tensors `(p f) c h w` unless noted.
 
     Attributes:
         noise: plain noise of the windows' frames.
-        latents: key frames at both ends, zeros between them.
-        mask: `(p 5) 1 1 1`; 0 on key frames, 1 on frames to generate.
-        appearance: AppearNet's input and z_c of the noise prior, frame by frame.
+        latents: the key frames, zeros between them.
+        mask: `(p f) 1 1 1`; 0 on key frames, 1 on frames to generate.
+        appearance: z_c of the noise prior: the key frames and the lines between them.
+        frames: frames of one window, f.
+        given: indices of the key frames within a window.
     """
 
     noise: Tensor
     latents: Tensor
     mask: Tensor
     appearance: Tensor
+    frames: int
+    given: tuple[int, ...]
 
     def halves(self) -> tuple[Windows, Windows]:
         """Split the windows into two batches, for when one does not fit in memory; needs at least two windows."""
-        cut = (self.noise.shape[0] // WINDOW + 1) // 2 * WINDOW
-        parts = [(t[:cut], t[cut:]) for t in (self.noise, self.latents, self.mask, self.appearance)]
-        first, second = zip(*parts, strict=True)
-        return Windows(*first), Windows(*second)
+        cut = (self.noise.shape[0] // self.frames + 1) // 2 * self.frames
+
+        def part(of: slice) -> Windows:
+            tensors = (self.noise[of], self.latents[of], self.mask[of], self.appearance[of])
+            return Windows(*tensors, frames=self.frames, given=self.given)
+
+        return part(slice(cut)), part(slice(cut, None))
 
 
 SampleWindows = Callable[[Windows], Tensor]
-"""A sampler: a batch of windows -> latents `(p 5) c h w`."""
+"""A sampler: a batch of windows -> latents `(p f) c h w`."""
 
 
-def frames_after(key_frames: int, rounds: int) -> int:
+def frames_after(key_frames: int, rounds: int, factor: int = FACTOR) -> int:
     """Return the number of frames after some rounds: 9 -> 33 -> 129."""
-    return (key_frames - 1) * FACTOR**rounds + 1
+    return (key_frames - 1) * factor**rounds + 1
 
 
-def fps_after(fps: float, rounds: int) -> float:
+def fps_after(fps: float, rounds: int, factor: int = FACTOR) -> float:
     """Return the frame rate after some rounds: 2 -> 8 -> 32 fps."""
-    return fps * FACTOR**rounds
+    return fps * factor**rounds
+
+
+def window_starts(key_frames: int, shape: WindowShape = PAPER) -> list[int]:
+    """Return the first key frame of each window of a round.
+
+    Windows follow each other. The last one is moved back where it would reach beyond the end. Fewer pairs than a window
+    holds make one shorter window.
+    """
+    pairs = key_frames - 1
+    held = min(shape.pairs, pairs)
+    starts = list(range(0, pairs - held + 1, held))
+    return starts if starts[-1] + held == pairs else [*starts, pairs - held]
 
 
 def round_noise(
@@ -69,26 +91,31 @@ def round_noise(
     return torch.randn((frames, *shape), generator=generator, dtype=dtype)
 
 
-def windows(keys: Tensor, noise: Tensor, first: int, count: int) -> Windows:
-    """Build the windows of the pairs `first` to `first + count - 1`.
+def windows(keys: Tensor, noise: Tensor, starts: Sequence[int], shape: WindowShape = PAPER) -> Windows:
+    """Build a batch of windows.
 
     Args:
         keys: key frames `k c h w`.
-        noise: noise of the round's whole output, `(4 (k - 1) + 1) c h w`.
-        first: index of the first pair.
-        count: number of pairs.
+        noise: noise of the round's whole output, `(factor (k - 1) + 1) c h w`.
+        starts: the windows' first key frames, from `window_starts`.
+        shape: the windows' shape.
     """
-    starts, ends = keys[first : first + count], keys[first + 1 : first + count + 1]
-    sliced = torch.stack([noise[i * FACTOR : i * FACTOR + WINDOW] for i in range(first, first + count)])
+    pairs = min(shape.pairs, keys.shape[0] - 1)
+    frames = shape.factor * pairs + 1
+    given = tuple(range(0, frames, shape.factor))
+    sliced = torch.stack([noise[i * shape.factor : i * shape.factor + frames] for i in starts])
+    inside = torch.stack([keys[i : i + pairs + 1] for i in starts])
     latents = torch.zeros_like(sliced)
-    latents[:, 0], latents[:, -1] = starts, ends
-    mask = torch.ones(WINDOW, 1, 1, 1, dtype=keys.dtype)
-    mask[0] = mask[-1] = 0.0
+    latents[:, :: shape.factor] = inside
+    mask = torch.ones(frames, 1, 1, 1, dtype=keys.dtype)
+    mask[:: shape.factor] = 0.0
     return Windows(
         noise=rearrange(sliced, "p f c h w -> (p f) c h w"),
         latents=rearrange(latents, "p f c h w -> (p f) c h w"),
-        mask=repeat(mask, "f c h w -> (p f) c h w", p=starts.shape[0]),
-        appearance=interpolated_appearance(starts, ends, WINDOW),
+        mask=repeat(mask, "f c h w -> (p f) c h w", p=len(starts)),
+        appearance=torch.cat([line_between(pictures, given, frames) for pictures in inside]),
+        frames=frames,
+        given=given,
     )
 
 
@@ -96,20 +123,22 @@ def interpolate(
     keys: Tensor,
     sample: SampleWindows,
     *,
+    shape: WindowShape = PAPER,
     rounds: int = 1,
     seed: int = 0,
     chunk: Callable[[int], int] | int = 4,
 ) -> Tensor:
-    """Interpolate key latents `k c h w` to `((k - 1) 4^rounds + 1) c h w`.
+    """Interpolate key latents `k c h w` to `((k - 1) factor^rounds + 1) c h w`.
 
-    The key frames come back bit for bit.
+    The key frames come back bit for bit. Where two windows overlap, the frames of the earlier one stay.
 
     Args:
         keys: key frames.
         sample: sampler of the windows.
-        rounds: rounds of four-fold interpolation; each round's output is the next one's key frames.
+        shape: the windows' shape.
+        rounds: rounds of interpolation; each round's output is the next one's key frames.
         seed: seed of the noise.
-        chunk: pairs per call of `sample`: a number, or a function of the number of pairs left.
+        chunk: windows per call of `sample`: a number, or a function of the number of windows left.
 
     Raises:
         ValueError: fewer than two key frames, or fewer than one round.
@@ -120,26 +149,34 @@ def interpolate(
             "Give the latents of a clip, for example the MicroCinema Sampler's output."
         )
     if rounds < 1:
-        raise ValueError(f"rounds is {rounds}; expected 1 (four times the frames) or more.")
+        raise ValueError(f"rounds is {rounds}; expected 1 ({shape.factor} times the frame rate) or more.")
     for round_ in range(rounds):
-        keys = _one_round(keys, sample, seed=seed, round_=round_, chunk=chunk)
+        keys = _one_round(keys, sample, shape, seed=seed, round_=round_, chunk=chunk)
     return keys
 
 
 def _one_round(
-    keys: Tensor, sample: SampleWindows, *, seed: int, round_: int, chunk: Callable[[int], int] | int
+    keys: Tensor,
+    sample: SampleWindows,
+    shape: WindowShape,
+    *,
+    seed: int,
+    round_: int,
+    chunk: Callable[[int], int] | int,
 ) -> Tensor:
-    pairs = keys.shape[0] - 1
-    noise = round_noise(seed, round_, frames_after(keys.shape[0], 1), tuple(keys.shape[1:])).to(keys)
+    frames = frames_after(keys.shape[0], 1, shape.factor)
+    noise = round_noise(seed, round_, frames, tuple(keys.shape[1:])).to(keys)
     out = torch.empty_like(noise)
-    done = 0
-    while done < pairs:
-        left = pairs - done
-        count = max(1, min(left, chunk(left) if callable(chunk) else chunk))
-        made = rearrange(sample(windows(keys, noise, done, count)), "(p f) c h w -> p f c h w", f=WINDOW)
-        for i in range(count):
-            start = (done + i) * FACTOR
-            out[start + 1 : start + FACTOR] = made[i, 1:-1].to(out)
-        done += count
-    out[::FACTOR] = keys
+    starts, written = window_starts(keys.shape[0], shape), 0
+    while starts:
+        count = max(1, min(len(starts), chunk(len(starts)) if callable(chunk) else chunk))
+        batch, starts = starts[:count], starts[count:]
+        built = windows(keys, noise, batch, shape)
+        made = rearrange(sample(built), "(p f) c h w -> p f c h w", f=built.frames)
+        for start, clip in zip(batch, made, strict=True):
+            first = start * shape.factor
+            new = max(written - first, 0)
+            written = first + built.frames
+            out[first + new : written] = clip[new:].to(out)
+    out[:: shape.factor] = keys
     return out

@@ -7,13 +7,14 @@ trained on (`AppearNetConfig.between` and `hint`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import AppearNetConfig, centre_index
+from .appearnet import interpolated_appearance
 
 Anchor = Literal["centre", "first", "last"]
 """Where a picture stands in the video."""
@@ -39,12 +40,16 @@ def line_between(pictures: Tensor, given: Sequence[int], frames: int) -> Tensor:
 
     Args:
         pictures: latents of the given frames, `k c h w`; they come back unaltered.
-        given: their indices, rising.
+        given: their indices, rising. Of two pictures for one frame the later one stands there.
         frames: frames of the video, f.
     """
-    weights = [np.interp(range(frames), given, row) for row in np.eye(len(given))]
-    matrix = torch.from_numpy(np.stack(weights, axis=1)).to(pictures)
-    return torch.einsum("fk,kchw->fchw", matrix, pictures)
+    parts = [pictures[:1].expand(given[0], -1, -1, -1)]
+    for index, (start, end) in enumerate(pairwise(given)):
+        first, last = pictures[index : index + 1], pictures[index + 1 : index + 2]
+        if end > start:
+            parts.append(interpolated_appearance(first, last, end - start + 1)[:-1])
+    parts.append(pictures[-1:].expand(frames - given[-1], -1, -1, -1))
+    return torch.cat(parts)
 
 
 def appearnet_input(

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from microcinema_core.config import ModelSpec, SamplerDefaults
+from microcinema_core.config import ModelSpec, SamplerDefaults, WindowShape
 from microcinema_core.files.checkpoint import load_strict, read_checkpoint, write_checkpoint
 
 PARTS = {"unet": {"a.weight": torch.arange(6.0).reshape(2, 3)}, "appearnet": {"b": torch.tensor([1, 2])}}
@@ -60,9 +60,9 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 def test_sampler_settings_and_betas_come_back() -> None:
     """Entries that only some weights need are left out of other files, which older versions read too."""
     plain = ModelSpec("base", 0.03, 2.0, 9)
-    assert not {"microcinema.betas", "microcinema.sampling"} & set(plain.to_metadata())
+    assert not {"microcinema.betas", "microcinema.sampling", "microcinema.window"} & set(plain.to_metadata())
     settings = SamplerDefaults(steps=2, cfg=2.0, sampler="ddim", scheduler="simple", gamma=0.065)
-    spec = ModelSpec("base", 0.03, 2.0, 9, betas="linear", sampling=settings)
+    spec = ModelSpec("base", 0.03, 2.0, 9, betas="linear", sampling=settings, window=WindowShape(5, 3))
     assert ModelSpec.from_metadata(spec.to_metadata()) == spec
     with pytest.raises(ValueError, match="steps 0"):
         SamplerDefaults(steps=0)

@@ -7,14 +7,18 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from microcinema_core.config import WindowShape
 from microcinema_core.diffusion.tsr import (
     WINDOW,
     Windows,
+    fps_after,
     frames_after,
     interpolate,
     round_noise,
+    window_starts,
     windows,
 )
+from microcinema_core.networks.appearnet import interpolated_appearance
 
 
 def keys(count: int) -> Tensor:
@@ -23,7 +27,7 @@ def keys(count: int) -> Tensor:
 
 def mixing(w: Windows) -> Tensor:
     """A stand-in for a sampler: depends on the noise, the appearance and the neighbours within a window."""
-    x = (w.appearance + 0.1 * w.noise).unflatten(0, (-1, WINDOW))
+    x = (w.appearance + 0.1 * w.noise).unflatten(0, (-1, w.frames))
     return (x + 0.01 * x.mean(1, keepdim=True)).flatten(0, 1)
 
 
@@ -49,13 +53,13 @@ def test_noise_is_of_seed_round_and_frame() -> None:
     assert torch.equal(a, round_noise(1, 0, 33, (4, 3, 3)))
     assert not torch.equal(a, round_noise(1, 1, 33, (4, 3, 3)))
     assert not torch.equal(round_noise(1, 1, 5, (1,)), round_noise(2, 0, 5, (1,)))
-    w = windows(keys(9), a, 2, 3)
+    w = windows(keys(9), a, [2, 3, 4])
     assert torch.equal(w.noise[:WINDOW], a[8:13]) and torch.equal(w.noise[WINDOW : 2 * WINDOW], a[12:17])
 
 
 def test_windows_mask_the_given_frames() -> None:
     k = keys(3)
-    w = windows(k, round_noise(0, 0, 9, (4, 3, 3)), 0, 2)
+    w = windows(k, round_noise(0, 0, 9, (4, 3, 3)), [0, 1])
     assert w.mask.flatten().tolist() == [0, 1, 1, 1, 0] * 2
     assert (
         torch.equal(w.latents[0], k[0])
@@ -71,3 +75,51 @@ def test_windows_mask_the_given_frames() -> None:
 def test_what_cannot_be_interpolated_is_said(count: int, rounds: int, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         interpolate(keys(count), mixing, rounds=rounds)
+
+
+SPARSE = WindowShape(factor=5, pairs=3)
+
+
+@pytest.mark.parametrize(
+    ("count", "starts"), [(16, [0, 3, 6, 9, 12]), (5, [0, 1]), (9, [0, 3, 5]), (4, [0]), (2, [0])]
+)
+def test_windows_cover_all_pairs_and_the_last_one_overlaps(count: int, starts: list[int]) -> None:
+    assert window_starts(count, SPARSE) == starts
+    assert window_starts(count) == list(range(count - 1))
+
+
+@pytest.mark.parametrize("count", [16, 5, 3])
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_longer_windows_against_a_plain_loop(count: int, chunk: int) -> None:
+    """Each frame is of the first window that holds it; keys come back; noise is of the frame."""
+    k = keys(count)
+    made = interpolate(k, mixing, shape=SPARSE, seed=7, chunk=chunk)
+    assert len(made) == 5 * (count - 1) + 1 == frames_after(count, 1, 5)
+    assert fps_after(8.0, 1, 5) == 40
+    assert torch.equal(made[::5], k)
+    noise = round_noise(7, 0, len(made), (4, 3, 3))
+    pairs = min(3, count - 1)
+    expected: dict[int, Tensor] = {}
+    for start in window_starts(count, SPARSE):
+        frames = range(5 * start, 5 * (start + pairs) + 1)
+        line = [torch.lerp(k[f // 5], k[min(f // 5 + 1, count - 1)], f % 5 / 5) for f in frames]
+        x = torch.stack(line) + 0.1 * noise[frames.start : frames.stop]
+        for f, value in zip(frames, x + 0.01 * x.mean(0), strict=True):
+            expected.setdefault(f, value)
+    for f in range(len(made)):
+        if f % 5:
+            assert_close(made[f], expected[f])
+
+
+def test_sparse_windows_name_their_key_frames() -> None:
+    w = windows(keys(4), round_noise(0, 0, 16, (4, 3, 3)), [0], SPARSE)
+    assert w.frames == 16 and w.given == (0, 5, 10, 15)
+    assert w.mask.flatten().nonzero().flatten().tolist() == [i for i in range(16) if i % 5]
+    first, second = windows(keys(7), round_noise(0, 0, 31, (4, 3, 3)), [0, 3], SPARSE).halves()
+    assert len(first.noise) == len(second.noise) == 16 and second.given == w.given
+
+
+def test_the_papers_line_is_section_3s() -> None:
+    k = keys(2)
+    w = windows(k, round_noise(0, 0, 5, (4, 3, 3)), [0])
+    assert torch.equal(w.appearance, interpolated_appearance(k[:1], k[1:]))

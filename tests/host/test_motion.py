@@ -286,3 +286,27 @@ def test_what_weights_do_not_take_is_refused(stock: Any, module: Any) -> None:
     video, pia = add_motion(stock(), module(pia=True))
     with pytest.raises(ValueError, match="takes one picture"):
         adapter.apply_appearance(video, pia, picture(1), last_frame=picture(2))
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_sparsectrl_interpolates_between_key_frames(
+    count: int, stock: Any, module: Any, sparsectrl: Any
+) -> None:
+    """Windows of 16 frames with key frames at 0, 5, 10, 15: keys bit for bit, whatever is sampled at once."""
+    from microcinema_core import adapter
+    from microcinema_core.adapter.motion import add_motion
+
+    generator = torch.Generator().manual_seed(2)
+    text = [[torch.randn(1, 77, 768, generator=generator), {}]]
+    settings = adapter.SamplerSettings(text, text, 0, 2, 1.0, "euler", "normal")
+    keys = torch.randn(count, 4, 8, 8, generator=generator)
+    video, _ = add_motion(stock(), module())
+    made = [
+        adapter.interpolate_video(
+            video, sparsectrl, {"samples": keys}, settings, rounds=1, lambda_=-1.0, gamma=0.02, chunk=chunk
+        )["samples"]
+        for chunk in (1, 2)
+    ]
+    assert made[0].shape[0] == 5 * (count - 1) + 1
+    assert torch.equal(made[0][::5], keys)
+    torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-3)
