@@ -28,6 +28,8 @@ Prediction = Literal["eps", "v"]
 PREDICTIONS: tuple[Prediction, ...] = ("eps", "v")
 Betas = Literal["scaled_linear", "linear"]
 """How beta_t rises from 0.00085 to 0.012: as squares of a linear ramp (Stable Diffusion) or linearly (AnimateDiff)."""
+NUMBERED_FRAMES = 32
+"""Most frames that `position_encoding` "absolute" has numbers for: AnimateDiff's table ends there."""
 ROLES = ("image", "base", "tsr", "unet", "appearnet")
 """Kinds of files: a text-to-image model, a base model (key frames), a TSR model, or one network alone."""
 

@@ -15,12 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import CONTEXT_LENGTH, TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig
+from ..config import CONTEXT_LENGTH, NUMBERED_FRAMES, TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig
 from .safetensors_io import LDM_PREFIX, Shapes, describe, header_shapes, read_header, read_tensors
 from .stable_diffusion import from_diffusers, levels_of
 
-MOST_FRAMES = 32
-"""Longest clip of a motion module: its table of frame positions ends there."""
 _PREFIXES = ("module.", LDM_PREFIX, "diffusion_model.", "unet.", "motion_model.", "controlnet.")
 _PLACE = re.compile(r"(down|up|mid)_block(?:s\.(\d+))?\.motion_modules\.(\d+)\.(.+)")
 _POSITIONS = re.compile(r"pos_(encoder|embed)\.pe$")
@@ -173,7 +171,7 @@ def kind_of(shapes: Shapes) -> str:
         return describe(shapes)
     if not any(key.startswith("down_blocks.3.") for key in keys):
         return f"a motion module for SDXL: get {_V3}, for Stable Diffusion 1.5"
-    if any(_POSITIONS.search(key) and shape[1] < MOST_FRAMES for key, shape in keys.items()):
+    if any(_POSITIONS.search(key) and shape[1] < NUMBERED_FRAMES for key, shape in keys.items()):
         return f"a motion module of AnimateDiff version 1: get version 3, {_V3}"
     return "motion"
 

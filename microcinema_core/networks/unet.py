@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import UNetConfig
+from ..config import NUMBERED_FRAMES, UNetConfig
 from . import temporal
 from .injection import NO_INJECTION, Injection, add_feature
 from .layers import AttentionFunction, LayerFactory, attention, timestep_embedding
@@ -177,12 +177,17 @@ class UNet3D(Encoder3D):
             appearance: AppearNet's output; None is the text-to-video model.
 
         Raises:
-            ValueError: the batch is not a multiple of `frames`.
+            ValueError: the batch is not a multiple of `frames`, or more frames than the weights have numbers for.
         """
         if x.shape[0] % frames:
             raise ValueError(
                 f"a batch of {x.shape[0]} latents does not divide into clips of {frames} frames; "
                 f"give a multiple of {frames}."
+            )
+        if self.config.position_encoding == "absolute" and frames > NUMBERED_FRAMES:
+            raise ValueError(
+                f"the video has {frames} frames, and these motion weights take at most {NUMBERED_FRAMES}: "
+                "make a shorter video, and continue it from its last frame."
             )
         options: TransformerOptions = {} if transformer_options is None else transformer_options
         options["original_shape"] = list(x.shape)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from devtools.check import tiny
-from microcinema_core.config import SD15, ModelSpec, UNetConfig
+from microcinema_core.config import SD15, TEMPORAL_LAYOUTS, ModelSpec, UNetConfig
 from microcinema_core.diffusion.ddim import classifier_free_guidance, ddim_steps
 from microcinema_core.diffusion.schedule import NoiseSchedule, denoiser
 from microcinema_core.files.checkpoint import load_strict
@@ -157,6 +157,13 @@ def test_a_motion_module_runs_as_in_diffusers_with_norms_per_frame(middle: bool,
     made = ours(assembled(image, module))
     assert off(made, theirs(oracle)) > 1e-2, "diffusers takes statistics over the clip no longer"
     assert off(made, theirs(per_frame_norms(oracle))) < 2e-5
+
+
+def test_more_frames_than_the_table_has_are_refused() -> None:
+    net = UNet3D(IMAGE.inflated(**TEMPORAL_LAYOUTS["animatediff"])).eval()
+    text = torch.zeros(33, 7, CONTEXT)
+    with pytest.raises(ValueError, match="33 frames, and these motion weights take at most 32"):
+        net(torch.zeros(33, 4, 8, 8), torch.zeros(33), text, frames=33)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
