@@ -153,7 +153,7 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
         Injector,
         with_cache_key,
     )
-    from microcinema_core.adapter.model import Z_C
+    from microcinema_core.adapter.model import APPEARNET_INPUT
 
     x = shape.latents()
     rows = x.shape[0]
@@ -165,7 +165,7 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
     given: dict[str, Any] = {}
     if appearnet is not None:
         options[INJECTOR] = Injector(appearnet, 1.0, latent.shape[0] == 1, cache)
-        given[Z_C] = z_c
+        given[APPEARNET_INPUT] = z_c
 
     def step() -> Tensor:
         if fresh:

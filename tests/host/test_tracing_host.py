@@ -90,7 +90,7 @@ def test_the_stock_network_is_one_graph(comfy_in_process: Path) -> None:
 def test_our_network_is_one_graph_for_all_steps_and_runs(comfy_in_process: Path) -> None:
     """A second step, and a second run with another centre frame, reuse the first graph and are correct."""
     from microcinema_core.adapter.feature_cache import INJECTOR, with_cache_key
-    from microcinema_core.adapter.model import Z_C
+    from microcinema_core.adapter.model import APPEARNET_INPUT
     from microcinema_core.adapter.network import HostUNet
 
     torch.compiler.reset()
@@ -106,7 +106,7 @@ def test_our_network_is_one_graph_for_all_steps_and_runs(comfy_in_process: Path)
                 network(
                     *given(0),
                     transformer_options={"cond_or_uncond": [0, 1], INJECTOR: injector},
-                    **{Z_C: z_c},
+                    **{APPEARNET_INPUT: z_c},
                 )
                 for network in (compiled, net)
             ]
