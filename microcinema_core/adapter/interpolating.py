@@ -46,7 +46,7 @@ def interpolate_video(
         chunk: windows sampled at once; 0 lets free memory decide.
 
     Raises:
-        ValueError: fewer than two key frames, a MODEL of another role, or as for `apply_appearance`.
+        ValueError: a MODEL of another role, or as for `tsr.interpolate` and `apply_appearance`.
     """
     inner = require_role(model, "tsr", "MicroCinema TSR")
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +31,12 @@ def mixing(w: Windows) -> Tensor:
     """A stand-in for a sampler: depends on the noise, the appearance and the neighbours within a window."""
     x = (w.appearance + 0.1 * w.noise).unflatten(0, (-1, w.frames))
     return (x + 0.01 * x.mean(1, keepdim=True)).flatten(0, 1)
+
+
+def exact(w: Windows) -> Tensor:
+    """As `mixing`, without a sum whose order may depend on the batch, so that results are equal bit for bit."""
+    x = (w.appearance + 0.1 * w.noise).unflatten(0, (-1, w.frames))
+    return (x + 0.01 * x.roll(1, 1)).flatten(0, 1)
 
 
 def test_nine_frames_become_33_and_129() -> None:
@@ -77,6 +85,30 @@ def test_what_cannot_be_interpolated_is_said(count: int, rounds: int, says: str)
         interpolate(keys(count), mixing, rounds=rounds)
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_the_papers_windows_bit_for_bit(rounds: int, chunk: int) -> None:
+    """Against section 3.1 written out: four-fold, one pair a window, one generator per round."""
+    made = interpolate(keys(6), exact, rounds=rounds, seed=11, chunk=chunk)
+    expected = list(keys(6))
+    for round_ in range(rounds):
+        generator = torch.Generator().manual_seed((11 + round_ * 0x9E3779B97F4A7C15) % 2**63)
+        noise = torch.randn(4 * len(expected) - 3, 4, 3, 3, generator=generator)
+        longer = []
+        for pair, (first, last) in enumerate(pairwise(expected)):
+            line = [
+                first,
+                first * 0.75 + last * 0.25,
+                first * 0.5 + last * 0.5,
+                first * 0.25 + last * 0.75,
+                last,
+            ]
+            x = [line[i] + 0.1 * noise[4 * pair + i] for i in range(5)]
+            longer += [first, *(x[i] + 0.01 * x[i - 1] for i in (1, 2, 3))]
+        expected = [*longer, expected[-1]]
+    assert torch.equal(made, torch.stack(expected))
+
+
 SPARSE = WindowShape(factor=5, pairs=3)
 
 
@@ -88,7 +120,7 @@ def test_windows_cover_all_pairs_and_the_last_one_overlaps(count: int, starts: l
     assert window_starts(count) == list(range(count - 1))
 
 
-@pytest.mark.parametrize("count", [16, 5, 3])
+@pytest.mark.parametrize("count", [16, 5, 3, 2])
 @pytest.mark.parametrize("chunk", [1, 2, 100])
 def test_longer_windows_against_a_plain_loop(count: int, chunk: int) -> None:
     """Each frame is of the first window that holds it; keys come back; noise is of the frame."""
@@ -109,6 +141,40 @@ def test_longer_windows_against_a_plain_loop(count: int, chunk: int) -> None:
     for f in range(len(made)):
         if f % 5:
             assert_close(made[f], expected[f])
+
+
+@pytest.mark.parametrize(("count", "frames"), [(16, 76), (5, 21), (2, 6)])
+@pytest.mark.parametrize("chunk", [1, 2, lambda left: min(left, 3)])
+def test_chunks_of_longer_windows_change_no_bit(count: int, frames: int, chunk: object) -> None:
+    whole = interpolate(keys(count), exact, shape=SPARSE, seed=3, chunk=100)
+    assert len(whole) == frames
+    assert torch.equal(interpolate(keys(count), exact, shape=SPARSE, seed=3, chunk=chunk), whole)  # type: ignore[arg-type]
+
+
+def test_overlapping_windows_share_their_frames() -> None:
+    """Frames 5 to 15 stand in both windows, with the same noise, line and key frames."""
+    noise = round_noise(0, 0, 21, (4, 3, 3))
+    w = windows(keys(5), noise, window_starts(5, SPARSE), SPARSE)
+    for held in (w.noise, w.appearance, w.latents):
+        first, second = held.unflatten(0, (2, 16))
+        assert torch.equal(first[5:], second[:11])
+    first, second = w.noise.unflatten(0, (2, 16))
+    assert torch.equal(first, noise[:16]) and torch.equal(second, noise[5:])
+
+
+def test_few_keys_make_one_shorter_window() -> None:
+    w = windows(keys(2), round_noise(0, 0, 6, (4, 3, 3)), window_starts(2, SPARSE), SPARSE)
+    assert (w.frames, w.given) == (6, (0, 5))
+    assert len(w.noise) == len(w.latents) == len(w.mask) == len(w.appearance) == 6
+
+
+def test_halves_of_three_longer_windows() -> None:
+    w = windows(keys(10), round_noise(0, 0, 46, (4, 3, 3)), window_starts(10, SPARSE), SPARSE)
+    first, second = w.halves()
+    assert (len(first.noise), len(second.noise)) == (32, 16)
+    assert first.frames == second.frames == 16 and first.given == second.given == w.given
+    for name in ("noise", "latents", "mask", "appearance"):
+        assert torch.equal(torch.cat([getattr(first, name), getattr(second, name)]), getattr(w, name))
 
 
 def test_sparse_windows_name_their_key_frames() -> None:
