@@ -9,6 +9,7 @@ from torch import Tensor
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
 from ..microcinema_core.diffusion.noise import GAMMA
+from ..microcinema_core.networks.appearance_input import ANCHORS, MOTIONS
 from .schema import AppearNetSocket, advanced_input, node_schema
 
 APPEARNET_TIP = "The AppearNet that belongs to this MODEL, from the same file."
@@ -18,19 +19,45 @@ LAMBDA_TIP = (
     "accept only 0 or -1."
 )
 GAMMA_TIP = (
-    "Share of the centre frame in the starting noise; the paper's best value is 0.02. Higher values keep the "
-    "appearance more stable and reduce motion. Only acts if sampling starts from full noise on an empty latent. "
-    "Experimental with models other than MicroCinema."
+    "Share of the centre frame in the starting noise; the paper's best value is 0.02, and -1 uses the value "
+    "recommended by the weights. Higher values keep the appearance more stable and reduce motion. Only acts if "
+    "sampling starts from full noise on an empty latent. Experimental with models other than MicroCinema."
+)
+ANCHOR_TIP = "The frame that your picture becomes. MicroCinema's weights take centre only; PIA and SparseCtrl take any."
+LAST_FRAME_TIP = (
+    "Latent of a second picture, which becomes the last frame. Needs weights that take two pictures, such as "
+    "SparseCtrl; set anchor to first."
+)
+MOTION_TIP = (
+    "Amount of motion, for weights that have such a setting, such as PIA. auto is medium. All other weights accept "
+    "only auto."
 )
 
 
-def prior_inputs() -> list[io.Input]:
-    """Return the inputs of the Appearance Noise Prior, shared by several nodes."""
+def prior_inputs(gamma: float = adapter.OWN) -> list[io.Input]:
+    """Return the inputs of the Appearance Noise Prior, shared by several nodes; `gamma` is its default."""
     return [
         io.Float.Input(
-            "lambda", default=-1.0, min=-1.0, max=1.0, step=0.005, round=0.0001, tooltip=LAMBDA_TIP
+            "lambda", default=adapter.OWN, min=-1.0, max=1.0, step=0.005, round=0.0001, tooltip=LAMBDA_TIP
         ),
-        io.Float.Input("gamma", default=GAMMA, min=0.0, max=1.0, step=0.005, round=0.0001, tooltip=GAMMA_TIP),
+        io.Float.Input(
+            "gamma", default=gamma, min=-1.0, max=1.0, step=0.005, round=0.0001, tooltip=GAMMA_TIP
+        ),
+    ]
+
+
+def place_inputs() -> list[io.Input]:
+    """Return the optional inputs that say where pictures stand and how much moves, shared by several nodes."""
+    return [
+        io.Combo.Input("anchor", options=list(ANCHORS), default="centre", optional=True, tooltip=ANCHOR_TIP),
+        io.Combo.Input(
+            "motion",
+            options=[adapter.AUTO, *MOTIONS],
+            default=adapter.AUTO,
+            optional=True,
+            tooltip=MOTION_TIP,
+        ),
+        io.Latent.Input("last_frame", optional=True, tooltip=LAST_FRAME_TIP),
     ]
 
 
@@ -48,7 +75,8 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
             search_aliases=["appearnet", "image to video", "centre frame"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A MicroCinema MODEL from a base file or from MicroCinema Inflate."
+                    "model",
+                    tooltip="A MODEL from MicroCinema Motion Loader, from a base file or from MicroCinema Inflate.",
                 ),
                 AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
                 io.Latent.Input(
@@ -82,6 +110,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
                     tooltip="The point of the sampling run at which the centre frame stops acting. "
                     "After it, the text acts alone.",
                 ),
+                *place_inputs(),
             ],
             outputs=[io.Model.Output(tooltip="A copy of the MODEL that follows the centre frame.")],
         )
@@ -95,6 +124,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
         strength: float,
         start_percent: float,
         end_percent: float,
+        **place: Any,
     ) -> io.NodeOutput:
         """Return the patched copy of the MODEL."""
         return io.NodeOutput(
@@ -105,6 +135,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
                 strength=strength,
                 start_percent=start_percent,
                 end_percent=end_percent,
+                **place,
             )
         )
 
@@ -126,7 +157,7 @@ class MicroCinemaNoisePrior(io.ComfyNode):
                     "model",
                     tooltip="A MODEL from MicroCinema Apply AppearNet, or any MODEL if you connect centre_frame.",
                 ),
-                *prior_inputs(),
+                *prior_inputs(gamma=GAMMA),
                 advanced_input(
                     io.Latent.Input,
                     "centre_frame",

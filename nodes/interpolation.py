@@ -15,7 +15,7 @@ from .schema import AppearNetSocket, advanced_input, node_schema
 
 
 class MicroCinemaTSR(io.ComfyNode):
-    """Temporal super-resolution: adds three frames between every two adjacent key frames."""
+    """Temporal super-resolution: adds frames between every two adjacent key frames."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,8 +23,8 @@ class MicroCinemaTSR(io.ComfyNode):
         return node_schema(
             "MicroCinemaTSR",
             "MicroCinema TSR (Temporal Super-Resolution)",
-            "Adds three new frames between every two frames, once or twice: 9 become 33, then 129. The given frames "
-            "are kept bit for bit.",
+            "Adds new frames between every two frames, once or twice: three with MicroCinema's weights (9 become 33, "
+            "then 129), four with SparseCtrl (16 become 76). The given frames are kept bit for bit.",
             search_aliases=["interpolate frames", "temporal super-resolution", "inbetween"],
             inputs=[
                 io.Latent.Input(
@@ -40,7 +40,10 @@ class MicroCinemaTSR(io.ComfyNode):
                     step=0.01,
                     tooltip="Frame rate of the key frames. Connect the fps output of the node that made them.",
                 ),
-                io.Model.Input("model", tooltip="A MicroCinema MODEL with the role tsr."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader.",
+                ),
                 AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
                 *prompt_inputs(),
                 io.Int.Input(
@@ -48,7 +51,7 @@ class MicroCinemaTSR(io.ComfyNode):
                     default=1,
                     min=1,
                     max=2,
-                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16.",
+                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25.",
                 ),
                 *sampler_inputs(),
                 *prior_inputs(),
@@ -58,8 +61,19 @@ class MicroCinemaTSR(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1024,
-                    tooltip="Number of key frame pairs sampled at once; 0 picks it from the free memory. Changes "
-                    "speed and memory use, but not the result, apart from rounding and samplers with adaptive steps.",
+                    tooltip="Number of windows sampled at once: a window is one pair of key frames, or three with "
+                    "SparseCtrl. 0 picks it from the free memory. Changes speed and memory use, but not the result, "
+                    "apart from rounding and samplers with adaptive steps.",
+                ),
+                advanced_input(
+                    io.Float.Input,
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="The point of the sampling run at which AppearNet stops acting. If colours flash at the "
+                    "key frames with SparseCtrl, try 0.6.",
                 ),
             ],
             outputs=[
@@ -80,13 +94,22 @@ class MicroCinemaTSR(io.ComfyNode):
         rounds: int,
         gamma: float,
         chunk: int = 0,
+        end_percent: float = 1.0,
         **settings: Any,
     ) -> io.NodeOutput:
         """Return the LATENT of all frames and their frame rate."""
         lambda_ = settings.pop("lambda")
         run = adapter.SamplerSettings(positive=positive, negative=negative, **settings)
         latent = adapter.interpolate_video(
-            model, appearnet, key_frames, run, rounds=rounds, lambda_=lambda_, gamma=gamma, chunk=chunk
+            model,
+            appearnet,
+            key_frames,
+            run,
+            rounds=rounds,
+            lambda_=lambda_,
+            gamma=gamma,
+            end_percent=end_percent,
+            chunk=chunk,
         )
         return io.NodeOutput(latent, fps_after(fps, rounds, appearnet.spec.window.factor))
 

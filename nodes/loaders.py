@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
 from ..microcinema_core.config import INJECTIONS
+from ..microcinema_core.files.published import refuse_pickle
 from .schema import AppearNetSocket, advanced_input, node_schema
 
 FILES = ("microcinema", "diffusion_models")
 STABLE_DIFFUSION = ("checkpoints", "diffusion_models")
+MOTION_FILES, MOTION_LORAS, APPEARANCE_FILES = (
+    (adapter.MOTION_KEY,),
+    (adapter.MOTION_LORA_KEY,),
+    ("controlnet",),
+)
+OF_MOTION_FILE, NO_LORA = "of the motion file", "none"
 ANY = "any"
 ROLE_TIP = (
     "The role that the file must have: image makes the centre frame, base makes key frames, tsr adds frames between "
@@ -159,8 +169,8 @@ class MicroCinemaInflate(_FileNode):
         return node_schema(
             "MicroCinemaInflate",
             "MicroCinema Inflate",
-            "Turns a Stable Diffusion 1.x or 2.x file into a MicroCinema U-Net and AppearNet. Until they are "
-            "trained, there is no motion: every frame is what the image model would make. Load CLIP and VAE with "
+            "Turns a Stable Diffusion 1.x or 2.x file, or MODEL, into a MicroCinema U-Net and AppearNet. Until they "
+            "are trained, there is no motion: every frame is what the image model would make. Load CLIP and VAE with "
             "the stock loader.",
             search_aliases=["inflate stable diffusion", "sd to video"],
             inputs=[
@@ -193,6 +203,11 @@ class MicroCinemaInflate(_FileNode):
                     tooltip="What the file's network predicts: noise (eps) or v. auto detects it from the weights, "
                     "as the stock loader does. Set it by hand if the pictures come out as noise.",
                 ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="A Stable Diffusion 1.x or 2.x MODEL to inflate instead of the file, with its LoRAs.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -205,15 +220,133 @@ class MicroCinemaInflate(_FileNode):
         )
 
     @classmethod
-    def execute(
-        cls, file: str, injection: str, temporal_layout: str, prediction: str = "auto"
-    ) -> io.NodeOutput:
+    def execute(cls, file: str, model: Any = None, **choices: str) -> io.NodeOutput:
         """Return the MODEL and its APPEARNET."""
-        path = adapter.find_file(file, *cls.folders)
-        loaded = adapter.inflate_checkpoint(
-            path, injection=injection, temporal_layout=temporal_layout, prediction=prediction
-        )
+        if model is None:
+            loaded = adapter.inflate_checkpoint(adapter.find_file(file, *cls.folders), **choices)
+        else:
+            loaded = adapter.inflate_model(model, **choices)
         return io.NodeOutput(loaded.model, loaded.appearnet)
 
 
-NODES = [MicroCinemaCheckpointLoader, MicroCinemaUNetLoader, MicroCinemaAppearNetLoader, MicroCinemaInflate]
+class MicroCinemaMotionLoader(io.ComfyNode):
+    """Adds published motion weights to a stock MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Return the node's inputs, outputs and help."""
+        return node_schema(
+            "MicroCinemaMotionLoader",
+            "MicroCinema Motion Loader",
+            "Turns a Stable Diffusion 1.5 MODEL into a video MODEL with published motion weights: AnimateDiff, PIA or "
+            "AnimateDiff with SparseCtrl. The MODEL keeps its LoRAs and patches.",
+            search_aliases=["animatediff", "pia", "sparsectrl", "motion module", "motion lora"],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="A Stable Diffusion 1.x MODEL from the stock loader, with or without LoRAs.",
+                ),
+                io.Combo.Input(
+                    "motion_file",
+                    options=adapter.list_files(*MOTION_FILES),
+                    tooltip="A safetensors file from models/animatediff_models: AnimateDiff version 2 or 3, or PIA.",
+                ),
+                io.Combo.Input(
+                    "appearance_file",
+                    options=[OF_MOTION_FILE, *adapter.list_files(*APPEARANCE_FILES)],
+                    default=OF_MOTION_FILE,
+                    tooltip="Where APPEARNET comes from: the motion file, if it is PIA, or SparseCtrl's RGB file from "
+                    "models/controlnet.",
+                ),
+                io.Combo.Input(
+                    "motion_lora",
+                    options=[NO_LORA, *adapter.list_files(*MOTION_LORAS)],
+                    default=NO_LORA,
+                    optional=True,
+                    tooltip="A motion LoRA for AnimateDiff version 2 from models/animatediff_motion_lora, such as a "
+                    "camera movement.",
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Strength of the motion LoRA.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    tooltip="The video MODEL, for KSampler and the MicroCinema samplers. Without APPEARNET, it makes "
+                    "videos from text."
+                ),
+                AppearNetSocket.Output(
+                    display_name="APPEARNET",
+                    tooltip="PIA's, for MicroCinema Sampler, or SparseCtrl's, for MicroCinema TSR and MicroCinema "
+                    "Sampler.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, motion_file: str, appearance_file: str = OF_MOTION_FILE, motion_lora: str = NO_LORA
+    ) -> bool | str:
+        """Check that the files are there before the graph runs; a pickle is refused by its name."""
+        try:
+            cls._paths(motion_file, appearance_file, motion_lora)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, motion_file: str, appearance_file: str = OF_MOTION_FILE, motion_lora: str = NO_LORA, **_: Any
+    ) -> list[float]:
+        """Return the files' modification times; the host reruns the node if one changes."""
+        paths = cls._paths(motion_file, appearance_file, motion_lora)
+        return [path.stat().st_mtime for path in paths if path is not None]
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        motion_file: str,
+        appearance_file: str = OF_MOTION_FILE,
+        motion_lora: str = NO_LORA,
+        lora_strength: float = 1.0,
+    ) -> io.NodeOutput:
+        """Return the MODEL and its APPEARNET; using an APPEARNET that the file lacks is an error."""
+        motion, appearance, lora = cls._paths(motion_file, appearance_file, motion_lora)
+        video, appearnet = adapter.add_motion(model, motion, lora_file=lora, lora_strength=lora_strength)
+        return io.NodeOutput(video, appearnet if appearance is None else adapter.load_sparsectrl(appearance))
+
+    @staticmethod
+    def _paths(
+        motion_file: str, appearance_file: str, motion_lora: str
+    ) -> tuple[Path, Path | None, Path | None]:
+        chosen = (
+            (motion_file, "", MOTION_FILES),
+            (appearance_file, OF_MOTION_FILE, APPEARANCE_FILES),
+            (motion_lora, NO_LORA, MOTION_LORAS),
+        )
+        for name, _, _ in chosen:
+            refuse_pickle(name)
+        motion, appearance, lora = (
+            None if name == none else adapter.find_file(name, *folders) for name, none, folders in chosen
+        )
+        if motion is None:
+            raise ValueError(
+                "no motion file is chosen: put one, such as mm_sd15_v3.safetensors, in models/animatediff_models."
+            )
+        return motion, appearance, lora
+
+
+NODES = [
+    MicroCinemaCheckpointLoader,
+    MicroCinemaUNetLoader,
+    MicroCinemaAppearNetLoader,
+    MicroCinemaInflate,
+    MicroCinemaMotionLoader,
+]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
-from .appearance import APPEARNET_TIP, prior_inputs
+from .appearance import APPEARNET_TIP, place_inputs, prior_inputs
 from .schema import AppearNetSocket, node_schema
 
 
@@ -33,31 +33,33 @@ def sampler_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "steps",
-            default=20,
-            min=1,
+            default=0,
+            min=0,
             max=10000,
-            tooltip="The number of steps used in the denoising process.",
+            tooltip="The number of steps used in the denoising process; 0 uses the number recommended by the weights.",
         ),
         io.Float.Input(
             "cfg",
-            default=6.0,
-            min=0.0,
+            default=adapter.OWN,
+            min=-1.0,
             max=100.0,
             step=0.1,
             round=0.01,
-            tooltip="How strongly the text guides the result. 1 turns guidance off and is twice as fast.",
+            tooltip="How strongly the text guides the result. 1 turns guidance off and is twice as fast; -1 uses the "
+            "value recommended by the weights.",
         ),
         io.Combo.Input(
             "sampler_name",
-            options=adapter.samplers(),
-            default="euler",
-            tooltip="The algorithm used when sampling. Every sampler works with the noise prior.",
+            options=[adapter.AUTO, *adapter.samplers()],
+            default=adapter.AUTO,
+            tooltip="The algorithm used when sampling; auto uses the one recommended by the weights. Every sampler "
+            "works with the noise prior.",
         ),
         io.Combo.Input(
             "scheduler",
-            options=adapter.schedulers(),
-            default="normal",
-            tooltip="How quickly the noise is removed over the steps.",
+            options=[adapter.AUTO, *adapter.schedulers()],
+            default=adapter.AUTO,
+            tooltip="How quickly the noise is removed over the steps; auto uses what the weights recommend.",
         ),
     ]
 
@@ -76,7 +78,9 @@ class MicroCinemaSampler(io.ComfyNode):
             search_aliases=["image to video", "text to video", "ksampler"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A MicroCinema MODEL with the role base, or from MicroCinema Inflate."
+                    "model",
+                    tooltip="A MODEL from MicroCinema Motion Loader, a MicroCinema MODEL with the role base, or one "
+                    "from MicroCinema Inflate.",
                 ),
                 AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
                 *prompt_inputs(),
@@ -87,13 +91,15 @@ class MicroCinemaSampler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "frames",
-                    default=9,
-                    min=2,
+                    default=0,
+                    min=0,
                     max=1024,
-                    tooltip="Number of key frames. The paper's models and the shipped mini models were trained on 9.",
+                    tooltip="Number of key frames; 0 uses the number that the weights were trained on: 9 for the "
+                    "shipped mini models, 16 for PIA and AnimateDiff.",
                 ),
                 *sampler_inputs(),
                 *prior_inputs(),
+                *place_inputs(),
             ],
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="The key frames."),
@@ -114,13 +120,25 @@ class MicroCinemaSampler(io.ComfyNode):
         centre_frame: dict[str, Tensor],
         frames: int,
         gamma: float,
+        anchor: str = "centre",
+        motion: str = adapter.AUTO,
+        last_frame: dict[str, Tensor] | None = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Return the LATENT of the key frames and their frame rate."""
         lambda_ = settings.pop("lambda")
         run = adapter.SamplerSettings(positive=positive, negative=negative, **settings)
         latent, fps = adapter.sample_video(
-            model, appearnet, centre_frame, run, frames=frames, lambda_=lambda_, gamma=gamma
+            model,
+            appearnet,
+            centre_frame,
+            run,
+            frames=frames,
+            lambda_=lambda_,
+            gamma=gamma,
+            anchor=anchor,
+            motion=motion,
+            last_frame=last_frame,
         )
         return io.NodeOutput(latent, fps)
 

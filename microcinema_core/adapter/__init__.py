@@ -5,13 +5,16 @@ Written for ComfyUI 0.3.75 and 0.33.0 from one source, with documented calls onl
 
 from __future__ import annotations
 
-from .appearance import AppearNetHandle, apply_appearance, override_prior
+from .appearance import AUTO, OWN, AppearNetHandle, apply_appearance, override_prior
 from .interpolating import interpolate_video
 from .loading import (
     INFLATE_LAYOUTS,
+    MOTION_KEY,
+    MOTION_LORA_KEY,
     Loaded,
     find_file,
     inflate_checkpoint,
+    inflate_model,
     list_diffusers_folders,
     list_files,
     load_appearnet,
@@ -19,21 +22,29 @@ from .loading import (
     load_unet,
     register_folders,
 )
+from .motion import add_motion, load_sparsectrl
 from .sampling import SamplerSettings, sample_video, samplers, schedulers
 
 __all__ = [
+    "AUTO",
     "INFLATE_LAYOUTS",
+    "MOTION_KEY",
+    "MOTION_LORA_KEY",
+    "OWN",
     "AppearNetHandle",
     "Loaded",
     "SamplerSettings",
+    "add_motion",
     "apply_appearance",
     "find_file",
     "inflate_checkpoint",
+    "inflate_model",
     "interpolate_video",
     "list_diffusers_folders",
     "list_files",
     "load_appearnet",
     "load_checkpoint",
+    "load_sparsectrl",
     "load_unet",
     "override_prior",
     "register_folders",

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from ..config import AppearNetConfig, ModelSpec
 from ..diffusion.noise import GAMMA, starting_noise
-from ..networks.appearance_input import Anchor, Motion
+from ..networks.appearance_input import ANCHORS, MOTIONS, Anchor, Motion
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 
 log = logging.getLogger(__name__)
-OWN_LAMBDA = -1.0
-"""Stands for the lambda that the weights were trained with."""
+OWN = -1.0
+"""Stands for the lambda that the weights were trained with, and for the gamma that suits them."""
+AUTO = "auto"
+"""Stands for the weights' own choice, where an input is a combo."""
+DEFAULT_MOTION: Motion = "medium"
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ def apply_appearance(
     strength: float = 1.0,
     start_percent: float = 0.0,
     end_percent: float = 1.0,
-    lambda_: float = OWN_LAMBDA,
-    gamma: float = GAMMA,
-    anchor: Anchor = "centre",
+    lambda_: float = OWN,
+    gamma: float = OWN,
+    anchor: str = "centre",
     last_frame: dict[str, Tensor] | None = None,
-    motion: Motion = "medium",
+    motion: str = AUTO,
     windows: tuple[int, tuple[int, ...]] | None = None,
 ) -> Any:
     """Return a clone of a MicroCinema MODEL that follows a centre frame.
@@ -61,19 +64,21 @@ def apply_appearance(
         strength: factor on what AppearNet injects; 0 leaves the noise prior alone.
         start_percent, end_percent: the part of the sampling run in which the centre frame acts.
         lambda_: the noise prior's lambda; -1 is the weights' own.
-        gamma: share of z_c that is added to the starting noise.
-        anchor: where the picture stands in the video; other than the centre for weights that take any place.
+        gamma: share of z_c that is added to the starting noise; -1 is what suits the weights.
+        anchor: where the picture stands in the video, one of `ANCHORS`; other than the centre for weights that take
+            any place.
         last_frame: LATENT of the video's last frame, for weights that take two pictures.
-        motion: amount of motion, for weights that take it.
+        motion: amount of motion, one of `MOTIONS` for weights that take it, or `AUTO`.
         windows: for TSR, frames of a window and the indices of its key frames.
 
     Raises:
-        ValueError: a MODEL of another family, an AppearNet of another U-Net, latents of another VAE, or an anchor or
-            last frame that the weights do not take.
+        ValueError: a MODEL of another family, an AppearNet of another U-Net, latents of another VAE, or an anchor,
+            last frame or motion that the weights do not take.
     """
     inner = require_microcinema(model)
     _require_matching_unet(inner, appearnet)
-    _require_places(appearnet, anchor, last_frame)
+    place = _resolved_anchor(anchor)
+    _require_places(appearnet, place, last_frame, windows)
     latent = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     appearance = Appearance(
         latent=latent,
@@ -81,13 +86,13 @@ def apply_appearance(
         start_percent=start_percent,
         end_percent=end_percent,
         lambda_=_resolved_lambda(lambda_, inner),
-        gamma=gamma,
-        anchor=anchor,
+        gamma=_resolved_gamma(gamma, inner),
+        anchor=place,
         last_frame=None
         if last_frame is None
         else checked_latent(last_frame, inner.latent_format.latent_channels, "last_frame")[:1],
         windows=windows,
-        motion=motion,
+        motion=_resolved_motion(motion, appearnet),
     )
     clone = model.clone()
     clone.set_additional_models(APPEARNET_KEY, [appearnet.patcher.clone()])
@@ -121,13 +126,41 @@ def override_prior(
             f"lambda is {lambda_}, but this MODEL ({type(inner).__name__}) was not trained with the noise prior: "
             "use 0 or -1 with it."
         )
-    return _attach(model.clone(), replace(appearance, lambda_=_resolved_lambda(lambda_, inner), gamma=gamma))
+    prior = replace(appearance, lambda_=_resolved_lambda(lambda_, inner), gamma=_resolved_gamma(gamma, inner))
+    return _attach(model.clone(), prior)
 
 
 def _resolved_lambda(lambda_: float, inner: Any) -> float:
     """Return a node's lambda: -1 is the weights' own, which is 0 in models of other families."""
     own = inner.spec.lambda_ if isinstance(inner, MicroCinemaModel) else 0.0
     return own if lambda_ < 0 else lambda_
+
+
+def _resolved_gamma(gamma: float, inner: Any) -> float:
+    """Return a node's gamma: -1 is what suits the weights, which is the paper's value in models of other families."""
+    own = inner.spec.sampling.gamma if isinstance(inner, MicroCinemaModel) else GAMMA
+    return own if gamma < 0 else gamma
+
+
+def _resolved_anchor(anchor: str) -> Anchor:
+    chosen = next((known for known in ANCHORS if known == anchor), None)
+    if chosen is None:
+        raise ValueError(f"anchor is {anchor!r}; choose {', '.join(ANCHORS)}.")
+    return chosen
+
+
+def _resolved_motion(motion: str, appearnet: AppearNetHandle) -> Motion:
+    if motion == AUTO:
+        return DEFAULT_MOTION
+    chosen = next((known for known in MOTIONS if known == motion), None)
+    if chosen is None:
+        raise ValueError(f"motion is {motion!r}; choose {', '.join((AUTO, *MOTIONS))}.")
+    if appearnet.config.hint != "affinity":
+        raise ValueError(
+            f"motion is {motion!r}, but {appearnet.name} has no setting for the amount of motion: choose auto, or "
+            "weights that have one, such as PIA."
+        )
+    return chosen
 
 
 def require_microcinema(model: Any) -> MicroCinemaModel:
@@ -186,9 +219,14 @@ def _require_matching_unet(inner: MicroCinemaModel, appearnet: AppearNetHandle) 
         )
 
 
-def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any) -> None:
+def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any, windows: Any) -> None:
     """Refuse a picture at a place for which the weights were not trained."""
     config = appearnet.config
+    if windows is not None and config.hint == "affinity":
+        raise ValueError(
+            f"{appearnet.name} takes one picture, and between key frames there are several: use a MicroCinema file "
+            "of role tsr, or AnimateDiff version 3 with SparseCtrl."
+        )
     if anchor != "centre" and config.hint == "none":
         raise ValueError(
             f"the AppearNet of {appearnet.name} was trained with the picture at the centre, anchor is {anchor!r}: "
@@ -211,6 +249,8 @@ def _attach(patcher: Any, appearance: Appearance) -> Any:
     patcher.set_attachments(ATTACHMENT, appearance)
     patcher.remove_wrappers_with_key(wrappers.SAMPLER_SAMPLE, ATTACHMENT)
     patcher.add_wrapper_with_key(wrappers.SAMPLER_SAMPLE, ATTACHMENT, _add_gamma)
+    patcher.remove_wrappers_with_key(wrappers.PREPARE_SAMPLING, ATTACHMENT)
+    patcher.add_wrapper_with_key(wrappers.PREPARE_SAMPLING, ATTACHMENT, _estimate_with_appearnet)
     for call in (calls.ON_PRE_RUN, calls.ON_CLEANUP):
         patcher.remove_callbacks_with_key(call, ATTACHMENT)
         patcher.add_callback_with_key(call, ATTACHMENT, _clear_feature_cache)
@@ -220,6 +260,13 @@ def _attach(patcher: Any, appearance: Appearance) -> Any:
 def _clear_feature_cache(patcher: Any) -> None:
     if isinstance(patcher.model, MicroCinemaModel):
         patcher.model.feature_cache.clear()
+
+
+def _estimate_with_appearnet(executor: Any, patcher: Any, *args: Any, **kwargs: Any) -> Any:
+    """Name the patcher before the run starts, as the host does after it: the memory estimate counts its AppearNet."""
+    if isinstance(patcher.model, MicroCinemaModel):
+        patcher.model.current_patcher = patcher
+    return executor(patcher, *args, **kwargs)
 
 
 def _add_gamma(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from ..config import WindowShape, centre_index
 from ..diffusion import tsr
-from .appearance import AppearNetHandle, apply_appearance, checked_latent
+from .appearance import OWN, AppearNetHandle, apply_appearance, checked_latent
 from .host import comfy, latent_preview
 from .memory import free_unused_memory, is_out_of_memory
-from .network import FRAMES
-from .sampling import SamplerSettings, require_role
+from .network import FRAMES, feature_memory
+from .sampling import SamplerSettings, require_role, settled, warn_of_disagreement
+
+log = logging.getLogger(__name__)
 
 CPU_CHUNK = 4
 """Most windows at once on a CPU: more are no faster, and a cancel takes effect only after the running step."""
@@ -29,8 +32,9 @@ def interpolate_video(
     settings: SamplerSettings,
     *,
     rounds: int,
-    lambda_: float,
-    gamma: float,
+    lambda_: float = OWN,
+    gamma: float = OWN,
+    end_percent: float = 1.0,
     chunk: int = 0,
 ) -> dict[str, Tensor]:
     """Interpolate between key frames; they come back bit for bit in the LATENT of all frames.
@@ -41,20 +45,21 @@ def interpolate_video(
         key_frames: LATENT of at least two frames.
         settings: the sampler's inputs.
         rounds: 1 for `window.factor` times the frame rate, 2 for its square.
-        lambda_: the noise prior's lambda; -1 is the weights' own.
-        gamma: share of z_c that is added to the starting noise.
+        lambda_, gamma, end_percent: as for `apply_appearance`.
         chunk: windows sampled at once; 0 lets free memory decide.
 
     Raises:
         ValueError: a MODEL of another role, or as for `tsr.interpolate` and `apply_appearance`.
     """
     inner = require_role(model, "tsr", "MicroCinema TSR")
+    settings, model = settled(settings, inner.spec), _without_context_windows(model)
+    warn_of_disagreement(appearnet.name, inner.spec, settings, **({"gamma": gamma} if gamma >= 0 else {}))
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
     steps = _sigmas(model, settings)
     shape = appearnet.spec.window
     total = _total_windows(keys.shape[0], rounds, shape)
     progress = WindowProgress(model, windows=total, steps=len(steps) - 1)
-    batch_size = WindowBatchSize(model, keys.shape[1:], requested=chunk, frames=shape.frames)
+    batch_size = WindowBatchSize(model, appearnet, keys.shape[1:], requested=chunk)
 
     def sample(windows: tsr.Windows) -> Tensor:
         count = windows.noise.shape[0] // windows.frames
@@ -64,6 +69,7 @@ def interpolate_video(
             {"samples": windows.appearance},
             lambda_=lambda_,
             gamma=gamma,
+            end_percent=end_percent,
             windows=(windows.frames, windows.given),
         )
         patched.model_options["transformer_options"][FRAMES] = windows.frames
@@ -83,6 +89,16 @@ def interpolate_video(
 
     made = tsr.interpolate(keys, sample, shape=shape, rounds=rounds, seed=settings.seed, chunk=batch_size)
     return {"samples": made.to(comfy.model_management.intermediate_device())}
+
+
+def _without_context_windows(model: Any) -> Any:
+    """Return the MODEL without context windows, which would cut through those of TSR."""
+    if "context_handler" not in model.model_options:
+        return model
+    log.info("MicroCinema TSR: the MODEL's context windows are left out, because TSR has windows of its own.")
+    clone = model.clone()
+    del clone.model_options["context_handler"]
+    return clone
 
 
 def _sigmas(model: Any, settings: SamplerSettings) -> Tensor:
@@ -179,13 +195,13 @@ class WindowBatchSize:
 
     Args:
         model: the MODEL.
+        appearnet: its AppearNet, whose weights set the windows' length.
         shape: `c h w` of a frame's latents.
         requested: number of windows; 0 lets free memory decide.
-        frames: frames of a window.
     """
 
-    def __init__(self, model: Any, shape: torch.Size, *, requested: int, frames: int = tsr.WINDOW) -> None:
-        self.model, self.shape, self.frames, self.limit = model, shape, frames, requested or None
+    def __init__(self, model: Any, appearnet: AppearNetHandle, shape: torch.Size, *, requested: int) -> None:
+        self.model, self.appearnet, self.shape, self.limit = model, appearnet, shape, requested or None
 
     def __call__(self, left: int) -> int:
         """Return the number of windows for the next batch, at least 1 and at most those that are left."""
@@ -197,7 +213,8 @@ class WindowBatchSize:
 
     def _estimated(self) -> int:
         device = self.model.load_device
-        one = self.model.memory_required([2 * self.frames, *self.shape])
+        window = [2 * self.appearnet.spec.window.frames, *self.shape]
+        one = self.model.memory_required(window) + feature_memory(self.appearnet.patcher.model, window)
         count = int(comfy.model_management.get_free_memory(device) / (1.5 * one))
         return min(count, CPU_CHUNK) if comfy.model_management.is_device_cpu(device) else count
 

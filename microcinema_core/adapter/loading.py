@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import TEMPORAL_LAYOUTS, UNTRAINED, AppearNetConfig, InjectionKind, Prediction, UNetConfig
 from ..files.checkpoint import Checkpoint, file_metadata, load_strict, read_checkpoint
-from ..files.inflate import inflate
+from ..files.inflate import Inflated, inflate
 from ..files.stable_diffusion import read_stable_diffusion
 from ..networks.appearnet import AppearNet
 from .appearance import AppearNetHandle
@@ -20,8 +20,11 @@ from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy, folder_paths
 from .model import MicroCinemaModel, ModelInfo
 from .network import host_attention, model_config
+from .stock_model import carry_over, stock_unet
 
 FOLDER_KEY = "microcinema"
+MOTION_KEY, MOTION_LORA_KEY = "animatediff_models", "animatediff_motion_lora"
+"""Folder keys of published motion weights, which other packs use too; the host has no folders for them."""
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 NETWORK_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 INFLATE_LAYOUTS = {"paper": "paper", "donor": "modelscope"}
@@ -29,18 +32,25 @@ INFLATE_LAYOUTS = {"paper": "paper", "donor": "modelscope"}
 
 
 def register_folders() -> None:
-    """Register `models/microcinema` and the pack's own weights with the host, both under one key.
+    """Register `models/microcinema` with the pack's own weights, and the folders of published motion weights.
 
     No folder is listed here.
     """
-    folder_paths.add_model_folder_path(FOLDER_KEY, str(Path(folder_paths.models_dir) / FOLDER_KEY))
+    for key in (FOLDER_KEY, MOTION_KEY, MOTION_LORA_KEY):
+        folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / key))
     folder_paths.add_model_folder_path(FOLDER_KEY, str(SHIPPED_WEIGHTS))
 
 
 def list_files(*keys: str) -> list[str]:
-    """Return the safetensors files under the host's folder keys in order, each name once."""
-    names = (name for key in keys for name in folder_paths.get_filename_list(key))
-    return list(dict.fromkeys(name for name in names if name.endswith(".safetensors")))
+    """Return the safetensors files under the host's folder keys in order.
+
+    A name that stands under an earlier key too has its own key before it: `controlnet/model.safetensors`.
+    """
+    names: dict[str, None] = {}
+    for key in keys:
+        found = [name for name in folder_paths.get_filename_list(key) if name.endswith(".safetensors")]
+        names |= dict.fromkeys(f"{key}/{name}" if name in names else name for name in found)
+    return list(names)
 
 
 def list_diffusers_folders() -> list[str]:
@@ -62,6 +72,9 @@ def find_file(name: str, *keys: str) -> Path:
         for folder in folder_paths.get_folder_paths(key):
             if (Path(folder) / name / "model_index.json").is_file():
                 return Path(folder) / name
+    first, _, rest = name.partition("/")
+    if first in keys and (path := folder_paths.get_full_path(first, rest)) is not None:
+        return Path(path)
     searched = ", ".join(folder for key in keys for folder in folder_paths.get_folder_paths(key))
     raise ValueError(f"{name}: no such file in {searched}.")
 
@@ -90,9 +103,14 @@ class MissingPart:
         "appearnet": "the AppearNet: a MicroCinema file of role base or tsr has one",
     }
 
-    def __init__(self, part: str, checkpoint: Checkpoint) -> None:
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    @classmethod
+    def of(cls, part: str, checkpoint: Checkpoint) -> MissingPart:
+        """Return the placeholder for a network that a MicroCinema file does not hold."""
         held = ", ".join(sorted(checkpoint.parts))
-        self._message = f"{checkpoint.name} holds {held}, but not {self.WHERE[part]}."
+        return cls(f"{checkpoint.name} holds {held}, but not {cls.WHERE[part]}.")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -109,7 +127,7 @@ def load_checkpoint(path: Path, *, expect_roles: tuple[str, ...] | None = None) 
     checkpoint = read_checkpoint(path, expect_roles=expect_roles)
 
     def build(part: str, make: Callable[[Checkpoint], Any]) -> Any:
-        return make(checkpoint) if part in checkpoint.parts else MissingPart(part, checkpoint)
+        return make(checkpoint) if part in checkpoint.parts else MissingPart.of(part, checkpoint)
 
     return Loaded(
         model=build("unet", build_model),
@@ -146,14 +164,9 @@ def inflate_checkpoint(
         ValueError: no such file, another model, or keys that this U-Net does not have.
     """
     image = read_stable_diffusion(path)
-    spatial = image.part("unet")
+    spatial, config = image.part("unet"), UNetConfig.from_dict(image.configs["unet"])
     try:
-        video = inflate(
-            spatial,
-            config=UNetConfig.from_dict(image.configs["unet"]),
-            injection=cast(InjectionKind, injection),
-            **TEMPORAL_LAYOUTS[INFLATE_LAYOUTS[temporal_layout]],
-        )
+        video = _inflated(spatial, config, injection, temporal_layout)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     unknown = sorted(set(spatial) - set(video.unet))
@@ -162,14 +175,60 @@ def inflate_checkpoint(
             f"{path.name}: {len(unknown)} keys that Stable Diffusion's U-Net does not have, the first is "
             f"{unknown[0]}; a plain Stable Diffusion 1.x or 2.x was expected."
         )
-    predicted = image.spec.prediction if prediction == "auto" else cast(Prediction, prediction)
-    checkpoint = Checkpoint(
+    checkpoint = _untrained(video, prediction, image.spec.prediction, path.name)
+    return Loaded(model=build_model(checkpoint), clip=None, vae=None, appearnet=build_appearnet(checkpoint))
+
+
+def inflate_model(model: Any, *, injection: str, temporal_layout: str, prediction: str = "auto") -> Loaded:
+    """Inflate a stock Stable Diffusion 1.x or 2.x MODEL; its LoRAs and patches act on the result.
+
+    The new MODEL shares the stock one's memory. AppearNet's encoder is a copy, without LoRAs.
+
+    Args:
+        model: the MODEL; not changed.
+        injection, temporal_layout, prediction: as for `inflate_checkpoint`.
+
+    Raises:
+        ValueError: as for `stock_unet`.
+    """
+    stock = stock_unet(model)
+    video = _inflated(stock.weights, stock.config, injection, temporal_layout)
+    checkpoint = _untrained(video, prediction, stock.prediction, "the connected MODEL")
+    built = build_model(checkpoint, dtypes=(stock.dtype, stock.manual_cast))
+    return Loaded(
+        model=carry_over(model, built, checkpoint.spec),
+        clip=None,
+        vae=None,
+        appearnet=build_appearnet(checkpoint),
+    )
+
+
+def _inflated(
+    spatial: dict[str, Tensor], config: UNetConfig, injection: str, temporal_layout: str
+) -> Inflated:
+    """Inflate with a node's choices.
+
+    Raises:
+        ValueError: a choice that does not exist, or as for `inflate`.
+    """
+    layout = INFLATE_LAYOUTS.get(temporal_layout)
+    if layout is None:
+        raise ValueError(
+            f"temporal_layout is {temporal_layout!r}; choose one of {', '.join(INFLATE_LAYOUTS)}."
+        )
+    kind = cast(InjectionKind, injection)
+    return inflate(spatial, config=config, injection=kind, **TEMPORAL_LAYOUTS[layout])
+
+
+def _untrained(video: Inflated, prediction: str, own: Prediction, name: str) -> Checkpoint:
+    """Return inflated networks in the form of a file; `prediction` "auto" is the image model's own."""
+    predicted = own if prediction == "auto" else cast(Prediction, prediction)
+    return Checkpoint(
         parts={"unet": video.unet, "appearnet": video.appearnet},
         spec=replace(UNTRAINED, prediction=predicted),
         configs={"unet": video.unet_config.to_dict(), "appearnet": video.appearnet_config.to_dict()},
-        name=path.name,
+        name=name,
     )
-    return Loaded(model=build_model(checkpoint), clip=None, vae=None, appearnet=build_appearnet(checkpoint))
 
 
 def build_model(checkpoint: Checkpoint, *, dtypes: tuple[Any, Any] | None = None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ from ..config import UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
 from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
 from ..networks.appearance_input import Anchor, Motion, anchor_index, appearnet_input, line_between
+from ..networks.appearnet import AppearNet
 from ..networks.layers import resize_like
 from .feature_cache import (
     INJECTOR,
@@ -22,7 +25,7 @@ from .feature_cache import (
     with_cache_key,
 )
 from .host import comfy
-from .network import HostUNet
+from .network import HostUNet, feature_memory
 
 ATTACHMENT = "microcinema"
 APPEARNET_KEY = "microcinema_appearnet"
@@ -31,6 +34,7 @@ APPEARNET_INPUT = "microcinema_appearnet_input"
 """Conditions of the network: z_c of the noise prior, and AppearNet's input where it is another tensor."""
 DROP = "microcinema_drop_appearance"
 """Key of a conditioning entry: where it is true, the entry runs without AppearNet and at lambda = 0."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,14 +151,15 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Add z_c, in model space, to the network's conditions; the host crops it as it crops the noise."""
         out = super().extra_conds(**kwargs)
+        self._check_length(kwargs["noise"].shape[0], kwargs.get("prompt_type", "positive"))
         appearance = self._appearance()
         if appearance is not None and not kwargs.get(DROP, False):
             noise = kwargs["noise"]
             z_c = self.process_latent_in(appearance.latent_for(noise).to(kwargs["device"], torch.float32))
             out[Z_C] = AppearanceCond(z_c, cache_key=object())
-            config = self._appearnet_config()
-            if config is not None and not config.sees_z_c_alone:
-                seen = appearance.appearnet_input(z_c, config, noise.shape[0])
+            net = self._appearnet()
+            if net is not None and not net.config.sees_z_c_alone:
+                seen = appearance.appearnet_input(z_c, net.config, noise.shape[0])
                 out[APPEARNET_INPUT] = AppearanceCond(seen, cache_key=object())
         return out
 
@@ -192,6 +197,12 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)
         return denoise(x.float(), t.float().reshape(-1, 1, 1, 1))
 
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: Any = None) -> float:
+        """Return the host's estimate in bytes, and what an AppearNet that is evaluated at each step takes beside."""
+        net = self._appearnet()
+        beside = 0.0 if net is None else feature_memory(net, input_shape)
+        return float(super().memory_required(input_shape, cond_shapes or {})) + beside
+
     def state_dict_for_saving(self, *state_dicts: Any, **options: Any) -> dict[str, Tensor]:
         """Add the file's metadata as a tensor, because the host's ModelSave writes tensors only."""
         out = super().state_dict_for_saving(*state_dicts, **options)
@@ -204,15 +215,44 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         dtype = self.manual_cast_dtype or self.get_dtype()
         return with_cache_key(seen.to(device, dtype), cache_key_of(seen))
 
+    def _check_length(self, frames: int, prompt_type: str) -> None:
+        """Refuse context windows where the host's do not work, and warn of more frames than motion weights know.
+
+        Raises:
+            ValueError: context windows over the frames of a batch, on a host that does not slice conditions for them.
+        """
+        appearance = self._appearance()
+        if self.current_patcher is None or (appearance is not None and appearance.windows is not None):
+            return
+        handler = self.current_patcher.model_options.get("context_handler")
+        if handler is not None and getattr(handler, "dim", 0) == 0:
+            if frames > handler.context_length and not hasattr(
+                comfy.model_base.BaseModel, "resize_cond_for_context_window"
+            ):
+                raise ValueError(
+                    f"context windows of this ComfyUI do not work for {frames} frames in a batch: update ComfyUI, or "
+                    "make a longer video in parts, as in the workflow long_video_mini."
+                )
+            frames = min(frames, handler.context_length)
+        absolute = self.info is not None and self.info.config.position_encoding == "absolute"
+        if absolute and frames > self.spec.frames and prompt_type == "positive":
+            log.warning(
+                "MicroCinema: %d frames were asked for; these motion weights were trained on %d and get worse beyond.",
+                frames,
+                self.spec.frames,
+            )
+
     def _appearance(self) -> Appearance | None:
         return None if self.current_patcher is None else self.current_patcher.get_attachment(ATTACHMENT)
 
-    def _appearnet_config(self) -> AppearNetConfig | None:
+    def _appearnet(self) -> AppearNet | None:
+        if self.current_patcher is None:
+            return None
         patchers = self.current_patcher.get_additional_models_with_key(APPEARNET_KEY)
-        return patchers[0].model.config if patchers else None
+        return patchers[0].model if patchers else None
 
     def _injector(self, appearance: Appearance) -> Injector | None:
-        patchers = self.current_patcher.get_additional_models_with_key(APPEARNET_KEY)
-        if not patchers or appearance.strength == 0:
+        net = self._appearnet()
+        if net is None or appearance.strength == 0:
             return None
-        return Injector(patchers[0].model, appearance.strength, appearance.single_frame, self.feature_cache)
+        return Injector(net, appearance.strength, appearance.single_frame, self.feature_cache)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import ModelSpec, UNetConfig
+from ..networks.appearnet import AppearNet
 from ..networks.unet import UNet3D
 from .feature_cache import FRAMES, INJECTOR
 from .host import comfy
@@ -28,6 +30,26 @@ def frames_per_video(batch: int, options: dict[str, Any]) -> int:
     """
     branches = len(options.get("cond_or_uncond", (0,)))
     return options.get(FRAMES) or batch // branches
+
+
+def feature_memory(net: AppearNet, shape: Sequence[int]) -> float:
+    """Return the bytes of an AppearNet's features beside the U-Net, for an AppearNet that is evaluated at each step.
+
+    Those of one that is evaluated once per clip are within `MEMORY_FACTOR`.
+
+    Args:
+        net: the AppearNet.
+        shape: `n c h w` of the latents of a call, guidance branches included.
+    """
+    if net.per_clip or net.config.injection == "concat":
+        return 0.0
+    frames, height, width = shape[0], shape[-2], shape[-1]
+    per_level = net.encoder.config.num_res_blocks + 1
+    blocks = [(channels, index // per_level) for index, channels in enumerate(net.encoder.skip_channels)]
+    blocks.append(blocks[-1])  # the middle block
+    values = sum(channels * height * width / 4**level for channels, level in blocks)
+    each = max(2, torch.empty((), dtype=net.dtype).element_size())  # fp8 weights compute in 16 bits
+    return 2 * frames * values * each  # as the encoder leaves them, and as they are injected
 
 
 class HostUNet(UNet3D):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .appearance import AppearNetHandle, apply_appearance, checked_latent, require_microcinema
+from ..config import ModelSpec, SamplerDefaults
+from .appearance import AUTO, OWN, AppearNetHandle, apply_appearance, checked_latent, require_microcinema
 from .host import comfy, latent_preview
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """The inputs of every stock sampler node."""
+    """The inputs of every stock sampler node; 0 steps, cfg -1 and the name `AUTO` stand for what suits the weights."""
 
     positive: Any
     negative: Any
@@ -36,15 +40,67 @@ def schedulers() -> list[str]:
     return list(comfy.samplers.KSampler.SCHEDULERS)
 
 
+def settled(settings: SamplerSettings, spec: ModelSpec) -> SamplerSettings:
+    """Return settings with what suits the weights in place of everything on auto.
+
+    Raises:
+        ValueError: a sampler or scheduler that this host does not have.
+    """
+    own = spec.sampling
+    return replace(
+        settings,
+        steps=settings.steps or own.steps,
+        cfg=own.cfg if settings.cfg < 0 else settings.cfg,
+        sampler_name=_known("sampler", settings.sampler_name, own.sampler, samplers()),
+        scheduler=_known("scheduler", settings.scheduler, own.scheduler, schedulers()),
+    )
+
+
+def _known(kind: str, given: str, own: str, names: list[str]) -> str:
+    name = own if given == AUTO else given
+    if name not in names:
+        raise ValueError(
+            f"{name} is not a {kind} of this ComfyUI; choose {AUTO} or one of {', '.join(names)}."
+        )
+    return name
+
+
+def warn_of_disagreement(name: str, spec: ModelSpec, settings: SamplerSettings, **given: float) -> None:
+    """Log a line where settings differ from those that the weights recommend.
+
+    Args:
+        name: the weights' file.
+        spec: what they were trained for.
+        settings: after `settled`.
+        given: frames and gamma of the run, where they were set by hand.
+    """
+    recommended: dict[str, Any] = {"frames": spec.frames}
+    chosen: dict[str, Any] = dict(given)
+    if spec.sampling != SamplerDefaults():
+        recommended |= {"scheduler": spec.sampling.scheduler, "gamma": spec.sampling.gamma}
+        chosen["scheduler"] = settings.scheduler
+    differing = [key for key in recommended if key in chosen and chosen[key] != recommended[key]]
+    if differing:
+        log.warning(
+            "MicroCinema: %s recommends %s; here, %s. Auto takes what the weights recommend.",
+            name,
+            ", ".join(f"{key} {recommended[key]}" for key in differing),
+            ", ".join(f"{key} is {chosen[key]}" for key in differing),
+        )
+
+
 def sample_video(
     model: Any,
     appearnet: AppearNetHandle,
     centre_frame: dict[str, Tensor],
     settings: SamplerSettings,
     *,
-    frames: int,
-    lambda_: float,
-    gamma: float,
+    frames: int = 0,
+    lambda_: float = OWN,
+    gamma: float = OWN,
+    anchor: str = "centre",
+    last_frame: dict[str, Tensor] | None = None,
+    motion: str = AUTO,
 ) -> tuple[dict[str, Tensor], float]:
     """Sample key frames: Apply AppearNet, an empty latent and KSampler in one.
 
@@ -53,24 +109,41 @@ def sample_video(
         appearnet: its AppearNet.
         centre_frame: LATENT of one frame.
         settings: the sampler's inputs.
-        frames: number of key frames.
-        lambda_: the noise prior's lambda; -1 is the weights' own.
-        gamma: share of z_c that is added to the starting noise.
+        frames: number of key frames; 0 is what the weights were trained on.
+        lambda_, gamma, anchor, last_frame, motion: as for `apply_appearance`.
 
     Returns:
         The LATENT of the key frames, and their frame rate.
 
     Raises:
-        ValueError: a MODEL of another role, more than one centre frame, or as for `apply_appearance`.
+        ValueError: a MODEL of another role, one frame, more than one centre frame, or as for `settled` and
+            `apply_appearance`.
     """
     inner = require_role(model, "base", "MicroCinema Sampler")
-    patched = apply_appearance(model, appearnet, centre_frame, lambda_=lambda_, gamma=gamma)
+    settings, count = settled(settings, inner.spec), frames or inner.spec.frames
+    if count < 2:
+        raise ValueError(
+            f"frames is {count}; expected at least 2, or 0 for what the weights were trained on."
+        )
+    by_hand: dict[str, float] = {"frames": frames} if frames else {}
+    by_hand |= {"gamma": gamma} if gamma >= 0 else {}
+    warn_of_disagreement(appearnet.name, inner.spec, settings, **by_hand)
+    patched = apply_appearance(
+        model,
+        appearnet,
+        centre_frame,
+        lambda_=lambda_,
+        gamma=gamma,
+        anchor=anchor,
+        last_frame=last_frame,
+        motion=motion,
+    )
     centre = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     if centre.shape[0] != 1:
         raise ValueError(f"centre_frame holds {centre.shape[0]} frames, one was expected: pick one of them.")
     dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
     empty = torch.zeros(
-        frames, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
+        count, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
     )
     noise = comfy.sample.prepare_noise(empty, settings.seed)
     samples = comfy.sample.sample(

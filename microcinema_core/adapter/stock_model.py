@@ -77,7 +77,7 @@ def stock_unet(patcher: Any) -> StockUNet:
 def carry_over(stock: Any, video: Any, spec: ModelSpec) -> Any:
     """Give a video MODEL the patches, options and hooks of the stock MODEL that it was built from, and return it.
 
-    A patch of the noise schedule gives way to the schedule of the weights.
+    A patch of the noise schedule gives way to the schedule of weights that have one of their own.
 
     Args:
         stock: the stock MODEL; not changed.
@@ -93,7 +93,7 @@ def carry_over(stock: Any, video: Any, spec: ModelSpec) -> Any:
     video.attachments, video.additional_models = kept.attachments, kept.additional_models
     video.callbacks, video.wrappers = kept.callbacks, kept.wrappers
     for name, patch in kept.object_patches.items():
-        if name == "model_sampling":
+        if name == "model_sampling" and spec.betas != "scaled_linear":
             log.info(
                 "MicroCinema: the MODEL's own noise schedule (%s) gives way to that of the motion weights (%s betas).",
                 type(patch).__name__,

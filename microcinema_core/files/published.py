@@ -176,6 +176,33 @@ def kind_of(shapes: Shapes) -> str:
     return "motion"
 
 
+def refuse_pickle(name: str) -> None:
+    """Refuse a file by its name alone where it is a pickle, which is never opened.
+
+    Raises:
+        ValueError: the name ends as those of PyTorch's pickles do; the message names the safetensors file to get.
+    """
+    stem, dot, ending = name.replace("\\", "/").rpartition("/")[2].rpartition(".")
+    if not dot or ending.lower() not in ("ckpt", "pt", "pth", "bin"):
+        return
+    twin = _TWINS.get(stem, f"the same weights as a safetensors file, such as {_V3}")
+    raise ValueError(
+        f"{name}: a .{ending} file is a pickle, which can run code as it opens and is never read: get {twin}."
+    )
+
+
+_PIA = "diffusion_pytorch_model.fp16.safetensors of openmmlab/PIA-condition-adapter"
+_TWINS = {
+    "v3_sd15_mm": _V3,
+    "v3_sd15_sparsectrl_rgb": _RGB,
+    "v3_sd15_sparsectrl_scribble": _RGB,
+    "v3_sd15_adapter": "mm_sd15_v3_adapter.safetensors",
+    "mm_sd_v15_v2": "mm_sd15_v2.safetensors",
+    "mm_sd_v14": _V3,
+    "mm_sd_v15": _V3,
+    "pia": _PIA,
+}
+"""Names of published pickles without their ending: the file of the same use in safetensors."""
 _WANTED = {
     "motion": "a motion module of AnimateDiff version 2 or 3, or PIA",
     "sparsectrl": "SparseCtrl for pictures",

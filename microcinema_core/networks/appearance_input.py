@@ -18,7 +18,9 @@ from .appearnet import interpolated_appearance
 
 Anchor = Literal["centre", "first", "last"]
 """Where a picture stands in the video."""
+ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
 Motion = Literal["small", "medium", "large"]
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
 AFFINITIES: dict[Motion, tuple[float, ...]] = {
     "small": (1.0, 0.9, 0.85, 0.85, 0.85, 0.8),
     "medium": (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75),
@@ -91,8 +93,8 @@ def appearnet_input(
 
 def _hint(given: Sequence[int], config: AppearNetConfig, frames: int, motion: Motion) -> Tensor:
     """Return the hint of each frame `(f,)`."""
-    if motion not in get_args(Motion):
-        raise ValueError(f"motion is {motion!r}; choose {', '.join(get_args(Motion))}.")
+    if motion not in MOTIONS:
+        raise ValueError(f"motion is {motion!r}; choose {', '.join(MOTIONS)}.")
     distance = [min(abs(frame - index) for index in given) for frame in range(frames)]
     if config.hint == "given":
         return torch.tensor([float(d == 0) for d in distance])

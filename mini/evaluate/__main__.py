@@ -2,7 +2,8 @@
 
 This needs the prepared emoji (`python -m mini.world.emoji prepare`). The rows of each section are stored in
 $MICROCINEMA_HOME/evaluation, and all sections are printed together as a Markdown table. Sections that are not named
-are shown as they were last measured.
+are shown as they were last measured. The studies `anchor` and `motion` run only if they are named, and print tables of
+their own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from microcinema_core.data.shards import write_json
 from microcinema_core.files.paths import home_folder
 
+from .anchor import STUDIES
 from .base import measure_base
 from .evaluation_context import BASE, TSR, WEIGHTS, EvaluationContext
 from .results import ResultRow, markdown
@@ -43,12 +45,23 @@ def main(arguments: list[str] | None = None) -> int:
     evaluation = _evaluation(options)
     folder = options.out or home_folder() / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in options.sections or SECTIONS:
+    names = options.sections or list(SECTIONS)
+    for name in names:
         started = time.monotonic()
+        if name in STUDIES:
+            tables = STUDIES[name](evaluation, options.clips, options.seeds, folder)
+            seconds = time.monotonic() - started
+            note = _study_note(evaluation, name, options, seconds)
+            (folder / f"{name}.md").write_text(f"{tables}\n\n{note}\n", encoding="utf-8")
+            continue
         rows = SECTIONS[name](evaluation)
         note = _note(evaluation, name, time.monotonic() - started)
         write_json(folder / f"{name}.json", {"note": note, "rows": [row.to_dict() for row in rows]})
-    _print(folder)
+    if any(name in SECTIONS for name in names):
+        _print(folder)
+    for name in names:
+        if name in STUDIES:
+            sys.stdout.write((folder / f"{name}.md").read_text(encoding="utf-8"))
     return 0
 
 
@@ -75,7 +88,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "sections", nargs="*", metavar="SECTION", help=f"default: all of {', '.join(SECTIONS)}"
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"default: all of {', '.join(SECTIONS)}; studies: {', '.join(STUDIES)}",
     )
     for role in ("image", "base", "tsr"):
         shipped = WEIGHTS / f"mini_{role}.safetensors"
@@ -107,6 +123,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tsr-steps", type=int, default=TSR.steps, help="DDIM steps of TSR; default: %(default)s"
     )
+    parser.add_argument(
+        "--clips", type=int, default=48, metavar="N", help="train clips of a study; default: %(default)s"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=2,
+        metavar="N",
+        help="samples of each clip in a study; default: %(default)s",
+    )
     parser.add_argument("--float32", action="store_true", help="sample at float32 instead of bfloat16")
     parser.add_argument(
         "--out", type=Path, help="folder of the results; default: $MICROCINEMA_HOME/evaluation"
@@ -123,6 +149,16 @@ def _note(evaluation: EvaluationContext, section: str, seconds: float) -> str:
     sampled = f"{evaluation.subjects} centre frames" if section == "text" else clips
     sampler = f"DDIM, normal, {settings.steps} steps, guidance {settings.guidance_scale:g}, gamma {settings.gamma:g}"
     return f"{section}: {sampled}, {sampler}; {minutes}"
+
+
+def _study_note(
+    evaluation: EvaluationContext, study: str, options: argparse.Namespace, seconds: float
+) -> str:
+    settings = evaluation.base_settings
+    return (
+        f"{study}: {options.clips} train clips, {options.seeds} seeds each, DDIM, normal, {settings.steps} steps, "
+        f"guidance {settings.guidance_scale:g}, gamma {settings.gamma:g}; {seconds / 60:.0f} minutes"
+    )
 
 
 def _print(folder: Path) -> None:

@@ -110,7 +110,8 @@ def test_without_motion_it_is_the_stock_model(stock: Any, module: Any) -> None:
 
     image = stock()
     video, appearnet = add_motion(image, module(still=True))
-    assert appearnet is None
+    with pytest.raises(ValueError, match="choose a SparseCtrl file"):
+        appearnet.config  # noqa: B018
     assert float(video.model.model_sampling.sigma_max) == pytest.approx(25.146, abs=1e-3)
     plain = image.clone()
     plain.add_object_patch("model_sampling", video.model.model_sampling)
