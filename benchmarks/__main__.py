@@ -22,6 +22,7 @@ from . import (
     layers,
     loading,
     memory,
+    motion,
     operations,
     profile,
     report,
@@ -41,8 +42,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(MAKERS)} (default: all)")
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
-    parser.add_argument("--frames", type=int, default=9)
-    parser.add_argument("--size", type=int, default=320, help="side in pixels")
+    parser.add_argument("--frames", type=int, help=f"default: 9, in motion {motion.FRAMES}")
+    parser.add_argument("--size", type=int, help=f"side in pixels; default: 320, in motion {motion.SIZE}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--device",
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> int:
     """Measure and print the sections; with --write, also write them to the page."""
     options = parse(argv)
     host = boot_host(find_host(os.environ.get("COMFYUI_PATH")), options.device)
-    shape = Shape(options.frames, options.size, DTYPES[options.dtype], options.device)
+    shape = Shape(options.frames or 9, options.size or 320, DTYPES[options.dtype], options.device)
     names = [name for name in ALL if re.search(options.only, name, re.IGNORECASE)]
     arguments = shlex.join(word for word in argv if word != "--write")
     command = f"python3 dev.py python -m benchmarks {arguments}".rstrip()
@@ -112,6 +113,16 @@ def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple
     return f"Time of a step, {options.dtype}", report.steps_table(timed, missing, shape)
 
 
+def _motion(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    """Time published motion weights at their own number of frames and size, unless the command names others."""
+    own = replace(shape, frames=options.frames or motion.FRAMES, size=options.size or motion.SIZE)
+
+    def wanted(name: str) -> bool:
+        return re.search(options.only, name, re.IGNORECASE) is not None
+
+    return f"Published motion weights, {options.dtype}", motion.table(own, wanted, rounds=options.rounds)
+
+
 def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
     """Time our step at other numbers of frames and other sizes."""
     shapes = [replace(shape, frames=frames) for frames in (5, 9, 17, 33)]
@@ -132,6 +143,7 @@ MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, st
     "operations": _operations,
     "steps": _steps,
     "scaling": _scaling,
+    "motion": _motion,
     "profile": lambda shape, _, given: (
         f"Where the time goes, {given.dtype}",
         profile.table(shape, rounds=given.rounds, contenders=profile.CONTENDERS),

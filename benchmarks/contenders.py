@@ -51,9 +51,9 @@ class Shape:
         shape = (clips * self.frames, channels, self.latent, self.latent)
         return torch.randn(shape, dtype=self.dtype, device=self.device)
 
-    def context(self, rows: int) -> Tensor:
-        """Return random text embeddings `rows l d`."""
-        return torch.randn(rows, TOKENS, CONTEXT, dtype=self.dtype, device=self.device)
+    def context(self, rows: int, width: int = CONTEXT) -> Tensor:
+        """Return random text embeddings `rows l width`."""
+        return torch.randn(rows, TOKENS, width, dtype=self.dtype, device=self.device)
 
     def times(self, rows: int) -> Tensor:
         """Return the timestep 500 for each row, `rows`."""
@@ -92,22 +92,22 @@ def _operations(shape: Shape) -> dict[str, Any]:
     return {"operations": comfy.ops.disable_weight_init, "dtype": shape.dtype, "device": shape.device}
 
 
-def image_model(shape: Shape) -> Contender:
+def image_model(shape: Shape, config: UNetConfig = SD21) -> Contender:
     """Build the baseline: the host's image model on as many pictures as the clip has frames."""
-    net = _stock_unet(shape)
+    net = _stock_unet(shape, config)
     x = shape.latents()
     rows = x.shape[0]
-    arguments = (x, shape.times(rows), shape.context(rows))
+    arguments = (x, shape.times(rows), shape.context(rows, config.context_dim))
     return Contender(lambda: net(*arguments, transformer_options={}), (net,))
 
 
-def _stock_unet(shape: Shape, **changes: Any) -> Any:
-    """Build the host's U-Net of Stable Diffusion 2.1, with `changes` to its settings."""
+def _stock_unet(shape: Shape, config: UNetConfig = SD21, **changes: Any) -> Any:
+    """Build the host's U-Net of a Stable Diffusion, with `changes` to its settings."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # type: ignore[import-not-found]
 
     from microcinema_core.adapter.network import host_unet_config
 
-    settings = host_unet_config(SD21.as_2d()) | {
+    settings = host_unet_config(config.as_2d()) | {
         "image_size": 32,
         "use_spatial_transformer": True,
         "legacy": False,
@@ -119,25 +119,24 @@ def _stock_unet(shape: Shape, **changes: Any) -> Any:
 
 def ours(shape: Shape, *, injection: InjectionKind | None = "spade", fresh: bool = False) -> Contender:
     """Build MicroCinema with one centre frame. fresh: AppearNet runs at every step."""
-    net, appearnet = _networks(shape, injection)
-    return _ours(shape, net, appearnet, shape.latents(clips=1)[:1], fresh=fresh)
+    config = None if injection is None else AppearNetConfig(SD21, injection=injection)
+    return with_appearnet(shape, SD21, config, shape.latents(clips=1)[:1], fresh=fresh)
 
 
 def ours_tsr(shape: Shape, *, fresh: bool = False) -> Contender:
     """Build MicroCinema TSR on one pair of key frames: five frames, each with its own appearance latents."""
-    net, appearnet = _networks(shape, "spade")
-    return _ours(shape, net, appearnet, shape.latents(clips=1), fresh=fresh)
+    return with_appearnet(shape, SD21, AppearNetConfig(SD21), shape.latents(clips=1), fresh=fresh)
 
 
-def _networks(shape: Shape, injection: InjectionKind | None) -> tuple[Any, AppearNet | None]:
+def _networks(shape: Shape, unet: UNetConfig, config: AppearNetConfig | None) -> tuple[Any, AppearNet | None]:
     from microcinema_core.adapter.network import HostUNet, host_attention
 
     settings = _operations(shape)
-    net = filled(HostUNet(microcinema=SD21, **settings))
-    if injection is None:
+    net = filled(HostUNet(microcinema=unet, **settings))
+    if config is None:
         return net, None
     appearnet = AppearNet(
-        AppearNetConfig(SD21, injection=injection),
+        config,
         operations=settings["operations"],
         dtype=shape.dtype,
         device=shape.device,
@@ -146,7 +145,25 @@ def _networks(shape: Shape, injection: InjectionKind | None) -> tuple[Any, Appea
     return net, filled(appearnet)  # type: ignore[return-value]
 
 
-def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *, fresh: bool) -> Contender:
+def with_appearnet(
+    shape: Shape,
+    unet: UNetConfig,
+    appearnet_config: AppearNetConfig | None,
+    latent: Tensor,
+    *,
+    fresh: bool = False,
+    lambda_: float = 0.03,
+) -> Contender:
+    """Build our networks as the host calls them.
+
+    Args:
+        shape: the input.
+        unet: configuration of the U-Net.
+        appearnet_config: configuration of AppearNet; None leaves it out.
+        latent: AppearNet's input, `1 c h w` or `f c h w`.
+        fresh: whether AppearNet runs at every step, also where its features could be kept.
+        lambda_: the noise prior's share of z_c; 0 leaves the prior out, as for published weights.
+    """
     from microcinema_core.adapter.feature_cache import (
         INJECTOR,
         FeatureCache,
@@ -155,9 +172,10 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
     )
     from microcinema_core.adapter.model import APPEARNET_INPUT
 
+    net, appearnet = _networks(shape, unet, appearnet_config)
     x = shape.latents()
     rows = x.shape[0]
-    times, context = shape.times(rows), shape.context(rows)
+    times, context = shape.times(rows), shape.context(rows, unet.context_dim)
     sigma = torch.full((rows, 1, 1, 1), 2.0, device=shape.device)
     z_c = with_cache_key(latent.repeat(rows // latent.shape[0], 1, 1, 1), "the same at every step")
     cache = FeatureCache()
@@ -170,7 +188,8 @@ def _ours(shape: Shape, net: Any, appearnet: AppearNet | None, latent: Tensor, *
     def step() -> Tensor:
         if fresh:
             cache.clear()
-        noisy = x if appearnet is None else shift(x.float(), z_c.float(), sigma, 0.03).to(x.dtype)
+        prior = appearnet is not None and lambda_
+        noisy = shift(x.float(), z_c.float(), sigma, lambda_).to(x.dtype) if prior else x
         return net(noisy, times, context, transformer_options=dict(options), **given)
 
     return Contender(step, (net,) if appearnet is None else (net, appearnet))
@@ -203,17 +222,22 @@ def stable_video_diffusion(shape: Shape) -> Contender:
     return Contender(lambda: net(*arguments, transformer_options={}, **options), (net,))
 
 
+def from_diffusers(name: str, shape: Shape, **settings: Any) -> nn.Module:
+    """Build a diffusers network by class name in the shape's precision; MissingError without diffusers."""
+    try:
+        import diffusers
+    except ImportError as error:
+        raise MissingError(f"{name} needs diffusers: pip install diffusers") from error
+    with torch.device(shape.device):
+        made = getattr(diffusers, name)(**settings)
+    return filled(made.to(shape.dtype))
+
+
 def diffusers_network(name: str, **settings: Any) -> Callable[[Shape], Contender]:
     """Return a builder for a diffusers network by class name, with its defaults; clips `b c f h w`."""
 
     def build(shape: Shape) -> Contender:
-        try:
-            import diffusers
-        except ImportError as error:
-            raise MissingError(f"{name} needs diffusers: pip install diffusers") from error
-        with torch.device(shape.device):
-            made = getattr(diffusers, name)(**settings)
-        net = filled(made.to(shape.dtype))
+        net = from_diffusers(name, shape, **settings)
         clip = torch.randn(
             BRANCHES, 4, shape.frames, shape.latent, shape.latent, dtype=shape.dtype, device=shape.device
         )

@@ -85,6 +85,7 @@ def counted(shape: Shape, build: Callable[[Shape], Contender] = ours) -> tuple[i
         # Tensors without storage cannot be compared; all branches have the same centre frame.
         stack.enter_context(mock.patch("torch.equal", lambda a, b: True))
         stack.enter_context(mock.patch("comfy.ldm.modules.attention.optimized_attention", fused))
+        stack.enter_context(mock.patch("torch.nn.functional.scaled_dot_product_attention", fused))
         return most_held(made.step), made
 
 

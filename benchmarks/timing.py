@@ -6,6 +6,7 @@ import ctypes
 import gc
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -60,18 +61,28 @@ def working(step: Step, device: str) -> int:
 
 
 @torch.no_grad()
+def in_turns(
+    contenders: Sequence[Contender], device: str, *, rounds: int
+) -> tuple[list[list[float]], list[int]]:
+    """Warm contenders up, which measures their memory, and time them in turns, every second round in reverse.
+
+    Returns each one's seconds, round by round, and the peak bytes of each one's first step.
+    """
+    memory = [working(one.step, device) for one in contenders]
+    times: list[list[float]] = [[] for _ in contenders]
+    for turn in range(rounds):
+        order = list(zip(contenders, times, strict=True))
+        for one, seen in order if turn % 2 == 0 else reversed(order):
+            seen.append(seconds(one.step, device))
+    return times, memory
+
+
 def take_turns(name: str, shape: Shape, floor: Contender, *, rounds: int) -> Timed:
     """Build a contender, warm both up (which measures their memory), and time them alternately.
 
     `floor` is the baseline, built for the same shape.
     """
-    own = ALL[name](shape)
-    memory = [working(one.step, shape.device) for one in (floor, own)]
-    times: list[list[float]] = [[], []]
-    for turn in range(rounds):
-        pair = list(zip((floor, own), times, strict=True))
-        for one, seen in pair if turn % 2 == 0 else reversed(pair):
-            seen.append(seconds(one.step, shape.device))
+    times, memory = in_turns((floor, ALL[name](shape)), shape.device, rounds=rounds)
     return Timed(name, times[1], times[0], memory[1], memory[0])
 
 

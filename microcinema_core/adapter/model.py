@@ -231,7 +231,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             ):
                 raise ValueError(
                     f"context windows of this ComfyUI do not work for {frames} frames in a batch: update ComfyUI, or "
-                    "make a longer video in parts, as in the workflow long_video_mini."
+                    "make a longer video in parts with the blueprint MicroCinema Longer Video."
                 )
             frames = min(frames, handler.context_length)
         absolute = self.info is not None and self.info.config.position_encoding == "absolute"

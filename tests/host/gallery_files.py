@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,12 @@ from devtools.check.stable_diffusion import (
     clip_shapes,
     open_clip_shapes,
 )
+from devtools.release.gallery.recipes import PIA
 from microcinema_core.config import UNetConfig
 from tests.host.weight_files import Shapes, write_stand_in
 
+FOUR_LEVELS = replace(SD15_UNET, channel_mult=(1, 1, 1, 1), transformer_depth=(1, 0, 0, 0))
+"""Stable Diffusion 1.5 with all its levels, by which motion modules are told from those of SDXL."""
 SDXL_UNET = UNetConfig(channel_mult=(1, 1, 1), transformer_depth=(0, 2, 10), context_dim=2048).as_2d()
 """SDXL's transformer depths, with the same width at every level."""
 
@@ -31,6 +36,7 @@ def write_gallery_files(models: Path, inputs: Path) -> None:
     write_lora(models / "loras" / "MoXinV1.safetensors")
     write_upscaler(models / "upscale_models" / "RealESRGAN_x4plus.safetensors")
     write_film(inputs / "motion.mp4")
+    write_motion_files(models)
 
 
 def _shapes(config: UNetConfig) -> Shapes:
@@ -38,8 +44,8 @@ def _shapes(config: UNetConfig) -> Shapes:
 
 
 def write_sd15(path: Path) -> None:
-    """Write Stable Diffusion 1.5 with a random U-Net of two levels."""
-    write_stand_in(path, tiny.unet_weights(SD15_UNET), {**clip_shapes(), **autoencoder_shapes()})
+    """Write Stable Diffusion 1.5 with a random U-Net of one width."""
+    write_stand_in(path, tiny.unet_weights(FOUR_LEVELS), {**clip_shapes(), **autoencoder_shapes()})
 
 
 def write_sdxl(path: Path) -> None:
@@ -60,7 +66,7 @@ def write_sdxl(path: Path) -> None:
 
 def write_controlnet(path: Path) -> None:
     """A ControlNet of that U-Net's encoder; its last convolutions act, so that hints matter."""
-    unet = tiny.unet_weights(SD15_UNET, 3)
+    unet = tiny.unet_weights(FOUR_LEVELS, 3)
     tensors = {
         key: value
         for key, value in unet.items()
@@ -121,15 +127,57 @@ def write_upscaler(path: Path) -> None:
     save_file(tensors, str(path))
 
 
+def write_motion_files(models: Path) -> None:
+    """Write AnimateDiff version 3, PIA and SparseCtrl for that U-Net, with random weights in diffusers' layout."""
+    from diffusers import MotionAdapter, SparseControlNetModel
+
+    side = FOUR_LEVELS.model_channels
+    widths, levels = (side,) * 4, FOUR_LEVELS.transformer_depth
+    motion: dict[str, Any] = {
+        "block_out_channels": widths,
+        "motion_layers_per_block": 1,
+        "use_motion_mid_block": False,
+    }
+    with torch.device("meta"):
+        module = MotionAdapter(**motion)
+        pia = MotionAdapter(**motion, conv_in_channels=9)
+        sparse = SparseControlNetModel(
+            block_out_channels=widths,
+            layers_per_block=1,
+            down_block_types=tuple(
+                "CrossAttnDownBlockMotion" if depth else "DownBlockMotion" for depth in levels
+            ),
+            cross_attention_dim=FOUR_LEVELS.context_dim,
+            attention_head_dim=8,
+            motion_num_attention_heads=8,
+            conditioning_channels=4,
+            concat_conditioning_mask=True,
+            use_simplified_condition_embedding=True,
+        )
+    for folder, name, net in (
+        ("animatediff_models", "mm_sd15_v3.safetensors", module),
+        ("animatediff_models", PIA, pia),
+        ("controlnet", "mm_sd15_v3_sparsectrl_rgb.safetensors", sparse),
+    ):
+        path = models / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {
+            key: value.half() for key, value in tiny.random_weights(net).items() if "pos_embed" not in key
+        }
+        positions = {key: value for key, value in net.state_dict().items() if "pos_embed" in key}
+        weights |= {key: torch.zeros(value.shape, dtype=torch.float16) for key, value in positions.items()}
+        save_file(weights, str(path))
+
+
 def write_film(path: Path) -> None:
-    """Twelve frames of a square that moves to the right."""
+    """Sixteen frames of a square that moves to the right."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("h264", rate=8)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for number in range(12):
+        for number in range(16):
             page = np.full((64, 96, 3), 40, np.uint8)
             page[20:44, 4 * number : 4 * number + 24] = 220
             container.mux(stream.encode(av.VideoFrame.from_ndarray(page, format="rgb24")))

@@ -21,7 +21,10 @@ CLIPS = {
     "sd15_lora": (9, 2.0, 64),
     "sd21_inflated_image_to_video": (3, 2.0, 64),
     "sd21_trained_image_to_video": (9, 8.0, 64),
-    "sdxl_to_video": (9, 8.0, 128),
+    "sdxl_to_video": (11, 40.0, 64),
+    "first_and_last_frame": (3, 8.0, 64),
+    "text_to_video_animatediff": (16, 8.0, 64),
+    "sd15_lora_controlnet_to_video": (16, 8.0, 64),
     "svd_noise_prior": (3, 6.0, 64),
     "text_to_video_mini": (129, 32.0, 128),
     "upscaled_video_mini": (33, 8.0, 512),
@@ -44,7 +47,7 @@ def quickened(prompt: Prompt, name: str) -> Prompt:
     set_everywhere(prompt, ("steps",), 2)
     if CLIPS[name][1] != 32.0:
         set_everywhere(prompt, ("rounds",), 1)
-    if name.startswith(("sd", "svd")):
+    if not name.endswith("_mini") and name != "interpolate_any_frames":
         set_everywhere(prompt, ("frames", "video_frames"), 3)
         sized = {key: node for key, node in prompt.items() if node["inputs"].get("width") != 0}
         set_everywhere(sized, ("width", "height"), 64)  # 0: the model's own

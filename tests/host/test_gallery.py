@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from devtools.release.gallery.__main__ import all_files
+from devtools.release.gallery.blueprints import BLUEPRINTS
 from devtools.release.gallery.recipes import RECIPES
 from devtools.run.demo import measure
 from devtools.run.home import ROOT
@@ -67,7 +68,7 @@ def test_the_blueprints_are_served_and_whole(host: ComfyServer) -> None:
     """Every link of a blueprint joins two slots of one type, and both list the link."""
     served = {entry["name"]: number for number, entry in host.get("/global_subgraphs").items()}
     schemas = host.object_info()
-    for name in ("MicroCinema Image to Video", "MicroCinema to 32 fps"):
+    for name in BLUEPRINTS:
         data = json.loads(host.get(f"/global_subgraphs/{served[name]}")["data"])
         (definition,) = data["definitions"]["subgraphs"]
         assert data["nodes"][0]["type"] == definition["id"] and definition["name"] == name

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
             rows.append(row)
             if table.unexplained([row]):
                 say(
-                    f"{row.outcome}: {row.name} ({row.family}): {row.why} {row.first} {row.last} {row.appearance}"
+                    f"{row.outcome}: {row.name} ({row.family}): {row.why} {row.first} {row.last} {row.random}"
                 )
     version = host_version()
     say(f"ComfyUI {version}: {table.summary(rows)}, in {time.monotonic() - started:.0f} s")

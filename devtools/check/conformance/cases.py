@@ -101,8 +101,7 @@ def odd_size(world: World) -> Tensor:
     def odd(latent: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"samples": latent["samples"][..., :-1, :-1].contiguous()}
 
-    with_appearnet = world.model is world.with_appearnet
-    model = world.with_centre_frame(odd(world.latent(1, fill=1.0))) if with_appearnet else world.model
+    model = world.with_centre_frame(odd(world.latent(1, fill=1.0)))
     return world.ksampler(model, latent_image=odd(world.latent()))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from .world import NoInputError, UnlistedError, World
@@ -13,6 +14,7 @@ FIRST, LAST = 1e-5, 1e-3
 """Largest relative differences after one call of the denoiser and after four steps."""
 
 EQUAL, NOT_APPLICABLE, BUG = "equal", "not applicable", "BUG"
+RUNS, SAME_AGAIN = "runs", "the same twice"
 Case = Callable[[World], Tensor]
 
 
@@ -24,7 +26,7 @@ class Row:
         first, last: relative difference of our model to the host's at the first step and at the end.
         effect: relative change of the host's own result by the node; a row without effect proves little.
         why: the reason for an outcome other than "equal".
-        appearance: the same case with AppearNet and the noise prior: "runs", or how it failed.
+        random: the same case with random weights (`World.random`): `RUNS`, `SAME_AGAIN`, or how it failed.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Row:
     last: float | None = None
     effect: float | None = None
     why: str = ""
-    appearance: str = ""
+    random: str = ""
 
 
 def compare(
@@ -79,16 +81,30 @@ def compare(
     effect = difference(theirs, plain) if plain is not None and plain.shape == theirs.shape else None
     good = last <= limit and (first is None or first <= first_limit)
     outcome, why = (EQUAL, "") if good else (BUG, "other numbers")
-    return Row(name, world.family.name, outcome, first, last, effect, why, _with_appearance(world, case))
+    return Row(name, world.family.name, outcome, first, last, effect, why, _with_random(world, name, case))
 
 
-def _with_appearance(world: World, case: Case) -> str:
-    """Run a case on our model with AppearNet and the noise prior: it has to run, there is no reference."""
+def _with_random(world: World, name: str, case: Case) -> str:
+    """Run a case on our model with random weights: it has to run, there is no reference."""
     try:
-        made = _run(world, world.with_appearnet, case)
+        made = world.made[name] = _run(world, world.random, case)
     except Exception as error:  # noqa: BLE001
         return f"fails: {sentence(error)}"
-    return "runs" if made.isfinite().all() else "fails: not finite"
+    return RUNS if made.isfinite().all() else "fails: not finite"
+
+
+def repeat(world: World, row: Row, case: Case) -> Row:
+    """Run a row's case with random weights again, after other cases than before: the row says how it went."""
+    if row.random != RUNS:
+        return row
+    try:
+        again = _run(world, world.random, case)
+    except Exception as error:  # noqa: BLE001
+        return replace(row, random=f"fails the second time: {sentence(error)}")
+    first = world.made[row.name]
+    if again.shape == first.shape and torch.equal(again, first):
+        return replace(row, random=SAME_AGAIN)
+    return replace(row, random=f"fails: {difference(again, first):.1e} away the second time")
 
 
 def difference(value: Tensor, reference: Tensor) -> float:

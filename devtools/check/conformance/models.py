@@ -1,10 +1,10 @@
-"""Two small Stable Diffusion U-Nets that the host recognises, and random files of every format."""
+"""Small Stable Diffusion U-Nets that the host recognises, and random files of every format."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +17,10 @@ RANK = 4
 """Rank of the LoRA files."""
 
 
+Motion = Literal["v3", "v2", "pia", "pia alone"]
+"""Published motion weights: AnimateDiff's of version 3 or 2, and PIA's, its AppearNet applied or not."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A small U-Net with Stable Diffusion's keys.
@@ -26,16 +30,20 @@ class Family:
         config: the U-Net's config.
         size: height and width of the latents.
         stock: the host's class for the full-size model.
+        motion: the motion weights that make a video MODEL of it; None inflates it instead.
     """
 
     name: str
     config: UNetConfig
     size: tuple[int, int]
     stock: str
+    motion: Motion | None = None
 
 
-def _family(name: str, stock: str, size: tuple[int, int], **shape: Any) -> Family:
-    return Family(name, UNetConfig(in_channels=4, out_channels=4, **shape).as_2d(), size, stock)
+def _family(
+    name: str, stock: str, size: tuple[int, int], *, motion: Motion | None = None, **shape: Any
+) -> Family:
+    return Family(name, UNetConfig(in_channels=4, out_channels=4, **shape).as_2d(), size, stock, motion)
 
 
 _SD1: dict[str, Any] = {
@@ -52,16 +60,24 @@ FAMILIES = (
     _family("SD 2.x", "SD20", (8, 8), model_channels=64, context_dim=1024, **_LEVELS),
 )
 """SD 1.5 and 2.1 with fewer and narrower blocks: the same attention, projections and contexts."""
-ALL_BLOCKS = _family(
-    "SD 1.x, all blocks",
-    "SD15",
-    (16, 8),
-    **_SD1,
-    channel_mult=(1, 2, 4, 4),
-    num_res_blocks=2,
-    transformer_depth=(1, 1, 1, 0),
-)
+_FOUR_LEVELS: dict[str, Any] = {"channel_mult": (1, 2, 4, 4), "transformer_depth": (1, 1, 1, 0)}
+ALL_BLOCKS = _family("SD 1.x, all blocks", "SD15", (16, 8), **_SD1, **_FOUR_LEVELS, num_res_blocks=2)
 """SD 1.5 with all its blocks, narrower: for what depends on their number, such as T2I-Adapters."""
+
+
+def _moving(name: str, motion: Motion, blocks: int) -> Family:
+    return _family(name, "SD15", (16, 8), motion=motion, **_SD1, **_FOUR_LEVELS, num_res_blocks=blocks)
+
+
+PIA = _moving("PIA", "pia", 1)
+"""The video MODEL to which every node is applied also where time is short: it has an AppearNet of its own."""
+VIDEOS = (
+    PIA,
+    _moving("AnimateDiff v3", "v3", 2),
+    _moving("AnimateDiff v2", "v2", 1),
+    _moving("PIA alone", "pia alone", 1),
+)
+"""Video MODELs from motion weights, which exist for SD 1.5 and its four levels only."""
 
 
 def register_families() -> None:

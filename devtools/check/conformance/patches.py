@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .compare import Case
 from .inputs import lora_hook
-from .world import STEPS, World
+from .world import STEPS, NoInputError, World
 
 Options = dict[str, Any]
 
@@ -59,18 +59,18 @@ def saved_and_loaded(world: World) -> Tensor:
 
 
 def reloaded(world: World, model: Any) -> Any:
-    """Return a MODEL after ModelSave and the host's loader, or ours for our model."""
+    """Return a MODEL after ModelSave and the host's loader, or ours for ours; without an AppearNet that it had."""
     from microcinema_core.adapter import load_unet
 
     before = set(world.models.rglob("*.safetensors"))
     world.call("ModelSave", model=model, filename_prefix="saved")
     (path,) = set(world.models.rglob("*.safetensors")) - before
     try:
-        if world.model is world.ours:
+        if world.model is not world.stock:
             return load_unet(path)
         import comfy.sd
 
-        return comfy.sd.load_diffusion_model(str(path))
+        return world.as_stock(comfy.sd.load_diffusion_model(str(path)))
     finally:
         path.unlink()
 
@@ -86,7 +86,17 @@ def cached(node: str) -> Case:
 
 
 def windows(world: World) -> Tensor:
-    """Sample with context windows over the frames; ComfyUI 0.3.75 needs more frames than steps."""
+    """Sample with context windows over the frames.
+
+    Raises:
+        NoInputError: a host whose windows do not work over a batch, which our MODELs refuse in a sentence.
+    """
+    import comfy.model_base
+
+    if not hasattr(comfy.model_base.BaseModel, "resize_cond_for_context_window"):
+        raise NoInputError(
+            "this host's windows do not work over the frames of a batch, and a MicroCinema MODEL says so"
+        )
     node = world.nodes["ContextWindowsManual"]
     lengths = {"context_length": 3, "context_overlap": 1, "context_stride": 1, "dim": 0}
     options = {

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from .cases import BLOCK_CASES, named_cases, one_frame, sampler_cases
-from .compare import NOT_APPLICABLE, Case, Row, compare
+from .compare import NOT_APPLICABLE, Case, Row, compare, repeat
 from .fixtures import GIVEN, INSTEAD, ONE_FRAME_ONLY
 from .fixtures import NOT_APPLICABLE as REASONS
 from .inputs import lora_hook, make_inputs
-from .models import ALL_BLOCKS, FAMILIES, Family, register_families
+from .models import ALL_BLOCKS, FAMILIES, PIA, VIDEOS, Family, register_families
 from .world import FRAMES, NoInputError, World, build, call
 
 KINDS = {
@@ -47,16 +47,32 @@ def all_rows(
     Args:
         nodes: the host's node classes by id.
         folder: the folder for the families' files.
-        quick: run single nodes for one step, and with the first family only.
+        quick: run single nodes for one step, and only with the first family and with PIA.
         compile_too: include TorchCompileModel with its default backend.
         only: text in the names of the rows to run; empty for all.
     """
     register_families()
-    for number, family in enumerate((*FAMILIES, ALL_BLOCKS)):
+    for number, family in enumerate((*FAMILIES, *VIDEOS, ALL_BLOCKS)):
         world = build(family, folder / str(number), nodes)
-        for name, case, steps in _cases(nodes, family, quick=quick, compile_too=compile_too):
-            if only.lower() in name.lower():
-                yield _row(world, name, case, steps)
+        cases = [
+            one
+            for one in _cases(nodes, family, quick=quick, compile_too=compile_too)
+            if only.lower() in one[0].lower()
+        ]
+        if family.motion is None:
+            yield from (_row(world, name, case, steps) for name, case, steps in cases)
+        else:
+            yield from _rows_twice(world, cases)
+
+
+def _rows_twice(world: World, cases: list[tuple[str, Case | None, int]]) -> list[Row]:
+    """Return the rows of cases; with random weights each runs again, in reverse order: the same bits are demanded."""
+    rows = [_row(world, name, case, steps) for name, case, steps in cases]
+    for index, (_, case, steps) in reversed(list(enumerate(cases))):
+        if case is not None:
+            world.node_steps = steps
+            rows[index] = repeat(world, rows[index], case)
+    return rows
 
 
 def _cases(
@@ -65,13 +81,14 @@ def _cases(
     if family is ALL_BLOCKS:
         yield from ((name, case, 4) for name, case in BLOCK_CASES.items())
         return
-    if family is FAMILIES[0] or not quick:
+    if family in (FAMILIES[0], PIA) or not quick:
         for name, node in enumerate_nodes(nodes):
             case = None if name in REASONS else INSTEAD.get(name) or node_case(name, node)
             yield name, case, 1 if quick and name not in INSTEAD else 4
         for name, case in sampler_cases():
             yield name, case, 2 if quick else 4
-    for name, case in named_cases(compile_too=compile_too):
+    of_blocks = BLOCK_CASES if family.config == ALL_BLOCKS.config else {}
+    for name, case in {**dict(named_cases(compile_too=compile_too)), **of_blocks}.items():
         yield name, case, 2 if quick else 4
     for name in ONE_FRAME_ONLY:
         yield f"{name}, one frame", one_frame(name), 2 if quick else 4

@@ -11,8 +11,8 @@ import torch
 
 from .compare import BUG, EQUAL, NOT_APPLICABLE, Row
 
-COLUMNS = ("node or combination", "family", "outcome", "first step", "end", "effect", "with AppearNet", "why")
-_FAMILY = re.compile(r"SD \d\.x(?:, all blocks)?")
+COLUMNS = ("node or combination", "family", "outcome", "first step", "end", "effect", "random weights", "why")
+_FAMILY = re.compile(r"SD \d\.x(?:, all blocks)?|AnimateDiff v\d|PIA(?: alone)?")
 """One family in a cell that holds several, separated by commas."""
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
 
@@ -24,7 +24,7 @@ def unexplained(rows: Iterable[Row]) -> list[Row]:
         for row in rows
         if row.outcome == BUG
         or (row.outcome == NOT_APPLICABLE and not row.why)
-        or row.appearance.startswith("fails")
+        or row.random.startswith("fails")
     ]
 
 
@@ -73,14 +73,14 @@ def _lines(rows: list[Row]) -> Iterable[str]:
         row = alike[0]
         families = ", ".join(one.family for one in alike)
         numbers = (_worst(alike, key) for key in ("first", "last", "effect"))
-        yield f"| {name} | {families} | {row.outcome} | {' | '.join(numbers)} | {row.appearance} | {row.why} |\n"
+        yield f"| {name} | {families} | {row.outcome} | {' | '.join(numbers)} | {row.random} | {row.why} |\n"
 
 
 def _merged(rows: list[Row]) -> Iterable[tuple[str, list[Row]]]:
     """Group rows of one name that have the same outcome for several families, in order."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        why = row.appearance if row.outcome == EQUAL else re.sub(r"\d+", "n", row.why)
+        why = row.random if row.outcome == EQUAL else re.sub(r"\d+", "n", row.why)
         groups.setdefault((row.name, row.outcome, why), []).append(row)
     return ((name, alike) for (name, _, _), alike in groups.items())
 

@@ -16,6 +16,7 @@ from microcinema_core.config import ModelSpec, TextConfig
 from microcinema_core.files.checkpoint import Checkpoint
 
 from .models import Family, write_files
+from .motion import motion_models, picture, with_linear_betas
 
 FRAMES, STEPS, CFG, SEED = 3, 4, 4.0, 7
 PRIOR: dict[str, Any] = {"lambda_": 0.05, "gamma": 0.05}
@@ -38,12 +39,13 @@ class World:
     Attributes:
         models: the host's models folder.
         stock, ours: the same weights, by the host's loader and by ours.
-        with_appearnet: `ours` with an AppearNet of random weights and the noise prior.
+        random: `ours` with an AppearNet of random weights and the noise prior, and with random motion weights.
         other: a stock model with other weights, to merge with.
         nodes: the host's node classes by id.
         model: the model of the current run.
         node_steps: Sampling steps, unless a case sets its own.
         steps: the denoised latents of each step of the current run.
+        made: what each case gave with `random`, by name.
         plains: results of the host's own model without a node, by number of steps.
     """
 
@@ -51,7 +53,7 @@ class World:
     models: Path
     stock: Any
     ours: Any
-    with_appearnet: Any
+    random: Any
     other: Any
     clip: Any
     vae: Any
@@ -59,6 +61,7 @@ class World:
     model: Any = None
     node_steps: int = STEPS
     steps: list[Tensor] = field(default_factory=list)
+    made: dict[str, Tensor] = field(default_factory=dict)
     plains: dict[int, Tensor] = field(default_factory=dict)
 
     @property
@@ -142,10 +145,19 @@ class World:
         return self.plains[steps]
 
     def with_centre_frame(self, centre_frame: dict[str, Tensor]) -> Any:
-        """Return `with_appearnet` with another centre frame (LATENT)."""
+        """Return the current model with another centre frame (LATENT), or as it is where it has none."""
         from microcinema_core.adapter import override_prior
+        from microcinema_core.adapter.model import ATTACHMENT
 
-        return override_prior(self.with_appearnet, **PRIOR, centre_frame=centre_frame)
+        appearance = self.model.get_attachment(ATTACHMENT)
+        if appearance is None:
+            return self.model
+        prior = {"lambda_": appearance.lambda_, "gamma": appearance.gamma}
+        return override_prior(self.model, **prior, centre_frame=centre_frame)
+
+    def as_stock(self, model: Any) -> Any:
+        """Return a MODEL from the host's loader as `stock` is: with the noise schedule of the motion weights."""
+        return model if self.family.motion is None else with_linear_betas(model)
 
     @contextmanager
     def using(self, model: Any) -> Iterator[None]:
@@ -187,8 +199,6 @@ def call(node: Any, inputs: dict[str, Any]) -> tuple[Any, ...]:
 
 def build(family: Family, models: Path, nodes: dict[str, Any]) -> World:
     """Write a family's files to the folder `models` and load its U-Net by the host's loader and by ours."""
-    from microcinema_core.adapter import inflate_checkpoint
-
     write_files(models, family)
 
     def stock(name: str) -> Any:
@@ -197,20 +207,31 @@ def build(family: Family, models: Path, nodes: dict[str, Any]) -> World:
         path = str(models / "checkpoints" / f"{name}.safetensors")
         return comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
 
-    small = models / "checkpoints" / "small.safetensors"
-    ours = inflate_checkpoint(small, injection="spade", temporal_layout="paper")
-    clip, vae = _clip(family), _vae()
+    image = stock("small")
+    if family.motion is None:
+        ours, random = _inflated(models / "checkpoints" / "small.safetensors", family)
+    else:
+        ours, random = motion_models(image, family, models, PRIOR)
+        image = with_linear_betas(image)
     return World(
         family=family,
         models=models,
-        stock=stock("small"),
-        ours=ours.model,
-        with_appearnet=_add_appearance(ours, family),
+        stock=image,
+        ours=ours,
+        random=random,
         other=stock("other"),
-        clip=clip,
-        vae=vae,
+        clip=_clip(family),
+        vae=_vae(),
         nodes=nodes,
     )
+
+
+def _inflated(path: Path, family: Family) -> tuple[Any, Any]:
+    """Return a file's inflated MODEL, and the same with random weights in AppearNet."""
+    from microcinema_core.adapter import inflate_checkpoint
+
+    loaded = inflate_checkpoint(path, injection="spade", temporal_layout="paper")
+    return loaded.model, _add_appearance(loaded, family)
 
 
 def _add_appearance(ours: Any, family: Family) -> Any:
@@ -219,8 +240,7 @@ def _add_appearance(ours: Any, family: Family) -> Any:
 
     net = ours.appearnet.patcher.model
     net.load_state_dict({key: 0.3 * value for key, value in tiny.random_weights(net, 11).items()})
-    latent = torch.randn(1, 4, *family.size, generator=torch.Generator().manual_seed(12))
-    return apply_appearance(ours.model, ours.appearnet, {"samples": latent}, **PRIOR)
+    return apply_appearance(ours.model, ours.appearnet, picture(family), **PRIOR)
 
 
 def _clip(family: Family) -> Any:

@@ -6,13 +6,66 @@ NOTES = {
     "sdxl_to_video": """## SDXL picture to video
 
 The graph on the left is a stock SDXL graph. Replace it with **your own**: any graph that ends in a picture (LoRAs,
-refiners, Flux, anything) can be connected to *Centre frame*. The picture is resized for the video model and encoded
-with its VAE.
+refiners, Flux, anything) can be connected to *Centre frame*. PIA then makes 16 frames around that picture, and
+AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 fps.
 
-- Needs `sd_xl_base_1.0.safetensors` in `models/checkpoints`, or choose another checkpoint.
-- The video models are the **mini** models that ship with MicroCinema. They work at 128 x 128 pixels and are made for
-drawings in the style of animated emoji. With files that you trained yourself the graph is the same, at a larger size.
-- There are two prompts: the left one describes the picture, the right one describes **how it moves**.""",
+Needs these files, with their addresses in docs/models.md of the pack:
+
+- `models/checkpoints`: `sd_xl_base_1.0.safetensors` and `v1-5-pruned-emaonly-fp16.safetensors`, or other checkpoints of
+SDXL and Stable Diffusion 1.5.
+- `models/animatediff_models`: `diffusion_pytorch_model.fp16.safetensors` (PIA) and `mm_sd15_v3.safetensors`.
+- `models/controlnet`: `mm_sd15_v3_sparsectrl_rgb.safetensors`.
+
+Good to know:
+
+- There are two prompts: the left one describes the picture, the right one the picture **and how it moves**.
+- `motion` in *Key frames* sets how much moves.
+- Stable Diffusion 1.5 moves pictures best that it could have drawn itself. If yours falls apart, repaint it first:
+*VAE Encode*, then *KSampler* with Stable Diffusion 1.5 and a `denoise` of 0.3 to 0.5.
+- If colours flash at the key frames, set `end_percent` in *Interpolation* to 0.6. `colour_strength` in *Clip* pulls all
+frames to the colours of your picture.
+- A quick look: set *Interpolation* to bypass (Ctrl+B) to see the 16 key frames.""",
+    "first_and_last_frame": """## The video between two pictures
+
+Your two pictures become the first and the last of 16 frames. AnimateDiff with SparseCtrl makes the frames between them.
+
+Needs these files, with their addresses in docs/models.md of the pack:
+
+- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
+- `models/animatediff_models`: `mm_sd15_v3.safetensors`.
+- `models/controlnet`: `mm_sd15_v3_sparsectrl_rgb.safetensors`.
+
+Choose two pictures of the same scene in *First picture* and *Last picture*, and describe both in the prompt. With one
+picture, disconnect `last_frame`. `anchor` says which frame the first picture becomes.
+
+For more frames, put *MicroCinema TSR* after *Frames*: each round multiplies the frame rate by 5.""",
+    "text_to_video_animatediff": """## Text to video with AnimateDiff
+
+*MicroCinema Motion Loader* turns a Stable Diffusion 1.5 MODEL into a video MODEL. A batch of 16 empty latents is one
+video of 16 frames, and the sampler is the stock *KSampler*.
+
+Needs these files, with their addresses in docs/models.md of the pack:
+
+- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
+- `models/animatediff_models`: `mm_sd15_v3.safetensors`. With version 2, `motion_lora` adds a camera movement.
+
+The settings are those of AnimateDiff's authors. More than 16 frames get worse, and more than 32 are refused.""",
+    "sd15_lora_controlnet_to_video": """## LoRA and ControlNet on a video
+
+The MODEL goes through *Load LoRA* and then through *MicroCinema Motion Loader*: the video has the LoRA's style. A
+ControlNet with **one hint per frame** makes it follow another video.
+
+Needs these files, with their addresses in docs/models.md of the pack:
+
+- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
+- `models/animatediff_models`: `mm_sd15_v3.safetensors`.
+- `models/loras`: `MoXinV1.safetensors`, or another LoRA for Stable Diffusion 1.5.
+- `models/controlnet`: `control_v11p_sd15_canny_fp16.safetensors`.
+- **A motion video of your own** in *Motion video*, with 16 frames or more. None ships with this workflow; `motion.mp4`
+is a placeholder for a file in ComfyUI's `input` folder.
+
+*Canny* extracts the edges. Depth and pose work in the same way, each with its own ControlNet. There must be as many
+hints (*First 16 frames*) as latents (*16 empty latents*).""",
     "sd15_inflated_image_to_video": """## Stable Diffusion 1.5 as a video model
 
 *MicroCinema Inflate* turns a Stable Diffusion 1.5 checkpoint into a MicroCinema U-Net and an AppearNet. It keeps every
@@ -40,7 +93,7 @@ steer the motion. This works even with a model that was never trained on videos.
 - *Canny* extracts the edges. Depth and pose work in the same way, each with its own ControlNet.
 - Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints` and
 `control_v11p_sd15_canny_fp16.safetensors` in `models/controlnet`.
-- There must be as many hints (*First nine frames*) as latents (*Nine empty latents*). To change the
+- There must be as many hints (*First 9 frames*) as latents (*Nine empty latents*). To change the
 length, set both.""",
     "sd15_lora": """## A LoRA on a video model
 

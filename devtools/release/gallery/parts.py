@@ -30,11 +30,11 @@ def load_mini(graph: Graph, role: str, title: str) -> Node:
     return graph.add("MicroCinemaCheckpointLoader", title, file=f"mini_{role}.safetensors", role=role)
 
 
-def prompts(graph: Graph, encoder: Out, text: str) -> Words:
-    """Add a prompt and an empty negative prompt, and return both outputs."""
+def prompts(graph: Graph, encoder: Out, text: str, negative: str = "") -> Words:
+    """Add a prompt and a negative prompt, and return both outputs."""
     positive = graph.add("CLIPTextEncode", "Prompt", text=text, clip=encoder)
-    negative = graph.add("CLIPTextEncode", "Negative prompt", text="", clip=encoder)
-    return positive[0], negative[0]
+    unwanted = graph.add("CLIPTextEncode", "Negative prompt", text=negative, clip=encoder)
+    return positive[0], unwanted[0]
 
 
 def stable_diffusion(graph: Graph, file: str, text: str) -> tuple[Node, Words]:

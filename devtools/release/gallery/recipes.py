@@ -20,27 +20,115 @@ from .parts import (
 Recipe = Callable[[Graph, Mini], None]
 KARRAS = {"steps": 25, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+PIA = "diffusion_pytorch_model.fp16.safetensors"
+MOTION, SPARSECTRL = "mm_sd15_v3.safetensors", "mm_sd15_v3_sparsectrl_rgb.safetensors"
 
 
 def sdxl_to_video(graph: Graph, mini: Mini) -> None:
-    """Make the centre frame with a stock SDXL graph."""
+    """Make the centre frame with a stock SDXL graph, key frames with PIA, frames between them with SparseCtrl."""
     graph.column("1. Any SDXL graph")
     sdxl = graph.add("CheckpointLoaderSimple", "Load SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
-    text = "a cartoon bird with spread wings, emoji style, plain background"
+    text = "a red fox standing in fresh snow, pine forest, soft morning light, photo"
     positive = graph.add("CLIPTextEncode", "Prompt", text=text, clip=sdxl[1])
-    negative = graph.add("CLIPTextEncode", "Negative prompt", text="photo, text", clip=sdxl[1])
+    negative = graph.add("CLIPTextEncode", "Negative prompt", text="text, frame", clip=sdxl[1])
     empty = graph.add("EmptyLatentImage", width=1024, height=1024, batch_size=1)
     drawn = graph.add("KSampler", "Picture", model=sdxl[0], positive=positive[0], negative=negative[0],
                       latent_image=empty[0], seed=1, **KARRAS, cfg=6.0)  # fmt: skip
     pixels = graph.add("VAEDecode", "Picture", samples=drawn[0], vae=sdxl[2])
-    graph.column("2. Centre frame")
-    image = load_mini(graph, "image", "Load text encoder and VAE")
-    words = prompts(graph, image[1], "a bird waving its wings")
-    centre = graph.add("MicroCinemaCentreFrame", "Centre frame", image=pixels[0], vae=image[2])
+    graph.column("2. Centre frame and motion prompt")
+    loaded, words = _sd15(graph, "a red fox in fresh snow, turning its head, wind in its fur")
+    centre = graph.add(
+        "MicroCinemaCentreFrame", "Centre frame", image=pixels[0], vae=loaded[2], width=512, height=512
+    )
     graph.add("PreviewImage", images=centre[1])
-    keys = base_model(graph, mini, words, centre[0])
-    frames, fps = interpolated(graph, mini, words, keys[0], keys[1], image[2])
-    clip(graph, frames, fps, colour_anchor=centre[1])
+    graph.column("3. 16 key frames at 8 fps")
+    pia = graph.add("MicroCinemaMotionLoader", "Load PIA", model=loaded[0], motion_file=PIA)
+    keys = graph.add("MicroCinemaSampler", "Key frames", model=pia[0], appearnet=pia[1], positive=words[0],
+                     negative=words[1], centre_frame=centre[0])  # fmt: skip
+    graph.column("4. 76 frames at 40 fps")
+    sparse = _sparsectrl(graph, loaded[0])
+    between = graph.add("MicroCinemaTSR", "Interpolation", key_frames=keys[0], fps=keys[1], model=sparse[0],
+                        appearnet=sparse[1], positive=words[0], negative=words[1], seed=1)  # fmt: skip
+    frames = graph.add("VAEDecode", "Frames", samples=between[0], vae=loaded[2])
+    clip(graph, frames[0], between[1], colour_anchor=centre[1], colour_strength=0.5)
+
+
+def _sd15(graph: Graph, text: str) -> tuple[Node, tuple[Out, Out]]:
+    """Add Stable Diffusion 1.5 and the prompts."""
+    loaded = graph.add("CheckpointLoaderSimple", "Load Stable Diffusion 1.5", ckpt_name=SD15)
+    return loaded, prompts(graph, loaded[1], text, negative="blurry, distorted, text")
+
+
+def _sparsectrl(graph: Graph, model: Out) -> Node:
+    """Add AnimateDiff version 3 with SparseCtrl: outputs MODEL and APPEARNET."""
+    return graph.add("MicroCinemaMotionLoader", "Load AnimateDiff and SparseCtrl", model=model, motion_file=MOTION,
+                     appearance_file=SPARSECTRL)  # fmt: skip
+
+
+def first_and_last_frame(graph: Graph, mini: Mini) -> None:
+    """Make the video between two pictures with SparseCtrl."""
+    graph.column("1. Checkpoint and prompt")
+    loaded, words = _sd15(graph, "a landscape, clouds moving, the light changing")
+    graph.column("2. First and last frame")
+    ends = []
+    for title in ("First", "Last"):
+        given = graph.add("LoadImage", f"{title} picture", image="example.png")
+        ends.append(graph.add("MicroCinemaCentreFrame", f"{title} frame", image=given[0], vae=loaded[2], width=512,
+                              height=512))  # fmt: skip
+    graph.column("3. 16 frames at 8 fps")
+    sparse = _sparsectrl(graph, loaded[0])
+    made = graph.add("MicroCinemaSampler", "Frames", model=sparse[0], appearnet=sparse[1], positive=words[0],
+                     negative=words[1], centre_frame=ends[0][0], anchor="first", last_frame=ends[1][0])  # fmt: skip
+    frames = graph.add("VAEDecode", "Frames", samples=made[0], vae=loaded[2])
+    clip(graph, frames[0], made[1])
+
+
+def text_to_video_animatediff(graph: Graph, mini: Mini) -> None:
+    """Make a video from text alone with AnimateDiff, sampled by the stock KSampler."""
+    graph.column("1. Checkpoint and prompt")
+    loaded, words = _sd15(graph, "a sailing boat on a calm lake at sunset, ripples on the water")
+    graph.column("2. 16 frames at 8 fps")
+    moving = graph.add("MicroCinemaMotionLoader", "Load AnimateDiff", model=loaded[0], motion_file=MOTION)
+    pixels = _animated(graph, moving[0], words, loaded[2])
+    clip(graph, pixels[0], None, fps_value=8.0)
+
+
+def _animated(graph: Graph, model: Out, words: tuple[Out, Out], vae: Out) -> Node:
+    """Add an empty latent of 16 frames, KSampler with the settings of AnimateDiff's authors, and the decoder."""
+    empty = graph.add("EmptyLatentImage", "16 empty latents", width=512, height=512, batch_size=16)
+    made = graph.add("KSampler", "Frames", model=model, positive=words[0], negative=words[1], latent_image=empty[0],
+                     seed=0, steps=25, cfg=8.0, sampler_name="euler", scheduler="ddim_uniform")  # fmt: skip
+    return graph.add("VAEDecode", "Frames", samples=made[0], vae=vae)
+
+
+def sd15_lora_controlnet_to_video(graph: Graph, mini: Mini) -> None:
+    """Make a video in a LoRA's style that follows the edges of another video."""
+    graph.column("1. Checkpoint, style and prompt")
+    loaded = graph.add("CheckpointLoaderSimple", "Load Stable Diffusion 1.5", ckpt_name=SD15)
+    styled = graph.add("LoraLoader", "Style LoRA", model=loaded[0], clip=loaded[1], lora_name="MoXinV1.safetensors",
+                       strength_model=0.8, strength_clip=0.8)  # fmt: skip
+    words = prompts(graph, styled[1], "shuimobysim, a horse running, ink painting", negative="text, frame")
+    graph.column("2. Motion of a video")
+    guided, parts = _edges(graph, words, 16)
+    graph.column("3. 16 frames")
+    moving = graph.add("MicroCinemaMotionLoader", "Load AnimateDiff", model=styled[0], motion_file=MOTION)
+    pixels = _animated(graph, moving[0], (guided[0], guided[1]), loaded[2])
+    clip(graph, pixels[0], parts[2])
+
+
+def _edges(graph: Graph, words: tuple[Out, Out], count: int) -> tuple[Node, Node]:
+    """Add a ControlNet with the edges of a video's first frames; return it and the video's parts."""
+    film = graph.add("LoadVideo", "Motion video", file="motion.mp4")
+    parts = graph.add("GetVideoComponents", video=film[0])
+    frames = graph.add("ImageFromBatch", f"First {count} frames", image=parts[0], batch_index=0, length=count)
+    sized = graph.add(
+        "ImageScale", image=frames[0], upscale_method="area", width=512, height=512, crop="center"
+    )
+    edges = graph.add("Canny", "Edge map per frame", image=sized[0], low_threshold=0.2, high_threshold=0.5)
+    net = graph.add("ControlNetLoader", control_net_name="control_v11p_sd15_canny_fp16.safetensors")
+    guided = graph.add("ControlNetApplyAdvanced", positive=words[0], negative=words[1], control_net=net[0],
+                       image=edges[0], strength=0.9, start_percent=0.0, end_percent=0.8)  # fmt: skip
+    return guided, parts
 
 
 def sd15_inflated_image_to_video(graph: Graph, mini: Mini) -> None:
@@ -89,16 +177,7 @@ def sd15_controlnet_motion(graph: Graph, mini: Mini) -> None:
     """Steer the motion with a ControlNet: one hint per frame, the edges of a video."""
     loaded, words = stable_diffusion(graph, SD15, "a red fox running through snow")
     graph.column("2. Motion")
-    film = graph.add("LoadVideo", "Motion video", file="motion.mp4")
-    parts = graph.add("GetVideoComponents", video=film[0])
-    nine = graph.add("ImageFromBatch", "First nine frames", image=parts[0], batch_index=0, length=9)
-    sized = graph.add(
-        "ImageScale", image=nine[0], upscale_method="area", width=512, height=512, crop="center"
-    )
-    edges = graph.add("Canny", "Edge map per frame", image=sized[0], low_threshold=0.2, high_threshold=0.5)
-    net = graph.add("ControlNetLoader", control_net_name="control_v11p_sd15_canny_fp16.safetensors")
-    guided = graph.add("ControlNetApplyAdvanced", positive=words[0], negative=words[1], control_net=net[0],
-                       image=edges[0], strength=0.9, start_percent=0.0, end_percent=0.8)  # fmt: skip
+    guided, parts = _edges(graph, words, 9)
     graph.column("3. Centre frame")
     centre = picture(graph, loaded[2], width=512, height=512)
     graph.column("4. Key frames")
@@ -189,6 +268,9 @@ RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
         sdxl_to_video,
+        first_and_last_frame,
+        text_to_video_animatediff,
+        sd15_lora_controlnet_to_video,
         sd15_inflated_image_to_video,
         img2img_centre_frame_mini,
         sd15_controlnet_motion,

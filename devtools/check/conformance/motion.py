@@ -1,0 +1,103 @@
+"""Video MODELs made from a stock MODEL with small random motion weights, in the formats of the published files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from devtools.check import tiny
+
+from .models import Family
+
+LAST_PROJECTIONS = ("proj_out.", "conv_in.weight")
+"""Parts of the keys of the layers that add a motion module to the image model: zeros there are no motion."""
+LINEAR_BETAS = "sqrt_linear"
+"""The host's name for betas that rise linearly, AnimateDiff's and PIA's."""
+
+
+def motion_models(image: Any, family: Family, folder: Path, prior: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the video MODELs of a family's stock MODEL: one that does not move yet, and one with random weights.
+
+    Args:
+        image: the stock MODEL; not changed.
+        family: its family.
+        folder: where the motion files are written.
+        prior: lambda_ and gamma of the random one's noise prior, where it has an AppearNet.
+    """
+    from microcinema_core.adapter.motion import add_motion
+
+    still, given = add_motion(image, write_motion(folder / "still.safetensors", family, still=True))
+    random, acting = add_motion(image, write_motion(folder / "random.safetensors", family))
+    if family.motion == "v3":
+        return still, _applied(random, _sparsectrl(folder, family), family, **prior)
+    if family.motion == "pia":
+        none = {"lambda_": 0.0, "gamma": 0.0}
+        return _applied(still, given, family, **none), _applied(random, acting, family, **prior)
+    return still, random
+
+
+def write_motion(path: Path, family: Family, *, still: bool = False) -> Path:
+    """Write a motion module with random weights, or with zeros in its last projections, and return its path."""
+    import diffusers
+
+    config = family.config
+    net = diffusers.MotionAdapter(
+        block_out_channels=_widths(family),
+        motion_layers_per_block=config.num_res_blocks,
+        use_motion_mid_block=family.motion == "v2",
+        conv_in_channels=9 if family.motion in ("pia", "pia alone") else None,
+    )
+    state = tiny.random_weights(net, 2)
+    zeros = {key: value * 0 for key, value in state.items() if any(part in key for part in LAST_PROJECTIONS)}
+    save_file({**state, **(zeros if still else {})}, str(path))
+    return path
+
+
+def with_linear_betas(model: Any) -> Any:
+    """Return a clone of a stock MODEL with the motion weights' noise schedule, for nodes that rebuild it as well."""
+    import comfy.model_base
+
+    inner = model.model
+    settings = inner.model_config.sampling_settings
+    inner.model_config.sampling_settings = {**settings, "beta_schedule": LINEAR_BETAS}
+    clone = model.clone()
+    sampling = comfy.model_base.model_sampling(inner.model_config, inner.model_type)
+    clone.add_object_patch("model_sampling", sampling)
+    return clone
+
+
+def picture(family: Family) -> dict[str, Tensor]:
+    """Return the LATENT of a random centre frame."""
+    generator = torch.Generator().manual_seed(12)
+    return {"samples": torch.randn(1, 4, *family.size, generator=generator)}
+
+
+def _widths(family: Family) -> tuple[int, ...]:
+    return tuple(family.config.model_channels * factor for factor in family.config.channel_mult)
+
+
+def _sparsectrl(folder: Path, family: Family) -> Any:
+    """Return a SparseCtrl with random weights as an APPEARNET."""
+    import diffusers
+
+    from microcinema_core.adapter.motion import load_sparsectrl
+
+    config = family.config
+    net = diffusers.SparseControlNetModel(
+        block_out_channels=_widths(family),
+        layers_per_block=config.num_res_blocks,
+        cross_attention_dim=config.context_dim,
+    )
+    path = folder / "sparsectrl.safetensors"
+    save_file(tiny.random_weights(net, 5), str(path))
+    return load_sparsectrl(path)
+
+
+def _applied(model: Any, appearnet: Any, family: Family, **prior: Any) -> Any:
+    from microcinema_core.adapter import apply_appearance
+
+    return apply_appearance(model, appearnet, picture(family), anchor="first", **prior)
