@@ -4,6 +4,7 @@
     python3 dev.py demo [--prompt TEXT] [--image FILE] ...     make a video with the shipped models in ComfyUI
     python3 dev.py test [--quick] [TEST ...]                   run the linter, the type checker and all tests
     python3 dev.py serve                                       start ComfyUI with this pack installed
+    python3 dev.py models                                      list the model files that the workflows need
     python3 dev.py python ARGS                                 run the environment's Python
 
 It needs Python 3.10 or newer and nothing else. The environment, ComfyUI and all data go to $MICROCINEMA_HOME.
@@ -24,7 +25,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
 from devtools.check import suite
-from devtools.run import demo, serve
+from devtools.run import demo, models, serve
 from devtools.run.env import RESTARTED, find_environment
 from devtools.run.home import Problem, replace_process, say
 from devtools.run.host import find_host
@@ -33,6 +34,7 @@ COMMANDS = {
     "demo": (demo, "make a video with the shipped models in ComfyUI"),
     "test": (suite, "run the linter, the type checker and all tests"),
     "serve": (serve, "start ComfyUI with this pack installed"),
+    "models": (models, "list the model files that the workflows need, and which of them you have"),
 }
 
 
@@ -70,6 +72,9 @@ def run(argv: list[str]) -> None:
     arguments = parse(argv)
     if arguments.command == "demo":
         demo.check_arguments(arguments)
+    if arguments.command == "models":  # neither ComfyUI nor an environment is fetched for it
+        models.main(arguments)
+        return
     restarted = os.environ.pop(RESTARTED, None)
     host = find_host(arguments.comfyui)
     environment = find_environment(host, arguments.venv)

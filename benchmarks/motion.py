@@ -115,7 +115,9 @@ def counts(name: str, shape: Shape) -> Counts:
         return Counts(count(made.step), made.parameters, held)
 
 
-def measure(shape: Shape, wanted: Callable[[str], bool], *, rounds: int) -> tuple[list[Timed], dict[str, str]]:
+def measure(
+    shape: Shape, wanted: Callable[[str], bool], *, rounds: int
+) -> tuple[list[Timed], dict[str, str]]:
     """Time the networks of each group in turns; return them, and why a network is missing, by name."""
     timed: list[Timed] = []
     missing: dict[str, str] = {}

@@ -13,9 +13,8 @@ import pytest
 import torch
 from einops import rearrange
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from devtools.check import tiny
 from microcinema_core.config import SD15, TEMPORAL_LAYOUTS, ModelSpec, UNetConfig
 from microcinema_core.diffusion.ddim import classifier_free_guidance, ddim_steps
 from microcinema_core.diffusion.schedule import NoiseSchedule, denoiser
@@ -31,10 +30,18 @@ from microcinema_core.files.stable_diffusion import from_diffusers
 from microcinema_core.networks.appearance_input import appearnet_input, line_between
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
+from tests.core.motion_oracles import (
+    adapter,
+    ddim_scheduler,
+    image_unet,
+    per_frame_norms,
+    pipeline_run,
+    sparse,
+)
 
 diffusers = pytest.importorskip("diffusers")
 
-CHANNELS, CONTEXT, FRAMES = (32, 64, 64, 64), 24, 6
+CONTEXT, FRAMES = 24, 6
 IMAGE = UNetConfig(
     model_channels=32,
     channel_mult=(1, 2, 2, 2),
@@ -44,45 +51,6 @@ IMAGE = UNetConfig(
     num_head_channels=-1,
     use_linear_in_transformer=False,
 ).as_2d()
-
-
-def image_unet() -> Any:
-    net = diffusers.UNet2DConditionModel(
-        block_out_channels=CHANNELS, layers_per_block=1, cross_attention_dim=CONTEXT, attention_head_dim=8
-    )
-    net.load_state_dict(tiny.random_weights(net, 1))
-    return net.eval()
-
-
-def adapter(*, middle: bool, conv_in_channels: int | None = None) -> Any:
-    net = diffusers.MotionAdapter(
-        block_out_channels=CHANNELS,
-        motion_layers_per_block=1,
-        use_motion_mid_block=middle,
-        conv_in_channels=conv_in_channels,
-    )
-    state = {key: value for key, value in tiny.random_weights(net, 2).items() if not key.endswith(".pe")}
-    net.load_state_dict(state, strict=False)
-    return net.eval()
-
-
-class PerFrame(nn.Module):
-    """A norm of `b c f h w` that takes its statistics per frame."""
-
-    def __init__(self, norm: nn.Module) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        normed = self.norm(rearrange(x, "b c f h w -> (b f) c h w"))
-        return rearrange(normed, "(b f) c h w -> b c f h w", f=x.shape[2])
-
-
-def per_frame_norms(net: Any) -> Any:
-    for module in net.modules():
-        if type(module).__name__ == "AnimateDiffTransformer3D":
-            module.norm = PerFrame(module.norm)
-    return net
 
 
 def original_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -151,7 +119,7 @@ def off(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.parametrize("middle", [False, True])
 def test_a_motion_module_runs_as_in_diffusers_with_norms_per_frame(middle: bool, tmp_path: Path) -> None:
-    image, motion = image_unet(), adapter(middle=middle)
+    image, motion = image_unet(CONTEXT), adapter(middle=middle)
     module = read_motion_module(write(tmp_path / "m.safetensors", motion.state_dict()), IMAGE)
     oracle = diffusers.UNetMotionModel.from_unet2d(image, motion).eval()
     made = ours(assembled(image, module))
@@ -179,7 +147,7 @@ def test_both_key_layouts_are_one_module(dtype: torch.dtype, tmp_path: Path) -> 
 
 
 def test_pia_is_a_concat_appearnet(tmp_path: Path) -> None:
-    image, motion = image_unet(), adapter(middle=False, conv_in_channels=9)
+    image, motion = image_unet(CONTEXT), adapter(middle=False, conv_in_channels=9)
     module = read_motion_module(write(tmp_path / "pia.safetensors", motion.state_dict()), IMAGE)
     oracle = per_frame_norms(diffusers.UNetMotionModel.from_unet2d(image, motion).eval())
     z_c = torch.randn(2, 4, 16, 8, generator=torch.Generator().manual_seed(4)).repeat_interleave(FRAMES, 0)
@@ -195,18 +163,9 @@ def test_pia_is_a_concat_appearnet(tmp_path: Path) -> None:
     assert off(made, theirs(oracle, torch.cat([affinity, z_c], 1))) < 2e-5
 
 
-def sparse() -> Any:
-    net = diffusers.SparseControlNetModel(
-        block_out_channels=CHANNELS, layers_per_block=1, cross_attention_dim=CONTEXT
-    )
-    state = {key: value for key, value in tiny.random_weights(net, 5).items() if not key.endswith(".pe")}
-    net.load_state_dict(state, strict=False)
-    return net.eval()
-
-
 @pytest.mark.parametrize("given", [[FRAMES // 2], [0, FRAMES - 1]])
 def test_sparsectrl_is_an_add_dec_appearnet(given: list[int], tmp_path: Path) -> None:
-    image, motion, control = image_unet(), adapter(middle=False), sparse()
+    image, motion, control = image_unet(CONTEXT), adapter(middle=False), sparse(CONTEXT)
     module = read_motion_module(write(tmp_path / "m.safetensors", motion.state_dict()), IMAGE)
     read = read_sparsectrl(write(tmp_path / "s.safetensors", original_names(control.state_dict())))
     assert read.config.unet == IMAGE
@@ -236,7 +195,7 @@ def test_sparsectrl_is_an_add_dec_appearnet(given: list[int], tmp_path: Path) ->
 @torch.no_grad()
 def test_four_steps_are_diffusers_pipeline(tmp_path: Path) -> None:
     """Guidance, linear betas, given frames: the whole sampling run, latents in and out."""
-    image, motion, control = image_unet(), adapter(middle=False), sparse()
+    image, motion, control = image_unet(CONTEXT), adapter(middle=False), sparse(CONTEXT)
     module = read_motion_module(write(tmp_path / "m.safetensors", motion.state_dict()), IMAGE)
     read = read_sparsectrl(write(tmp_path / "s.safetensors", control.state_dict()))
     generator = torch.Generator().manual_seed(8)
@@ -245,29 +204,7 @@ def test_four_steps_are_diffusers_pipeline(tmp_path: Path) -> None:
     text, negative = (torch.randn(1, 7, CONTEXT, generator=generator) for _ in range(2))
     given, steps, scale = [0, FRAMES - 1], 4, 5.0
 
-    scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", steps_offset=1, clip_sample=False
-    )
-    pipeline = diffusers.AnimateDiffSparseControlNetPipeline(
-        None, None, None, image, motion, per_frame_norms(control), scheduler
-    )
-    per_frame_norms(pipeline.unet)
-    pipeline.check_inputs = lambda *_, **__: None  # its pictures go through a VAE; ours are latents already
-    pipeline.prepare_image = lambda *_: rearrange(pictures, "k c h w -> 1 c k h w")
-    pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(
-        prompt_embeds=text,
-        negative_prompt_embeds=negative,
-        latents=rearrange(noise, "f c h w -> 1 c f h w"),
-        conditioning_frames=[],
-        controlnet_frame_indices=given,
-        num_frames=FRAMES,
-        num_inference_steps=steps,
-        guidance_scale=scale,
-        height=128,
-        width=64,
-        output_type="latent",
-    ).frames
+    made = pipeline_run(image, motion, control, noise, pictures, given, (text, negative), steps, scale)
 
     unet, net = assembled(image, module), AppearNet(read.config)
     load_strict(net, read.weights, "SparseCtrl")
@@ -282,12 +219,12 @@ def test_four_steps_are_diffusers_pipeline(tmp_path: Path) -> None:
 
         return denoiser(network, schedule)
 
-    sigmas = torch.cat([schedule.sigmas[scheduler.timesteps], torch.zeros(1)])
+    sigmas = torch.cat([schedule.sigmas[ddim_scheduler(steps).timesteps], torch.zeros(1)])
     start = noise * (1 + sigmas[0] ** 2).sqrt()
     *_, ours = ddim_steps(
         classifier_free_guidance(with_text(text), with_text(negative), scale), start, sigmas
     )
-    assert off(rearrange(made, "1 c f h w -> f c h w"), ours) < 1e-4
+    assert off(made, ours) < 1e-4
 
 
 @pytest.mark.parametrize("layout", ["mm_sd15_v3", "mm_sd15_v2", "sparsectrl"])
@@ -382,3 +319,19 @@ def test_other_files_are_named(words: str, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=words) as caught:
             read()
         assert str(caught.value).startswith("x.safetensors: this is ") and "expected" in str(caught.value)
+
+
+@torch.no_grad()
+def test_half_precision_is_off_by_its_rounding(tmp_path: Path) -> None:
+    """Against diffusers' network in float32 with the same rounded weights, ours is no further off than theirs is."""
+    image, motion = image_unet(CONTEXT).half().float(), adapter(middle=True).half().float()
+    module = read_motion_module(write(tmp_path / "m.safetensors", motion.state_dict()), IMAGE)
+    oracle = per_frame_norms(diffusers.UNetMotionModel.from_unet2d(image, motion).eval())
+    exact, net = theirs(oracle), assembled(image, module).half()
+    x, t, text = noisy_clip()
+    each_text = text.repeat_interleave(FRAMES, 0).half()
+    made = net(x.half(), t.repeat_interleave(FRAMES), each_text, frames=FRAMES)
+    video = rearrange(x.half(), "(b f) c h w -> b c f h w", f=FRAMES)
+    their_half = rearrange(oracle.half()(video, t, each_text).sample, "b c f h w -> (b f) c h w")
+    assert made.dtype == torch.float16
+    assert off(made.float(), exact) < 2 * off(their_half.float(), exact) < 2e-2

@@ -135,9 +135,34 @@ def test_parts_that_a_file_does_not_hold(host: ComfyServer, files: Path) -> None
     )
 
 
-@pytest.mark.parametrize("frames", [0, 1])
-def test_too_few_frames(host: ComfyServer, files: Path, frames: int) -> None:
-    assert "smaller than min" in host.run_expect_error(video(sampler={"frames": frames}))
+@pytest.mark.parametrize(
+    ("frames", "says"), [(-1, "smaller than min"), (1, "frames is 1; expected at least 2")]
+)
+def test_too_few_frames(host: ComfyServer, files: Path, frames: int, says: str) -> None:
+    assert says in host.run_expect_error(video(sampler={"frames": frames}))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"sampler_name": "res_2s"}, "res_2s is not a sampler of this ComfyUI; choose auto or one of euler"),
+        ({"scheduler": "bong"}, "bong is not a scheduler of this ComfyUI; choose auto or one of"),
+        ({"anchor": "middle"}, "anchor is 'middle'; choose centre, first, last"),
+        ({"motion": "huge"}, "motion is 'huge'; choose auto, small, medium, large"),
+    ],
+)
+def test_choices_that_are_not_in_the_list(
+    host: ComfyServer, files: Path, inputs: dict[str, str], says: str
+) -> None:
+    said = host.run_expect_error(video(sampler=inputs))
+    assert says in said or "not in list" in said.lower(), said
+
+
+def test_places_that_the_weights_do_not_take(host: ComfyServer, files: Path) -> None:
+    assert "has no setting for the amount of motion" in host.run_expect_error(
+        video(sampler={"motion": "large"})
+    )
+    assert "takes one picture" in host.run_expect_error(video(sampler={"last_frame": ["centre", 0]}))
 
 
 def test_one_key_frame(host: ComfyServer, files: Path) -> None:

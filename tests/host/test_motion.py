@@ -37,7 +37,11 @@ def stock(comfy_in_process: Path) -> Callable[..., Any]:
 
     from microcinema_core.adapter.network import host_unet_config
 
-    def make(dtype: torch.dtype = torch.float32, manual_cast: torch.dtype | None = None) -> Any:
+    def make(
+        dtype: torch.dtype = torch.float32,
+        manual_cast: torch.dtype | None = None,
+        weights: dict[str, Tensor] | None = None,
+    ) -> Any:
         shape = host_unet_config(CONFIG)
         shape |= {"image_size": 32, "use_spatial_transformer": True, "legacy": False, "dtype": dtype}
         del shape["microcinema"]
@@ -45,8 +49,8 @@ def stock(comfy_in_process: Path) -> Callable[..., Any]:
         settings.unet_config = shape
         settings.manual_cast_dtype = manual_cast
         model = comfy.model_base.BaseModel(settings)
-        weights = {key: value.to(dtype) for key, value in tiny.unet_weights(CONFIG).items()}
-        model.load_model_weights(weights)
+        given = tiny.unet_weights(CONFIG) if weights is None else weights
+        model.load_model_weights({key: value.to(dtype) for key, value in given.items()})
         device = torch.device("cpu")
         return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
 
@@ -311,3 +315,90 @@ def test_sparsectrl_interpolates_between_key_frames(
     assert made[0].shape[0] == 5 * (count - 1) + 1
     assert torch.equal(made[0][::5], keys)
     torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_four_steps_of_ksampler_are_diffusers_pipeline(
+    stock: Any, comfy_in_process: Path, tmp_path: Path
+) -> None:
+    """The stock KSampler with euler and ddim_uniform is DDIM; the scale of its starting noise, which differs, is undone."""
+    import comfy.sample
+
+    from microcinema_core import adapter
+    from microcinema_core.files.stable_diffusion import from_diffusers
+    from tests.core import motion_oracles as oracles
+
+    image, motion, control = (
+        oracles.image_unet(768),
+        oracles.adapter(middle=False),
+        oracles.sparse(768),
+    )
+    for name, net in (("motion", motion), ("sparse", control)):
+        state = {key: value.contiguous() for key, value in net.state_dict().items()}
+        save_file(state, str(tmp_path / f"{name}.safetensors"))
+    generator = torch.Generator().manual_seed(8)
+    noise = torch.randn(FRAMES, 4, 8, 8, generator=generator)
+    pictures = torch.randn(2, 4, 8, 8, generator=generator)
+    texts = [torch.randn(1, 77, 768, generator=generator) for _ in range(2)]
+    expected = oracles.pipeline_run(
+        image, motion, control, noise, pictures, [0, FRAMES - 1], (texts[0], texts[1]), 4, 5.0
+    )
+
+    loaded = stock(weights=from_diffusers(image.state_dict()))
+    video, _ = adapter.add_motion(loaded, tmp_path / "motion.safetensors")
+    ends = [{"samples": end[None] / SCALE} for end in pictures]
+    model = adapter.apply_appearance(
+        video,
+        adapter.load_sparsectrl(tmp_path / "sparse.safetensors"),
+        ends[0],
+        anchor="first",
+        last_frame=ends[1],
+    )
+    sigma = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "ddim_uniform", 4)[0]
+    made = comfy.sample.sample(
+        model,
+        noise * (1 + sigma**2).sqrt() / sigma,
+        4,
+        5.0,
+        "euler",
+        "ddim_uniform",
+        [[texts[0], {}]],
+        [[texts[1], {}]],
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
+    )
+    off = float((made * SCALE - expected).abs().max() / expected.abs().max())
+    assert off < 1e-3, "a network of random weights multiplies the rounding of the host's noise levels"
+
+
+def test_the_memory_estimate_counts_an_appearnet_that_sees_each_step(
+    stock: Any, module: Any, sparsectrl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host asks before the run starts and at each step."""
+    from microcinema_core import adapter
+
+    video, pia = adapter.add_motion(stock(), module(pia=True))
+    inner = video.model
+    estimate = type(inner).memory_required
+    asked: list[tuple[int, float]] = []
+
+    def watched(self: Any, shape: Any, cond_shapes: Any = None) -> float:
+        asked.append((shape[0], estimate(self, shape, cond_shapes)))
+        return asked[-1][1]
+
+    def asked_for(model: Any) -> dict[int, float]:
+        asked.clear()
+        sampled(model)
+        assert len({value for count, value in asked if count == 2 * FRAMES}) == 1
+        return dict(asked)
+
+    monkeypatch.setattr(type(inner), "memory_required", watched)
+    alone = asked_for(video)
+    assert asked_for(adapter.apply_appearance(video, pia, picture(1))) == alone
+    beside = asked_for(adapter.apply_appearance(video, sparsectrl, picture(1)))
+    assert beside.keys() == alone.keys()
+    # Features of 32 and 64 channels at four levels of 8 x 8 latents, and the middle, in float32, twice.
+    values = 2 * 32 * 64 + 32 * 16 + 64 * 16 + 64 * 4 * 2 + 64 * 1 * 3
+    for count in alone:
+        assert beside[count] - alone[count] == pytest.approx(2 * count * values * 4)

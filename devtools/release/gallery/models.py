@@ -1,8 +1,9 @@
 """Addresses of published weights, for the front end's dialog about missing models.
 
-They are taken from ComfyUI's own templates (package comfyui_workflow_templates). For Canny edges, the ControlNet is
-another file of the repository named there. Files without one public address (Stable Diffusion 2.1), the user's own, and
-those of this pack have none: the note in the workflow tells which file to choose.
+Most are taken from ComfyUI's own templates (package comfyui_workflow_templates). For Canny edges, the ControlNet is
+another file of the repository named there. Motion weights stand where docs/models.md says. Each file keeps the last
+part of its address as its name, since a browser saves it under that name. Files without one public address (Stable
+Diffusion 2.1), the user's own, and those of this pack have none: the note in the workflow tells which file to choose.
 """
 
 from __future__ import annotations
@@ -36,8 +37,68 @@ PUBLISHED: dict[str, tuple[str, str]] = {
         "upscale_models",
         f"{_HUB}/Comfy-Org/Real-ESRGAN_repackaged/resolve/main/RealESRGAN_x4plus.safetensors",
     ),
+    "diffusion_pytorch_model.fp16.safetensors": (
+        "animatediff_models",
+        f"{_HUB}/openmmlab/PIA-condition-adapter/resolve/main/diffusion_pytorch_model.fp16.safetensors",
+    ),
+    "mm_sd15_v3.safetensors": (
+        "animatediff_models",
+        f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/motion_module/mm_sd15_v3.safetensors",
+    ),
+    "mm_sd15_v2.safetensors": (
+        "animatediff_models",
+        f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/motion_module/mm_sd15_v2.safetensors",
+    ),
+    "mm_sd15_AnimateLCM.safetensors": (
+        "animatediff_models",
+        f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/motion_module/mm_sd15_AnimateLCM.safetensors",
+    ),
+    "animatediff_lightning_4step_comfyui.safetensors": (
+        "animatediff_models",
+        f"{_HUB}/ByteDance/AnimateDiff-Lightning/resolve/main/animatediff_lightning_4step_comfyui.safetensors",
+    ),
+    "mm_sd15_v3_sparsectrl_rgb.safetensors": (
+        "controlnet",
+        f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/control/mm_sd15_v3_sparsectrl_rgb.safetensors",
+    ),
+    "mm_sd15_v3_adapter.safetensors": (
+        "loras",
+        f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/lora/mm_sd15_v3_adapter.safetensors",
+    ),
+    "AnimateLCM_sd15_t2v_lora.safetensors": (
+        "loras",
+        f"{_HUB}/wangfuyun/AnimateLCM/resolve/main/AnimateLCM_sd15_t2v_lora.safetensors",
+    ),
+    **{
+        f"mm_sd15_v2_lora_{movement}.safetensors": (
+            "animatediff_motion_lora",
+            f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/lora/mm_sd15_v2_lora_{movement}.safetensors",
+        )
+        for movement in (
+            "PanLeft",
+            "PanRight",
+            "RollingAnticlockwise",
+            "RollingClockwise",
+            "TiltDown",
+            "TiltUp",
+            "ZoomIn",
+            "ZoomOut",
+        )
+    },
 }
 """(Folder in `models`, address) by file name."""
+SIZES = {
+    "diffusion_pytorch_model.fp16.safetensors": "836 MB",
+    "mm_sd15_v3.safetensors": "837 MB",
+    "mm_sd15_v2.safetensors": "909 MB",
+    "mm_sd15_AnimateLCM.safetensors": "907 MB",
+    "animatediff_lightning_4step_comfyui.safetensors": "909 MB",
+    "mm_sd15_v3_sparsectrl_rgb.safetensors": "994 MB",
+    "mm_sd15_v3_adapter.safetensors": "51 MB",
+    "AnimateLCM_sd15_t2v_lora.safetensors": "135 MB",
+    **{name: "39 MB" for name in PUBLISHED if name.startswith("mm_sd15_v2_lora_")},
+}
+"""Sizes that public listings of these addresses state, by file name."""
 
 
 def metadata(values: list[Any]) -> list[dict[str, str]]:
