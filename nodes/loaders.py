@@ -193,7 +193,7 @@ class MicroCinemaInflate(_FileNode):
                     options=list(adapter.INFLATE_LAYOUTS),
                     default="paper",
                     tooltip="Where the temporal layers go. paper: after each convolution and each attention. donor: "
-                    "after each ResBlock and transformer, as in published motion weights.",
+                    "after each ResBlock and transformer, as in ModelScope.",
                 ),
                 advanced_input(
                     io.Combo.Input,

@@ -16,7 +16,7 @@ from devtools.run.demo import measure
 from devtools.run.home import ROOT
 from devtools.run.host import VERSION
 from devtools.run.server import ComfyServer
-from devtools.run.workflow import Prompt
+from devtools.run.workflow import Prompt, widget_values
 from tests.host.gallery_files import write_gallery_files, write_svd
 from tests.host.quick import CLIPS, quickened, script
 from tests.host.weight_files import write_what_workflows_name
@@ -83,3 +83,40 @@ def test_the_blueprints_are_served_and_whole(host: ComfyServer) -> None:
         for number, widget in data["nodes"][0]["properties"]["proxyWidgets"]:
             assert widget in [slot["name"] for slot in nodes[int(number)]["inputs"] if "widget" in slot]
         assert all(node["type"] in schemas for node in nodes.values())
+
+
+def inner_prompt(name: str, schemas: dict[str, Any], given: dict[str, list[Any]], part: str) -> Prompt:
+    """Return the nodes of a blueprint as a prompt, its outer inputs connected to `given`; `part` begins their keys."""
+    data = json.loads((ROOT / "subgraphs" / f"{name}.json").read_text("utf-8"))
+    (definition,) = data["definitions"]["subgraphs"]
+    nodes = {node["id"]: node for node in definition["nodes"]}
+    outer = {slot["linkIds"][0]: given[slot["name"]] for slot in definition["inputs"]}
+    prompt: Prompt = {
+        f"{part}{number}": {"class_type": node["type"], "inputs": widget_values(node, schemas[node["type"]])}
+        for number, node in nodes.items()
+    }
+    for link in definition["links"]:
+        if link["target_id"] > 0:
+            slot = nodes[link["target_id"]]["inputs"][link["target_slot"]]["name"]
+            source = outer.get(link["id"], [f"{part}{link['origin_id']}", link["origin_slot"]])
+            prompt[f"{part}{link['target_id']}"]["inputs"][slot] = source
+    return prompt
+
+
+def test_the_blueprint_for_longer_videos_goes_on_from_the_last_frame(gallery_host: ComfyServer) -> None:
+    """Twice in a row: 3 + 2 + 2 frames."""
+    prompt = quickened(script("first_and_last_frame"), "first_and_last_frame")
+    (start,) = (key for key, node in prompt.items() if node["class_type"] == "MicroCinemaSampler")
+    (decode,) = (key for key, node in prompt.items() if node["class_type"] == "VAEDecode")
+    sockets = {name: prompt[start]["inputs"][name] for name in ("model", "appearnet", "positive", "negative")}
+    frames = last_part = [start, 0]
+    for part in ("a", "b"):
+        given = {**sockets, "frames": frames, "last_part": last_part}
+        inner = inner_prompt("MicroCinema Longer Video", gallery_host.object_info(), given, part)
+        (sampler,) = (key for key, node in inner.items() if node["class_type"] == "MicroCinemaSampler")
+        (joined,) = (key for key, node in inner.items() if node["class_type"] == "LatentBatch")
+        inner[sampler]["inputs"] |= {"frames": 3, "steps": 2}
+        frames, last_part = [joined, 0], [sampler, 0]
+        prompt |= inner
+    prompt[decode]["inputs"]["samples"] = frames
+    assert saved_video(gallery_host, prompt)["frames"] == 7

@@ -321,7 +321,7 @@ def test_sparsectrl_interpolates_between_key_frames(
 def test_four_steps_of_ksampler_are_diffusers_pipeline(
     stock: Any, comfy_in_process: Path, tmp_path: Path
 ) -> None:
-    """The stock KSampler with euler and ddim_uniform is DDIM; the scale of its starting noise, which differs, is undone."""
+    """The stock KSampler with euler and ddim_uniform is DDIM; only its starting noise is scaled otherwise."""
     import comfy.sample
 
     from microcinema_core import adapter

@@ -47,12 +47,13 @@ def all_rows(
     Args:
         nodes: the host's node classes by id.
         folder: the folder for the families' files.
-        quick: run single nodes for one step, and only with the first family and with PIA.
+        quick: run single nodes for one step, and only with the first family and with PIA; samplers with the first.
         compile_too: include TorchCompileModel with its default backend.
         only: text in the names of the rows to run; empty for all.
     """
     register_families()
-    for number, family in enumerate((*FAMILIES, *VIDEOS, ALL_BLOCKS)):
+    videos = [family for family in VIDEOS if not quick or family.motion != "pia alone"]
+    for number, family in enumerate((*FAMILIES, *videos, ALL_BLOCKS)):
         world = build(family, folder / str(number), nodes)
         cases = [
             one
@@ -81,12 +82,14 @@ def _cases(
     if family is ALL_BLOCKS:
         yield from ((name, case, 4) for name, case in BLOCK_CASES.items())
         return
+    short = quick or family in VIDEOS[1:]
     if family in (FAMILIES[0], PIA) or not quick:
         for name, node in enumerate_nodes(nodes):
             case = None if name in REASONS else INSTEAD.get(name) or node_case(name, node)
-            yield name, case, 1 if quick and name not in INSTEAD else 4
+            yield name, case, 1 if short and name not in INSTEAD else 4
+    if family is FAMILIES[0] or not quick:
         for name, case in sampler_cases():
-            yield name, case, 2 if quick else 4
+            yield name, case, 2 if short else 4
     of_blocks = BLOCK_CASES if family.config == ALL_BLOCKS.config else {}
     for name, case in {**dict(named_cases(compile_too=compile_too)), **of_blocks}.items():
         yield name, case, 2 if quick else 4

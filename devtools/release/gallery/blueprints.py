@@ -20,7 +20,7 @@ class Blueprint:
 
     Attributes:
         graph: the nodes inside.
-        inputs: (Name of the outer input, inner node, name of its input); a name may feed several nodes.
+        inputs: (Name of the outer input, inner node, name of its input).
         outputs: (Name of the outer output, inner output).
         widgets: (Inner node, name of its widget) of the widgets shown on the outer node.
     """
@@ -72,17 +72,20 @@ def to_32_fps(graph: Graph, mini: Mini) -> Blueprint:
 
 
 def longer_video(graph: Graph, mini: Mini) -> Blueprint:
-    """Go on from the last of the frames made so far, with weights that take a picture as the first frame."""
+    """Go on from the last frame of the last part, with weights that take a picture as the first frame.
+
+    The last part is an input of its own, because the host's LatentFromBatch reaches no further than 64 frames.
+    """
     graph.column("Next frames")
-    last = graph.add("LatentFromBatch", "Last frame", batch_index=4095, length=1)
+    last = graph.add("LatentFromBatch", "Last frame", batch_index=63, length=1)
     made = graph.add("MicroCinemaSampler", "Next frames", centre_frame=last[0], anchor="first")
     new = graph.add("LatentFromBatch", "Without the first, which is there", samples=made[0], batch_index=1, length=63)
     joined = graph.add("LatentBatch", "All frames", samples2=new[0])
     return Blueprint(
         graph,
         inputs=[("model", made, "model"), ("appearnet", made, "appearnet"), ("positive", made, "positive"),
-                ("negative", made, "negative"), ("frames", last, "samples"), ("frames", joined, "samples1")],
-        outputs=[("frames", joined[0]), ("fps", made[1])],
+                ("negative", made, "negative"), ("frames", joined, "samples1"), ("last_part", last, "samples")],
+        outputs=[("frames", joined[0]), ("last_part", made[0]), ("fps", made[1])],
         widgets=[(made, "seed"), (made, "steps"), (made, "cfg")],
     )  # fmt: skip
 
@@ -118,23 +121,20 @@ def _definition(identity: str, name: str, blueprint: Blueprint) -> dict[str, Any
              for link in inner["links"]]  # fmt: skip
     right = max(node["pos"][0] + node["size"][0] for node in inner["nodes"])
     inputs, outputs = [], []
-    for place, label in enumerate(dict.fromkeys(label for label, _, _ in blueprint.inputs)):
-        fed = []
-        for node, field_name in ((node, name) for other, node, name in blueprint.inputs if other == label):
-            target = nodes[node.number]
-            slot = next(i for i, entry in enumerate(target["inputs"]) if entry["name"] == field_name)
-            entry = target["inputs"][slot]
-            entry["link"] = len(links) + 1
-            fed.append(entry["link"])
-            links.append({"id": entry["link"], "origin_id": ENTRY, "origin_slot": place, "target_id": node.number,
-                          "target_slot": slot, "type": entry["type"]})  # fmt: skip
-        inputs.append(_end(identity, label, entry["type"], fed, [-80, 20 + 20 * place]))
+    for place, (label, node, field_name) in enumerate(blueprint.inputs):
+        target = nodes[node.number]
+        slot = next(i for i, entry in enumerate(target["inputs"]) if entry["name"] == field_name)
+        entry = target["inputs"][slot]
+        entry["link"] = len(links) + 1
+        links.append({"id": len(links) + 1, "origin_id": ENTRY, "origin_slot": place, "target_id": node.number,
+                      "target_slot": slot, "type": entry["type"]})  # fmt: skip
+        inputs.append(_end(identity, label, entry["type"], len(links), [-80, 20 + 20 * place]))
     for place, (label, (origin, slot)) in enumerate(blueprint.outputs):
         source = nodes[origin]["outputs"][slot]
         source["links"] = [*(source["links"] or []), len(links) + 1]
         links.append({"id": len(links) + 1, "origin_id": origin, "origin_slot": slot, "target_id": EXIT,
                       "target_slot": place, "type": source["type"]})  # fmt: skip
-        outputs.append(_end(identity, label, source["type"], [len(links)], [right + 120, 20 + 20 * place]))
+        outputs.append(_end(identity, label, source["type"], len(links), [right + 120, 20 + 20 * place]))
     return {
         "id": identity, "version": 1, "revision": 0, "name": name, "config": {}, "widgets": [], "extra": {},
         "state": {"lastGroupId": len(inner["groups"]), "lastNodeId": inner["last_node_id"], "lastLinkId": len(links),
@@ -145,6 +145,6 @@ def _definition(identity: str, name: str, blueprint: Blueprint) -> dict[str, Any
     }  # fmt: skip
 
 
-def _end(identity: str, label: str, kind: str, links: list[int], place: list[float]) -> dict[str, Any]:
-    made = uuid.uuid5(uuid.UUID(identity), f"{label} {links[0]}")
-    return {"id": str(made), "name": label, "type": kind, "linkIds": links, "label": label, "pos": place}
+def _end(identity: str, label: str, kind: str, link: int, place: list[float]) -> dict[str, Any]:
+    made = uuid.uuid5(uuid.UUID(identity), f"{label} {link}")
+    return {"id": str(made), "name": label, "type": kind, "linkIds": [link], "label": label, "pos": place}
