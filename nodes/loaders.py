@@ -19,6 +19,8 @@ MOTION_FILES, MOTION_LORAS, APPEARANCE_FILES = (
     ("controlnet",),
 )
 OF_MOTION_FILE, NO_LORA = "of the motion file", "none"
+NO_MOTION_FILE = "no file in models/animatediff_models"
+"""Shown where there is no motion file, in place of an empty list."""
 ANY = "any"
 ROLE_TIP = (
     "The role that the file must have: image makes the centre frame, base makes key frames, tsr adds frames between "
@@ -248,7 +250,7 @@ class MicroCinemaMotionLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "motion_file",
-                    options=adapter.list_files(*MOTION_FILES),
+                    options=adapter.list_files(*MOTION_FILES) or [NO_MOTION_FILE],
                     tooltip="A safetensors file from models/animatediff_models: AnimateDiff version 2 or 3, or PIA.",
                 ),
                 io.Combo.Input(
@@ -327,7 +329,7 @@ class MicroCinemaMotionLoader(io.ComfyNode):
         motion_file: str, appearance_file: str, motion_lora: str
     ) -> tuple[Path, Path | None, Path | None]:
         chosen = (
-            (motion_file, "", MOTION_FILES),
+            (motion_file, NO_MOTION_FILE, MOTION_FILES),
             (appearance_file, OF_MOTION_FILE, APPEARANCE_FILES),
             (motion_lora, NO_LORA, MOTION_LORAS),
         )
@@ -338,7 +340,8 @@ class MicroCinemaMotionLoader(io.ComfyNode):
         )
         if motion is None:
             raise ValueError(
-                "no motion file is chosen: put one, such as mm_sd15_v3.safetensors, in models/animatediff_models."
+                "there is no motion file: put one, such as mm_sd15_v3.safetensors, in models/animatediff_models, and "
+                "press R to list it."
             )
         return motion, appearance, lora
 

@@ -24,7 +24,15 @@ from .pictures.inputs import drawn_face
 from .pictures.layout import evenly_spaced
 
 FOLDER = ROOT / "workflows"
-FILES = ("file", "ckpt_name", "lora_name", "control_net_name", "model_name")
+FILES = (
+    "file",
+    "ckpt_name",
+    "lora_name",
+    "control_net_name",
+    "model_name",
+    "motion_file",
+    "appearance_file",
+)
 """Inputs that name a file of weights."""
 SIDE, ACROSS = 384, 3
 """Pixels of a thumbnail's side, and frames in a row."""

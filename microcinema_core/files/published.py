@@ -87,14 +87,17 @@ def read_sparsectrl(path: Path) -> SparseCtrl:
         ValueError: a file of another kind, or one with keys of no SparseCtrl encoder.
     """
     tensors = _read(path, "sparsectrl")
+    webui = "input_hint_block.0.weight" in tensors
     heads = {name: tensors.pop(key) for key in list(tensors) if (name := _head_key(key)) is not None}
     motion = {key: tensors.pop(key) for key in list(tensors) if ".motion_modules." in key}
-    tensors.pop("conv_in.weight")
-    tensors["conv_in.weight"] = tensors.pop("controlnet_cond_embedding.weight")
-    bias = tensors["conv_in.bias"].float() + tensors.pop("controlnet_cond_embedding.bias").float()
-    tensors["conv_in.bias"] = bias.to(tensors["conv_in.weight"].dtype)
+    first, hint = (
+        ("input_blocks.0.0", "input_hint_block.0") if webui else ("conv_in", "controlnet_cond_embedding")
+    )
+    tensors[f"{first}.weight"] = tensors.pop(f"{hint}.weight")
+    bias = tensors[f"{first}.bias"].float() + tensors.pop(f"{hint}.bias").float()
+    tensors[f"{first}.bias"] = bias.to(tensors[f"{first}.weight"].dtype)
     try:
-        spatial = from_diffusers(tensors)
+        spatial = tensors if webui else from_diffusers(tensors)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     encoder = _encoder_config(spatial)
@@ -131,6 +134,7 @@ def add_motion_lora(
     tensors = _read(path, "motion LoRA")
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
+        key = _dotted(key)
         match = re.fullmatch(r"(.+?)(?:\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight", key)
         if match is None:
             raise ValueError(f"{path.name}: {key} is no key of a motion LoRA of AnimateDiff version 2.")
@@ -157,8 +161,12 @@ def kind_of(shapes: Shapes) -> str:
     Keys may have prefixes.
     """
     keys = {_bare(key): shape for key, shape in shapes.items()}
+    if "input_blocks.0.0.weight" in keys and any(".motion_modules." in key for key in keys):  # WebUI's layout
+        if "input_hint_block.0.weight" in keys:
+            return "sparsectrl"
+        return f"SparseCtrl for scribbles or pixels: get the one for pictures, {_RGB}"
     lora = any("lora" in key for key in keys)
-    motion = any(".motion_modules." in key for key in keys)
+    motion = any(re.search(r"[._]motion_modules[._]", key) for key in keys)
     if lora:
         return "motion LoRA" if motion else "a LoRA of the image model: load it with the stock Load LoRA node"
     if any(".temporal_attentions." in key for key in keys):
@@ -201,6 +209,15 @@ _TWINS = {
     "mm_sd_v14": _V3,
     "mm_sd_v15": _V3,
     "pia": _PIA,
+    "mm_sdxl_v10_beta": _V3,
+    "AnimateLCM_sd15_t2v": "mm_sd15_AnimateLCM.safetensors",
+    **{
+        f"v2_lora_{movement}": f"mm_sd15_v2_lora_{movement}.safetensors"
+        for movement in (
+            *("PanLeft", "PanRight", "TiltDown", "TiltUp"),
+            *("RollingAnticlockwise", "RollingClockwise", "ZoomIn", "ZoomOut"),
+        )
+    },
 }
 """Names of published pickles without their ending: the file of the same use in safetensors."""
 _WANTED = {
@@ -255,6 +272,21 @@ def _motion_key(key: str, config: UNetConfig, attentions: int) -> str:
     return f"{'input' if side == 'down' else 'output'}_blocks.{place}.{layer}.temporal.{_inside(rest, attentions)}"
 
 
+def _dotted(key: str) -> str:
+    """Return a motion LoRA's key with dots, from the form of AnimateDiff's WebUI extension since version 2."""
+    match = re.fullmatch(
+        r"(mid_block|(?:down|up)_blocks_\d+)_motion_modules_(\d+)_temporal_transformer_transformer_blocks_(\d+)"
+        r"_attention_blocks_(\d+)_(to_[qkv]|to_out)(?:_0)?\.lora_(up|down)\.weight",
+        key,
+    )
+    if match is None:
+        return key
+    side, module, block, attention, projection, way = match.groups()
+    side = re.sub(r"_(\d+)$", r".\1", side)
+    inside = f"temporal_transformer.transformer_blocks.{block}.attention_blocks.{attention}"
+    return f"{side}.motion_modules.{module}.{inside}.processor.{projection}_lora.{way}.weight"
+
+
 def _inside(rest: str, attentions: int) -> str:
     """Return a temporal transformer's key from the original's or diffusers' name of it."""
     rest = rest.removeprefix("temporal_transformer.").removeprefix("transformer_blocks.0.")
@@ -268,9 +300,9 @@ def _inside(rest: str, attentions: int) -> str:
 
 def _head_key(key: str) -> str | None:
     """Return AppearNet's key of one of SparseCtrl's output convolutions."""
-    if match := re.fullmatch(r"controlnet_down_blocks\.(\d+)\.(weight|bias)", key):
+    if match := re.fullmatch(r"(?:controlnet_down_blocks|zero_convs)\.(\d+)(?:\.0)?\.(weight|bias)", key):
         return f"skip_add.{match[1]}.{match[2]}"
-    if match := re.fullmatch(r"controlnet_mid_block\.(weight|bias)", key):
+    if match := re.fullmatch(r"(?:controlnet_mid_block|middle_block_out\.0)\.(weight|bias)", key):
         return f"middle_add.{match[1]}"
     return None
 

@@ -372,7 +372,7 @@ def study_anchor(evaluation: EvaluationContext, clips: int, seeds: int, out: Pat
 
     Args:
         evaluation: models, data and settings.
-        clips: number of train clips; a quarter as many subjects are animated with the six motions.
+        clips: number of train clips. `evaluation.subjects` others are animated with the six motions.
         seeds: samples of each clip.
         out: folder of the contact sheets.
     """
@@ -406,7 +406,7 @@ def _study(
     found = measure(evaluation, validation_clips(evaluation.emoji, clips), takes, seeds)
     for name, (real, videos) in found.sheets.items():
         write_sheet(out / f"{study}_{name.replace(' ', '_')}.png", real, videos)
-    said = prompted_motion(evaluation, max(1, clips // 4), takes)
+    said = prompted_motion(evaluation, evaluation.subjects, takes) if evaluation.subjects else {}
     return "\n\n".join(
         [
             summary(evaluation, found, said),
@@ -459,13 +459,15 @@ def summary(evaluation: EvaluationContext, found: Study, said: Said) -> str:
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, measured in found.takes.items():
         cells = [Estimate.of(one, weights).show() if one else "" for one in statistics(found.keys, measured)]
-        right, real, keys = said[name]
-        share = Estimate.of(partial(weighted_mean, right), evaluation.resamples(keys)).show()
-        lines.append(f"| {name} | {' | '.join(cells)} | {share}, real {float(real.mean()):.2f} |")
+        if name in said:
+            right, real, keys = said[name]
+            share = Estimate.of(partial(weighted_mean, right), evaluation.resamples(keys))
+            cells.append(f"{share.show()}, real {float(real.mean()):.2f}")
+        lines.append(_row(name, cells))
     for name, measured in found.takes.items():
         distance = KernelDistance(measured.real, measured.still, found.keys)
         kernel = Estimate.of(distance.value, weights).show()
-        lines.append(f"| {REPEATED}, beside {name} | 0 | 0 | 0 | 0 | 0 | {kernel} | 0 | 0 | |")
+        lines.append(_row(f"{REPEATED}, beside {name}", [*"00000", kernel, *"00"]))
     return "\n".join(lines)
 
 
@@ -485,10 +487,16 @@ def differences(evaluation: EvaluationContext, found: Study, said: Said, base: s
             Estimate.of(partial(_minus, one, other), weights).show() if one and other else ""
             for one, other in zip(statistics(found.keys, measured), reference, strict=True)
         ]
-        right = said[name][0] - said[base][0]
-        share = Estimate.of(partial(weighted_mean, right), evaluation.resamples(said[name][2])).show()
-        lines.append(f"| {name} | {' | '.join(cells)} | {share} |")
+        if name in said:
+            right = said[name][0] - said[base][0]
+            share = Estimate.of(partial(weighted_mean, right), evaluation.resamples(said[name][2]))
+            cells.append(share.show())
+        lines.append(_row(name, cells))
     return "\n".join(lines)
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"| {name} | {' | '.join([*cells, *[''] * (len(COLUMNS) - len(cells))])} |"
 
 
 def _minus(one: Callable[[Tensor], float], other: Callable[[Tensor], float], w: Tensor) -> float:

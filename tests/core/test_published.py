@@ -6,6 +6,7 @@ so the oracles' norms are wrapped (`per_frame_norms`).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from microcinema_core.files.published import (
     kind_of,
     read_motion_module,
     read_sparsectrl,
+    refuse_pickle,
 )
 from microcinema_core.files.stable_diffusion import from_diffusers
 from microcinema_core.networks.appearance_input import appearnet_input, line_between
@@ -335,3 +337,88 @@ def test_half_precision_is_off_by_its_rounding(tmp_path: Path) -> None:
     their_half = rearrange(oracle.half()(video, t, each_text).sample, "b c f h w -> (b f) c h w")
     assert made.dtype == torch.float16
     assert off(made.float(), exact) < 2 * off(their_half.float(), exact) < 2e-2
+
+
+def in_webui_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a SparseCtrl of diffusers under the keys of AnimateDiff's WebUI extension: those of a ControlNet."""
+    places = {
+        r"controlnet_down_blocks\.(\d+)\.": r"zero_convs.\1.0.",
+        r"controlnet_mid_block\.": "middle_block_out.0.",
+        r"controlnet_cond_embedding\.": "input_hint_block.0.",
+    }
+    moved = {}
+    for key, value in original_names(state).items():
+        for pattern, to in places.items():
+            key = re.sub(f"^{pattern}", to, key)
+        moved[key.removeprefix("module.")] = value
+    spatial = {
+        key: moved.pop(key)
+        for key in list(moved)
+        if key.startswith(("down_blocks", "mid_block", "conv_in", "time_embedding"))
+        and ".motion_modules." not in key
+    }
+    return {**moved, **from_diffusers(spatial)}
+
+
+def test_sparsectrl_of_the_webui_is_the_same(tmp_path: Path) -> None:
+    state = sparse(CONTEXT).state_dict()
+    first = read_sparsectrl(write(tmp_path / "a.safetensors", state))
+    second = read_sparsectrl(write(tmp_path / "b.safetensors", in_webui_layout(state)))
+    assert first.config == second.config and first.weights.keys() == second.weights.keys()
+    assert all(torch.equal(first.weights[key], second.weights[key]) for key in first.weights)
+    load_strict(AppearNet(second.config), second.weights, "SparseCtrl")
+    scribble = in_webui_layout(state)
+    del scribble["input_hint_block.0.weight"], scribble["input_hint_block.0.bias"]
+    with pytest.raises(ValueError, match="SparseCtrl for scribbles or pixels: get the one for pictures"):
+        read_sparsectrl(write(tmp_path / "c.safetensors", scribble))
+
+
+def test_motion_loras_of_the_webui_are_the_same(tmp_path: Path) -> None:
+    module = read_motion_module(write(tmp_path / "m.safetensors", adapter(middle=True).state_dict()), IMAGE)
+    generator = torch.Generator().manual_seed(3)
+    place = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks"
+    files: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for side in ("down_blocks.0", "up_blocks.1", "mid_block"):
+        for attention, projection in ((0, "to_q"), (1, "to_out")):
+            width = 64 if side != "down_blocks.0" else 32
+            at = f"{place.replace('down_blocks.0', side)}.{attention}"
+            for way, shape in (("down", (4, width)), ("up", (width, 4))):
+                weight = torch.randn(shape, generator=generator)
+                files[0][f"{at}.processor.{projection}_lora.{way}.weight"] = weight
+                inner = f"{projection}_0" if projection == "to_out" else projection
+                files[1][f"{at}_{inner}".replace(".", "_") + f".lora_{way}.weight"] = weight
+    made = [
+        add_motion_lora(
+            module.temporal, write(tmp_path / f"{number}.safetensors", tensors), module.config, 0.8
+        )
+        for number, tensors in enumerate(files)
+    ]
+    changed = [key for key in module.temporal if not torch.equal(module.temporal[key], made[0][key])]
+    assert len(changed) == 6
+    assert all(torch.equal(made[0][key], made[1][key]) for key in module.temporal)
+
+
+def test_files_without_a_table_of_positions_load(tmp_path: Path) -> None:
+    """As AnimateLCM's, which has none."""
+    state = adapter(middle=True).state_dict()
+    bare = {key: value for key, value in original_names(state).items() if not key.endswith(".pe")}
+    first = read_motion_module(write(tmp_path / "a.safetensors", state), IMAGE)
+    second = read_motion_module(write(tmp_path / "b.safetensors", bare), IMAGE)
+    assert all(torch.equal(first.temporal[key], second.temporal[key]) for key in first.temporal)
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"),
+    [
+        ("v3_sd15_mm.ckpt", "mm_sd15_v3.safetensors"),
+        ("folder/v3_sd15_sparsectrl_rgb.ckpt", "mm_sd15_v3_sparsectrl_rgb.safetensors"),
+        ("folder\\\\v2_lora_ZoomIn.ckpt", "mm_sd15_v2_lora_ZoomIn.safetensors"),
+        ("AnimateLCM_sd15_t2v.CKPT", "mm_sd15_AnimateLCM.safetensors"),
+        ("mine.pth", "mm_sd15_v3.safetensors"),
+    ],
+)
+def test_a_pickle_is_refused_by_its_name(name: str, twin: str) -> None:
+    with pytest.raises(ValueError, match=f"is a pickle, .* {twin}") as refusal:
+        refuse_pickle(name)
+    assert str(refusal.value).startswith(name)
+    refuse_pickle(f"{name}.safetensors")

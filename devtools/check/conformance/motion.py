@@ -45,7 +45,7 @@ def write_motion(path: Path, family: Family, *, still: bool = False) -> Path:
     import diffusers
 
     config = family.config
-    net = diffusers.MotionAdapter(
+    net: Any = diffusers.MotionAdapter(
         block_out_channels=_widths(family),
         motion_layers_per_block=config.num_res_blocks,
         use_motion_mid_block=family.motion == "v2",
@@ -87,7 +87,7 @@ def _sparsectrl(folder: Path, family: Family) -> Any:
     from microcinema_core.adapter.motion import load_sparsectrl
 
     config = family.config
-    net = diffusers.SparseControlNetModel(
+    net: Any = diffusers.SparseControlNetModel(
         block_out_channels=_widths(family),
         layers_per_block=config.num_res_blocks,
         cross_attention_dim=config.context_dim,
