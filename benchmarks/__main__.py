@@ -44,7 +44,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
     parser.add_argument("--frames", type=int, help=f"default: 9, in motion {motion.FRAMES}")
     parser.add_argument("--size", type=int, help=f"side in pixels; default: 320, in motion {motion.SIZE}")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="0, in motion: the warm-up is timed, nothing else"
+    )
+    parser.add_argument(
+        "--clock", default="wall", choices=timing.CLOCKS, help="of motion; cpu for a machine with other load"
+    )
     parser.add_argument(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
@@ -120,7 +125,9 @@ def _motion(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[st
     def wanted(name: str) -> bool:
         return re.search(options.only, name, re.IGNORECASE) is not None
 
-    return f"Published motion weights, {options.dtype}", motion.table(own, wanted, rounds=options.rounds)
+    return f"Published motion weights, {options.dtype}", motion.table(
+        own, wanted, rounds=options.rounds, clock=options.clock
+    )
 
 
 def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:

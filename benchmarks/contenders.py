@@ -210,7 +210,7 @@ def stable_video_diffusion(shape: Shape) -> Contender:
         "max_ddpm_temb_period": 10000,
         "disable_temporal_crossattention": False,
     }
-    net = _stock_unet(shape, **comfy.supported_models.SVD_img2vid.unet_config, **video)
+    net = _stock_unet(shape, SD21, **comfy.supported_models.SVD_img2vid.unet_config, **video)
     x = shape.latents(8)
     rows = x.shape[0]
     options = {

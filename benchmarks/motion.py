@@ -16,57 +16,71 @@ import torch
 from torch import Tensor
 
 from devtools.check.encoding_cost import count
-from microcinema_core.config import NUMBERED_FRAMES, SD15, TEMPORAL_LAYOUTS, AppearNetConfig
+from devtools.run.home import say
+from microcinema_core.config import (
+    NUMBERED_FRAMES,
+    SD15,
+    TEMPORAL_LAYOUTS,
+    AppearNetConfig,
+    UNetConfig,
+    centre_index,
+)
 from microcinema_core.networks.appearance_input import appearnet_input
 
 from .contenders import BRANCHES, Contender, MissingError, Shape, from_diffusers, image_model, with_appearnet
 from .memory import CARDS, FEW, GIB, MANY, RESERVED, WEIGHTS, counted, fitting
-from .timing import Timed, in_turns
+from .timing import CLOCKS, Timed, in_turns
 
 FRAMES, SIZE = 16, 512
 """A clip of AnimateDiff, and a window of SparseCtrl."""
 KEYS = (0, 5, 10, 15)
 """Frames of a SparseCtrl window that are given."""
-UNET = SD15.as_2d().inflated(**TEMPORAL_LAYOUTS["animatediff"])
-PIA_CONFIG = AppearNetConfig(SD15.as_2d(), injection="concat", hint="affinity")
-SPARSECTRL_CONFIG = AppearNetConfig(
-    SD15.as_2d(),
-    injection="add_dec",
-    time_conditioned=True,
-    text_conditioned=True,
-    own_encoder=replace(SD15.as_2d().inflated(**TEMPORAL_LAYOUTS["sparsectrl"]), in_channels=5),
-    hint="given",
-    between="zeros",
-)
 STOCK = "Stable Diffusion 1.5 (ComfyUI)"
 PIA, PIA_PEER = "PIA (MicroCinema)", "PIA (diffusers UNetMotionModel)"
 SPARSECTRL = "AnimateDiff with SparseCtrl (MicroCinema)"
 SPARSECTRL_PEER = "AnimateDiff with SparseCtrl (diffusers UNetMotionModel, SparseControlNetModel)"
 
 
-def ours(shape: Shape, config: AppearNetConfig, given: tuple[int, ...]) -> Contender:
-    """Build our U-Net with an AppearNet that sees a clip's `given` frames; no noise prior."""
-    seen = appearnet_input(shape.latents(clips=1), given, config, frames=shape.frames)
-    return with_appearnet(shape, UNET, config, seen, lambda_=0.0)
-
-
-def keys_of(shape: Shape) -> tuple[int, ...]:
-    """Return the given frames of a SparseCtrl window; those within the clip, where it is shorter."""
-    return tuple(key for key in KEYS if key < shape.frames)
-
-
-def diffusers_motion(shape: Shape, *, appearnet: str) -> Contender:
-    """Build diffusers' U-Net: `appearnet` is "pia", which widens its first convolution, or "sparsectrl"."""
-    channels = 9 if appearnet == "pia" else 4
-    net = from_diffusers(
-        "UNetMotionModel", shape, in_channels=channels, cross_attention_dim=768, use_motion_mid_block=False
+def appearnet_of(kind: str, image: UNetConfig) -> AppearNetConfig:
+    """Return the AppearNet of "pia", which widens the first convolution, or "sparsectrl", an encoder of its own."""
+    if kind == "pia":
+        return AppearNetConfig(image.as_2d(), injection="concat", hint="affinity")
+    return AppearNetConfig(
+        image.as_2d(),
+        injection="add_dec",
+        time_conditioned=True,
+        text_conditioned=True,
+        own_encoder=replace(image.as_2d().inflated(**TEMPORAL_LAYOUTS["sparsectrl"]), in_channels=5),
+        hint="given",
+        between="zeros",
     )
-    clip = _clip(shape, channels)
-    text = shape.context(BRANCHES * shape.frames, 768)
+
+
+def ours(shape: Shape, kind: str, image: UNetConfig) -> Contender:
+    """Build our U-Net with an AppearNet of a kind that sees the given frames of one clip; no noise prior."""
+    config = appearnet_of(kind, image)
+    given = [centre_index(shape.frames)] if kind == "pia" else [key for key in KEYS if key < shape.frames]
+    seen = appearnet_input(shape.latents(clips=1), given, config, frames=shape.frames)
+    unet = image.as_2d().inflated(**TEMPORAL_LAYOUTS["animatediff"])
+    return with_appearnet(shape, unet, config, seen, lambda_=0.0)
+
+
+def theirs(shape: Shape, kind: str, image: UNetConfig) -> Contender:
+    """Build diffusers' U-Net of the same layout: wider at its first convolution, or with SparseCtrl's encoder."""
+    settings = {
+        "block_out_channels": tuple(image.model_channels * mult for mult in image.channel_mult),
+        "layers_per_block": image.num_res_blocks,
+        "cross_attention_dim": image.context_dim,
+    }
+    channels = 9 if kind == "pia" else 4
+    net = from_diffusers(
+        "UNetMotionModel", shape, in_channels=channels, use_motion_mid_block=False, **settings
+    )
+    clip, text = _clip(shape, channels), shape.context(BRANCHES * shape.frames, image.context_dim)
     time = torch.tensor(500, device=shape.device)
-    if appearnet == "pia":
+    if kind == "pia":
         return Contender(lambda: net(clip, time, text), (net,))
-    control = from_diffusers("SparseControlNetModel", shape)
+    control = from_diffusers("SparseControlNetModel", shape, **settings)
     condition, mask = _clip(shape, 4), _clip(shape, 1)
 
     def step() -> Tensor:
@@ -82,13 +96,18 @@ def _clip(shape: Shape, channels: int) -> Tensor:
     return shape.latents(channels).unflatten(0, (BRANCHES, shape.frames)).transpose(1, 2)
 
 
-BUILDERS: dict[str, Callable[[Shape], Contender]] = {
-    STOCK: lambda shape: image_model(shape, SD15),
-    PIA_PEER: lambda shape: diffusers_motion(shape, appearnet="pia"),
-    PIA: lambda shape: ours(shape, PIA_CONFIG, (shape.frames // 2,)),
-    SPARSECTRL_PEER: lambda shape: diffusers_motion(shape, appearnet="sparsectrl"),
-    SPARSECTRL: lambda shape: ours(shape, SPARSECTRL_CONFIG, keys_of(shape)),
-}
+def builders(image: UNetConfig = SD15) -> dict[str, Callable[[Shape], Contender]]:
+    """Return a builder for each network, on an image model's configuration."""
+    return {
+        STOCK: lambda shape: image_model(shape, image),
+        PIA_PEER: lambda shape: theirs(shape, "pia", image),
+        PIA: lambda shape: ours(shape, "pia", image),
+        SPARSECTRL_PEER: lambda shape: theirs(shape, "sparsectrl", image),
+        SPARSECTRL: lambda shape: ours(shape, "sparsectrl", image),
+    }
+
+
+BUILDERS = builders()
 GROUPS = ((PIA_PEER, PIA, STOCK), (SPARSECTRL_PEER, SPARSECTRL))
 """Networks that are timed in the same rounds; the first of each is the one that the others are compared with."""
 
@@ -116,7 +135,7 @@ def counts(name: str, shape: Shape) -> Counts:
 
 
 def measure(
-    shape: Shape, wanted: Callable[[str], bool], *, rounds: int
+    shape: Shape, wanted: Callable[[str], bool], *, rounds: int, clock: str = "wall"
 ) -> tuple[list[Timed], dict[str, str]]:
     """Time the networks of each group in turns; return them, and why a network is missing, by name."""
     timed: list[Timed] = []
@@ -129,23 +148,22 @@ def measure(
             except MissingError as error:
                 missing[name] = str(error)
         if made:
-            times, memory = in_turns(list(made.values()), shape.device, rounds=rounds)
-            timed += [
-                Timed(name, own, times[0], held, memory[0])
-                for name, own, held in zip(made, times, memory, strict=True)
-            ]
+            times, memory = in_turns(list(made.values()), shape.device, rounds=rounds, clock=CLOCKS[clock])
+            for name, own, held in zip(made, times, memory, strict=True):
+                timed.append(Timed(name, own, times[0], held, memory[0]))
+                say(f"{name}: {timed[-1].show()}, {held / GIB:.2f} GiB")
         made.clear()
         gc.collect()
     return timed, missing
 
 
-def table(shape: Shape, wanted: Callable[[str], bool], *, rounds: int) -> str:
+def table(shape: Shape, wanted: Callable[[str], bool], *, rounds: int, clock: str = "wall") -> str:
     """Return times, memory and the cards that suffice as Markdown."""
-    timed, missing = measure(shape, wanted, rounds=rounds)
+    timed, missing = measure(shape, wanted, rounds=rounds, clock=clock)
     lines = [
         f"One step (prompt and empty prompt) of {shape.frames} frames of {shape.size} pixels. Times and memory are "
-        "relative to the first network of their group, which ran in the same rounds. The counted memory is that of "
-        "all tensors but the weights, with fused attention.",
+        "relative to the first network of their group, which ran in the same rounds; times are of the "
+        f"{clock} clock. The counted memory is that of all tensors but the weights, with fused attention.",
         "",
         "| network | parameters | TFLOP per step | seconds | relative time [range] | rounds | working memory | "
         "relative | counted memory |",

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ import torch
 from microcinema_core.train.memory import allocated_bytes, peak_bytes, reset_peak
 
 from .contenders import ALL, Contender, Shape, Step
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,17 @@ class Timed:
         return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
 
 
-def seconds(step: Step, device: str) -> float:
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Seconds of the wall clock, or of this process on all cores, which other load on the machine changes little."""
+
+
+def seconds(step: Step, device: str, clock: Clock = time.perf_counter) -> float:
     """Return the seconds of one call, including its work on the device."""
     _wait(device)
-    started = time.perf_counter()
+    started = clock()
     step()
     _wait(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def working(step: Step, device: str) -> int:
@@ -62,19 +68,24 @@ def working(step: Step, device: str) -> int:
 
 @torch.no_grad()
 def in_turns(
-    contenders: Sequence[Contender], device: str, *, rounds: int
+    contenders: Sequence[Contender], device: str, *, rounds: int, clock: Clock = time.perf_counter
 ) -> tuple[list[list[float]], list[int]]:
     """Warm contenders up, which measures their memory, and time them in turns, every second round in reverse.
 
-    Returns each one's seconds, round by round, and the peak bytes of each one's first step.
+    Returns each one's seconds, round by round, and the peak bytes of each one's first step. Without rounds, the
+    seconds are those of the first step.
     """
-    memory = [working(one.step, device) for one in contenders]
+    memory: list[int] = []
+    first = [
+        seconds(lambda one=one: memory.append(working(one.step, device)), device, clock)  # type: ignore[misc]
+        for one in contenders
+    ]
     times: list[list[float]] = [[] for _ in contenders]
     for turn in range(rounds):
         order = list(zip(contenders, times, strict=True))
         for one, seen in order if turn % 2 == 0 else reversed(order):
-            seen.append(seconds(one.step, device))
-    return times, memory
+            seen.append(seconds(one.step, device, clock))
+    return times if rounds else [[second] for second in first], memory
 
 
 def take_turns(name: str, shape: Shape, floor: Contender, *, rounds: int) -> Timed:

@@ -108,7 +108,7 @@ class MicroCinemaTSR(io.ComfyNode):
             rounds=rounds,
             lambda_=lambda_,
             gamma=gamma,
-            end_percent=end_percent,
+            end_percent=end_percent if end_percent < 1 else None,
             chunk=chunk,
         )
         return io.NodeOutput(latent, fps_after(fps, rounds, appearnet.spec.window.factor))

@@ -45,9 +45,9 @@ def apply_appearance(
     appearnet: AppearNetHandle,
     centre_frame: dict[str, Tensor],
     *,
-    strength: float = 1.0,
-    start_percent: float = 0.0,
-    end_percent: float = 1.0,
+    strength: float | None = None,
+    start_percent: float | None = None,
+    end_percent: float | None = None,
     lambda_: float = OWN,
     gamma: float = OWN,
     anchor: str = "centre",
@@ -64,7 +64,8 @@ def apply_appearance(
         strength: factor on what AppearNet injects; 0 leaves the noise prior alone.
         start_percent, end_percent: the part of the sampling run in which the centre frame acts.
         lambda_: the noise prior's lambda; -1 is the weights' own.
-        gamma: share of z_c that is added to the starting noise; -1 is what suits the weights.
+        gamma: share of z_c that is added to the starting noise; -1 is what suits the weights. Where one of these five
+            is not set, a MODEL that has a centre frame already keeps its own.
         anchor: where the picture stands in the video, one of `ANCHORS`; other than the centre for weights that take
             any place.
         last_frame: LATENT of the video's last frame, for weights that take two pictures.
@@ -80,13 +81,13 @@ def apply_appearance(
     place = _resolved_anchor(anchor)
     _require_places(appearnet, place, last_frame, windows)
     latent = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
-    appearance = Appearance(
+    before: Appearance | None = model.get_attachment(ATTACHMENT)
+    appearance = replace(
+        before or Appearance(latent),
+        **_set(strength=strength, start_percent=start_percent, end_percent=end_percent),
         latent=latent,
-        strength=strength,
-        start_percent=start_percent,
-        end_percent=end_percent,
-        lambda_=_resolved_lambda(lambda_, inner),
-        gamma=_resolved_gamma(gamma, inner),
+        lambda_=_resolved_lambda(lambda_, inner, before),
+        gamma=_resolved_gamma(gamma, inner, before),
         anchor=place,
         last_frame=None
         if last_frame is None
@@ -130,16 +131,26 @@ def override_prior(
     return _attach(model.clone(), prior)
 
 
-def _resolved_lambda(lambda_: float, inner: Any) -> float:
-    """Return a node's lambda: -1 is the weights' own, which is 0 in models of other families."""
-    own = inner.spec.lambda_ if isinstance(inner, MicroCinemaModel) else 0.0
-    return own if lambda_ < 0 else lambda_
+def _set(**values: float | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _resolved_gamma(gamma: float, inner: Any) -> float:
-    """Return a node's gamma: -1 is what suits the weights, which is the paper's value in models of other families."""
-    own = inner.spec.sampling.gamma if isinstance(inner, MicroCinemaModel) else GAMMA
-    return own if gamma < 0 else gamma
+def _resolved_lambda(lambda_: float, inner: Any, before: Appearance | None = None) -> float:
+    """Return a node's lambda: -1 is that of the node before, else the weights' own (0 in models of other families)."""
+    if lambda_ >= 0:
+        return lambda_
+    if before is not None:
+        return before.lambda_
+    return inner.spec.lambda_ if isinstance(inner, MicroCinemaModel) else 0.0
+
+
+def _resolved_gamma(gamma: float, inner: Any, before: Appearance | None = None) -> float:
+    """Return a node's gamma: -1 is that of the node before, else what suits the weights, else the paper's."""
+    if gamma >= 0:
+        return gamma
+    if before is not None:
+        return before.gamma
+    return inner.spec.sampling.gamma if isinstance(inner, MicroCinemaModel) else GAMMA
 
 
 def _resolved_anchor(anchor: str) -> Anchor:

@@ -171,8 +171,10 @@ class Injector:
         return self._compute(first, timesteps[: first.shape[0]], context, frames)
 
     def _compute(self, z_c: Tensor, timesteps: Tensor, context: Tensor | None, frames: int) -> Injection:
-        features = self.net.features(z_c, timesteps, context, frames=frames)
-        return self.net.inject(features, frames=frames, strength=self.strength)
+        own = self.net.compute_dtype
+        context = None if context is None else context.to(own)
+        features = self.net.features(z_c.to(own), timesteps, context, frames=frames)
+        return self.net.inject(features, frames=frames, strength=self.strength).to(z_c.dtype)
 
 
 def _varies_within_video(value: Tensor, frames: int) -> bool:

@@ -31,6 +31,7 @@ import latent_preview  # type: ignore[import-not-found]
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui  # type: ignore[import-not-found]
 
 TOUCHED = (
+    "comfy.conds.CONDConstant",
     "comfy.conds.CONDNoiseShape",
     "comfy.k_diffusion.sampling.BrownianTreeNoiseSampler",
     "comfy.latent_formats.LatentFormat",

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..config import WindowShape, centre_index
 from ..diffusion import tsr
 from .appearance import OWN, AppearNetHandle, apply_appearance, checked_latent
+from .frame_conditioning import of_frames
 from .host import comfy, latent_preview
 from .memory import free_unused_memory, is_out_of_memory
 from .network import FRAMES, feature_memory
@@ -34,7 +36,7 @@ def interpolate_video(
     rounds: int,
     lambda_: float = OWN,
     gamma: float = OWN,
-    end_percent: float = 1.0,
+    end_percent: float | None = None,
     chunk: int = 0,
 ) -> dict[str, Tensor]:
     """Interpolate between key frames; they come back bit for bit in the LATENT of all frames.
@@ -58,6 +60,7 @@ def interpolate_video(
     steps = _sigmas(model, settings)
     shape = appearnet.spec.window
     total = _total_windows(keys.shape[0], rounds, shape)
+    finished = tsr.frames_after(keys.shape[0], rounds, shape.factor)
     progress = WindowProgress(model, windows=total, steps=len(steps) - 1)
     batch_size = WindowBatchSize(model, appearnet, keys.shape[1:], requested=chunk)
 
@@ -75,7 +78,11 @@ def interpolate_video(
         patched.model_options["transformer_options"][FRAMES] = windows.frames
         try:
             made = _sample_windows(
-                patched, windows, settings, steps, progress.callback(count, windows.frames)
+                patched,
+                windows,
+                _of_windows(settings, windows, finished),
+                steps,
+                progress.callback(count, windows.frames),
             )
         except RuntimeError as error:
             if count == 1 or not is_out_of_memory(error):
@@ -89,6 +96,15 @@ def interpolate_video(
 
     made = tsr.interpolate(keys, sample, shape=shape, rounds=rounds, seed=settings.seed, chunk=batch_size)
     return {"samples": made.to(comfy.model_management.intermediate_device())}
+
+
+def _of_windows(settings: SamplerSettings, windows: tsr.Windows, finished: int) -> SamplerSettings:
+    """Return settings whose texts, masks and hints are those of the windows' frames."""
+    return replace(
+        settings,
+        positive=of_frames(settings.positive, windows.index, finished, "positive"),
+        negative=of_frames(settings.negative, windows.index, finished, "negative"),
+    )
 
 
 def _without_context_windows(model: Any) -> Any:

@@ -18,7 +18,7 @@ from ..networks.appearnet import AppearNet
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy, folder_paths
-from .model import MicroCinemaModel, ModelInfo
+from .model import MicroCinemaModel, ModelInfo, with_window_check
 from .network import host_attention, model_config
 from .stock_model import carry_over, stock_unet
 
@@ -251,7 +251,7 @@ def build_model(checkpoint: Checkpoint, *, dtypes: tuple[Any, Any] | None = None
     model = host_config.get_model(state_dict)
     model.info = _info(checkpoint, config)
     _load_weights(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
-    return _patcher(model)
+    return with_window_check(_patcher(model))
 
 
 def _info(checkpoint: Checkpoint, config: UNetConfig) -> ModelInfo:
@@ -273,6 +273,7 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
     )
     _load_weights(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
+    net.compute_dtype = manual_cast or dtype
     return AppearNetHandle(_patcher(net), config, checkpoint.spec, checkpoint.name)
 
 

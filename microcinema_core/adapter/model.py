@@ -28,13 +28,53 @@ from .host import comfy
 from .network import HostUNet, feature_memory
 
 ATTACHMENT = "microcinema"
+WINDOW_CHECK = "microcinema_windows"
 APPEARNET_KEY = "microcinema_appearnet"
 Z_C = "microcinema_z_c"
 APPEARNET_INPUT = "microcinema_appearnet_input"
-"""Conditions of the network: z_c of the noise prior, and AppearNet's input where it is another tensor."""
+DROPPED = "microcinema_dropped"
+"""Conditions of the network: z_c of the noise prior, AppearNet's input where it is another tensor, and whether an entry
+drops the appearance but needs z_c all the same."""
 DROP = "microcinema_drop_appearance"
 """Key of a conditioning entry: where it is true, the entry runs without AppearNet and at lambda = 0."""
 log = logging.getLogger(__name__)
+
+
+SLICES_CONDITIONS = hasattr(comfy.model_base.BaseModel, "resize_cond_for_context_window")
+"""Whether the host's context windows over the frames of a batch slice conditions, and work for any number of steps."""
+NO_WINDOWS = (
+    "context windows of this ComfyUI do not work here for {frames} frames in a batch: update ComfyUI, or make a longer "
+    "video in parts with the blueprint MicroCinema Longer Video."
+)
+
+
+def window_length(model_options: dict[str, Any], frames: int) -> int | None:
+    """Return the frames of the host's context windows over a batch of this many; None where it uses none."""
+    handler = model_options.get("context_handler")
+    if handler is None or getattr(handler, "dim", 0) != 0 or frames <= handler.context_length:
+        return None
+    return int(handler.context_length)
+
+
+def with_window_check(patcher: Any) -> Any:
+    """Make a MODEL refuse context windows that this host cannot run, and return it."""
+    kind = comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE
+    patcher.remove_wrappers_with_key(kind, WINDOW_CHECK)
+    patcher.add_wrapper_with_key(kind, WINDOW_CHECK, _check_windows)
+    return patcher
+
+
+def _check_windows(executor: Any, guider: Any, sigmas: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Refuse windows where the host would compare its noise levels with the frames, one by one.
+
+    Raises:
+        ValueError: it would fail.
+    """
+    noise = kwargs["noise"] if "noise" in kwargs else args[2]
+    length = window_length(guider.model_options, noise.shape[0])
+    if length is not None and not SLICES_CONDITIONS and len(sigmas) != noise.shape[0]:
+        raise ValueError(NO_WINDOWS.format(frames=noise.shape[0]))
+    return executor(guider, sigmas, *args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -99,17 +139,17 @@ class Appearance:
         """Return the latents after checking them against a noise tensor `(b f) c h w`.
 
         Raises:
-            ValueError: another size, or a number of frames that does not divide the noise's.
+            ValueError: another size, or a number of frames that is neither one nor the noise's.
         """
         if self.latent.shape[1:] != noise.shape[1:]:
             raise ValueError(
                 f"centre_frame has latents of (channels, height, width) {tuple(self.latent.shape[1:])}, the latent "
                 f"image {tuple(noise.shape[1:])}: give both the same size, encoded with the model's own VAE."
             )
-        if noise.shape[0] % self.latent.shape[0]:
+        if self.latent.shape[0] not in (1, noise.shape[0]):
             raise ValueError(
-                f"centre_frame holds {self.latent.shape[0]} frames, the latent image {noise.shape[0]}: "
-                "give one centre frame, or as many as the video has."
+                f"centre_frame holds {self.latent.shape[0]} frames and the video {noise.shape[0]}: give one centre "
+                "frame, or one for each frame. For several videos, give the pictures as a list, one run for each."
             )
         if self.last_frame is None:
             return self.latent
@@ -151,14 +191,18 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Add z_c, in model space, to the network's conditions; the host crops it as it crops the noise."""
         out = super().extra_conds(**kwargs)
+        self._check_text(kwargs.get("cross_attn"), kwargs.get("prompt_type", "positive"))
         self._check_length(kwargs["noise"].shape[0], kwargs.get("prompt_type", "positive"))
         appearance = self._appearance()
-        if appearance is not None and not kwargs.get(DROP, False):
+        dropped = kwargs.get(DROP, False)
+        if appearance is not None and (self.spec.residual or not dropped):
             noise = kwargs["noise"]
             z_c = self.process_latent_in(appearance.latent_for(noise).to(kwargs["device"], torch.float32))
             out[Z_C] = AppearanceCond(z_c, cache_key=object())
+            if dropped:
+                out[DROPPED] = comfy.conds.CONDConstant(True)
             net = self._appearnet()
-            if net is not None and not net.config.sees_z_c_alone:
+            if net is not None and not dropped and not net.config.sees_z_c_alone:
                 seen = appearance.appearnet_input(z_c, net.config, noise.shape[0])
                 out[APPEARNET_INPUT] = AppearanceCond(seen, cache_key=object())
         return out
@@ -176,6 +220,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         """Return the denoised estimate of y, which equals that of x: both have the same clean frames."""
         options = dict(transformer_options or {})
         z_c, seen, appearance = kwargs.pop(Z_C, None), kwargs.pop(APPEARNET_INPUT, None), self._appearance()
+        dropped = kwargs.pop(DROPPED, False)
 
         def network(x: Tensor, sigma: Tensor) -> Tensor:
             t = sigma.reshape(-1)
@@ -184,9 +229,10 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             )
 
         if z_c is None or appearance is None:
+            self._require_frames_predicted()
             return network(x, t)
         z_c, lambda_ = resize_like(z_c, x), 0.0
-        if appearance.active(t, self.model_sampling):
+        if not dropped and appearance.active(t, self.model_sampling):
             lambda_ = appearance.lambda_
             injector = self._injector(appearance)
             if injector is not None:
@@ -210,30 +256,53 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             out[SAVED_METADATA] = metadata_tensor(self.info.metadata)
         return out
 
+    def _require_frames_predicted(self) -> None:
+        """Refuse a model of differences from the centre frame where there is none.
+
+        Raises:
+            ValueError: the weights were trained on those differences.
+        """
+        if self.spec.residual:
+            name = self.info.name if self.info else "this MODEL"
+            raise ValueError(
+                f"{name} was trained on differences from a centre frame and cannot work without one: use MicroCinema "
+                "Sampler, or put MicroCinema Apply AppearNet before the sampler."
+            )
+
     def _as_network_input(self, seen: Tensor, device: torch.device) -> Tensor:
         """Return AppearNet's input with its cache key, which the host's own cast to this dtype would drop."""
         dtype = self.manual_cast_dtype or self.get_dtype()
         return with_cache_key(seen.to(device, dtype), cache_key_of(seen))
 
-    def _check_length(self, frames: int, prompt_type: str) -> None:
-        """Refuse context windows where the host's do not work, and warn of more frames than motion weights know.
+    def _check_text(self, text: Tensor | None, prompt_type: str) -> None:
+        """Refuse the texts of another model's CLIP.
 
         Raises:
-            ValueError: context windows over the frames of a batch, on a host that does not slice conditions for them.
+            ValueError: texts of another width.
+        """
+        if text is None or self.info is None or text.shape[-1] == self.info.config.context_dim:
+            return
+        raise ValueError(
+            f"{prompt_type} has texts of width {text.shape[-1]}, and {self.info.name} takes "
+            f"{self.info.config.context_dim}: connect CLIP Text Encode to the CLIP of this model's own family."
+        )
+
+    def _check_length(self, frames: int, prompt_type: str) -> None:
+        """Refuse context windows that would get the wrong frames, and warn of more frames than motion weights know.
+
+        Raises:
+            ValueError: an appearance that differs between frames, on a host that does not slice conditions for windows.
         """
         appearance = self._appearance()
         if self.current_patcher is None or (appearance is not None and appearance.windows is not None):
             return
-        handler = self.current_patcher.model_options.get("context_handler")
-        if handler is not None and getattr(handler, "dim", 0) == 0:
-            if frames > handler.context_length and not hasattr(
-                comfy.model_base.BaseModel, "resize_cond_for_context_window"
-            ):
-                raise ValueError(
-                    f"context windows of this ComfyUI do not work for {frames} frames in a batch: update ComfyUI, or "
-                    "make a longer video in parts with the blueprint MicroCinema Longer Video."
-                )
-            frames = min(frames, handler.context_length)
+        length = window_length(self.current_patcher.model_options, frames)
+        if length is not None:
+            net = self._appearnet()
+            single = appearance is None or appearance.single_frame
+            if not SLICES_CONDITIONS and not (single and (net is None or net.config.sees_z_c_alone)):
+                raise ValueError(NO_WINDOWS.format(frames=frames))
+            frames = length
         absolute = self.info is not None and self.info.config.position_encoding == "absolute"
         if absolute and frames > self.spec.frames and prompt_type == "positive":
             log.warning(

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..config import ModelSpec, Prediction, UNetConfig
 from ..files.stable_diffusion import config_of
 from .host import comfy
+from .model import with_window_check
 
 NETWORK = "diffusion_model."
 """Prefix of the network's keys in the host's MODEL."""
@@ -105,7 +106,7 @@ def carry_over(stock: Any, video: Any, spec: ModelSpec) -> Any:
             )
         else:
             video.add_object_patch(name, patch)
-    return video
+    return with_window_check(video)
 
 
 def _unpatched(patcher: Any) -> dict[str, Tensor]:

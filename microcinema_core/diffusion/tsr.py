@@ -37,6 +37,7 @@ class Windows:
         appearance: z_c of the noise prior: the key frames and the lines between them.
         frames: frames of one window, f.
         given: indices of the key frames within a window.
+        index: `(p f)`, each frame's index in the finished video.
     """
 
     noise: Tensor
@@ -45,6 +46,7 @@ class Windows:
     appearance: Tensor
     frames: int
     given: tuple[int, ...]
+    index: Tensor
 
     def halves(self) -> tuple[Windows, Windows]:
         """Split the windows into two batches, for when one does not fit in memory; needs at least two windows."""
@@ -52,7 +54,7 @@ class Windows:
 
         def part(of: slice) -> Windows:
             tensors = (self.noise[of], self.latents[of], self.mask[of], self.appearance[of])
-            return Windows(*tensors, frames=self.frames, given=self.given)
+            return Windows(*tensors, frames=self.frames, given=self.given, index=self.index[of])
 
         return part(slice(cut)), part(slice(cut, None))
 
@@ -86,12 +88,17 @@ def window_starts(key_frames: int, shape: WindowShape = PAPER) -> list[int]:
 def round_noise(
     seed: int, round_: int, frames: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Draw the plain noise `f c h w` of a round's whole output from one generator of (seed, round)."""
-    generator = torch.Generator("cpu").manual_seed((seed + round_ * _ROUND_STRIDE) % 2**63)
+    """Draw the plain noise `f c h w` of a round's whole output from one generator of (seed, round).
+
+    No round draws what a sampler draws for that seed, so that key frames and new frames have noise of their own.
+    """
+    generator = torch.Generator("cpu").manual_seed((seed + (round_ + 1) * _ROUND_STRIDE) % 2**64)
     return torch.randn((frames, *shape), generator=generator, dtype=dtype)
 
 
-def windows(keys: Tensor, noise: Tensor, starts: Sequence[int], shape: WindowShape = PAPER) -> Windows:
+def windows(
+    keys: Tensor, noise: Tensor, starts: Sequence[int], shape: WindowShape = PAPER, *, stride: int = 1
+) -> Windows:
     """Build a batch of windows.
 
     Args:
@@ -99,6 +106,7 @@ def windows(keys: Tensor, noise: Tensor, starts: Sequence[int], shape: WindowSha
         noise: noise of the round's whole output, `(factor (k - 1) + 1) c h w`.
         starts: the windows' first key frames, from `window_starts`.
         shape: the windows' shape.
+        stride: frames of the finished video between two frames of this round.
     """
     pairs = min(shape.pairs, keys.shape[0] - 1)
     frames = shape.factor * pairs + 1
@@ -116,6 +124,7 @@ def windows(keys: Tensor, noise: Tensor, starts: Sequence[int], shape: WindowSha
         appearance=torch.cat([line_between(pictures, given, frames) for pictures in inside]),
         frames=frames,
         given=given,
+        index=torch.cat([torch.arange(frames) + i * shape.factor for i in starts]) * stride,
     )
 
 
@@ -151,7 +160,8 @@ def interpolate(
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected 1 ({shape.factor} times the frame rate) or more.")
     for round_ in range(rounds):
-        keys = _one_round(keys, sample, shape, seed=seed, round_=round_, chunk=chunk)
+        stride = shape.factor ** (rounds - 1 - round_)
+        keys = _one_round(keys, sample, shape, seed=seed, round_=round_, chunk=chunk, stride=stride)
     return keys
 
 
@@ -163,6 +173,7 @@ def _one_round(
     seed: int,
     round_: int,
     chunk: Callable[[int], int] | int,
+    stride: int,
 ) -> Tensor:
     frames = frames_after(keys.shape[0], 1, shape.factor)
     noise = round_noise(seed, round_, frames, tuple(keys.shape[1:])).to(keys)
@@ -171,7 +182,7 @@ def _one_round(
     while starts:
         count = max(1, min(len(starts), chunk(len(starts)) if callable(chunk) else chunk))
         batch, starts = starts[:count], starts[count:]
-        built = windows(keys, noise, batch, shape)
+        built = windows(keys, noise, batch, shape, stride=stride)
         made = rearrange(sample(built), "(p f) c h w -> p f c h w", f=built.frames)
         for start, clip in zip(batch, made, strict=True):
             first = start * shape.factor

@@ -66,6 +66,7 @@ class AppearNet(nn.Module):
         make = LayerFactory(operations, dtype, device, attend, attn_precision)
         self.config = config
         self.dtype = make.dtype
+        self.compute_dtype = make.dtype
         self.spade_targets: list[SpadeTarget] = []
         if config.injection == "concat":
             self.concat = zero_(make.conv(config.input_channels, config.unet.model_channels, 3, padding=1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from .layers import resize_like, split_videos
@@ -33,6 +34,22 @@ class Injection:
     skips: dict[int, Tensor] = field(default_factory=dict)
     middle: Tensor | None = None
     norms: dict[tuple[str, str], Modulation] = field(default_factory=dict)
+
+    def to(self, dtype: torch.dtype) -> Injection:
+        """Return the injection in a dtype: that of the U-Net, which AppearNet's may differ from."""
+
+        def cast(features: dict[int, Tensor]) -> dict[int, Tensor]:
+            return {block: feature.to(dtype) for block, feature in features.items()}
+
+        return Injection(
+            conv_in=None if self.conv_in is None else self.conv_in.to(dtype),
+            encoder=cast(self.encoder),
+            skips=cast(self.skips),
+            middle=None if self.middle is None else self.middle.to(dtype),
+            norms={
+                at: Modulation(norm.gamma.to(dtype), norm.beta.to(dtype)) for at, norm in self.norms.items()
+            },
+        )
 
 
 NO_INJECTION = Injection()

@@ -92,7 +92,7 @@ def test_the_papers_windows_bit_for_bit(rounds: int, chunk: int) -> None:
     made = interpolate(keys(6), exact, rounds=rounds, seed=11, chunk=chunk)
     expected = list(keys(6))
     for round_ in range(rounds):
-        generator = torch.Generator().manual_seed((11 + round_ * 0x9E3779B97F4A7C15) % 2**63)
+        generator = torch.Generator().manual_seed((11 + (round_ + 1) * 0x9E3779B97F4A7C15) % 2**64)
         noise = torch.randn(4 * len(expected) - 3, 4, 3, 3, generator=generator)
         longer = []
         for pair, (first, last) in enumerate(pairwise(expected)):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import cascade, interpolation, layers, loading, memory, profile, training
+from benchmarks import cascade, interpolation, layers, loading, memory, motion, profile, training
 from benchmarks.__main__ import MAKERS, parse
 from benchmarks.contenders import Contender, Shape
-from benchmarks.timing import working
+from benchmarks.timing import in_turns, working
 from benchmarks.training_parts import write_random_set
 from devtools.check import tiny
-from microcinema_core.config import UNetConfig
+from microcinema_core.config import SD15, UNetConfig
 from microcinema_core.networks.unet import UNet3D
 
 SMALL = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0))
+NARROW = replace(SD15, model_channels=32, channel_mult=(1, 2, 2, 2), num_res_blocks=1, context_dim=24)
+PAIRS = {motion.PIA: motion.PIA_PEER, motion.SPARSECTRL: motion.SPARSECTRL_PEER}
 
 
 def rows(text: str) -> dict[str, list[float]]:
@@ -36,7 +39,7 @@ def test_the_command_knows_its_sections() -> None:
     assert parse(["memory", "training"]).sections == ["memory", "training"]
     with pytest.raises(SystemExit):
         parse(["speed"])
-    assert set(MAKERS) > {"loading", "interpolation", "cascade", "training", "memory"}
+    assert set(MAKERS) > {"loading", "interpolation", "cascade", "training", "memory", "motion"}
 
 
 @pytest.mark.slow
@@ -157,3 +160,54 @@ def test_memory_of_cards(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch
     assert [cell.split()[1] for cell in small[6:]] == ["frames"] * len(memory.CARDS)
     assert memory.fitting(8, 3, 1, 2) == int((8 - memory.RESERVED - 3 - 1) * 12 + 5)
     assert memory.fitting(3, 3, 1, 2) == 0
+
+
+@pytest.mark.slow
+def test_motion(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(motion, "BUILDERS", motion.builders(NARROW))
+    shape = Shape(frames=6, size=64, dtype=torch.float32)
+    times, fitting = motion.table(shape, lambda name: name != motion.STOCK, rounds=1).split("Cards")
+    found = rows(times)
+    assert set(found) == {*PAIRS, *PAIRS.values()}
+    for name, (_, _, seconds, ratio, *_) in found.items():
+        assert seconds > 0 and (ratio == 1 or name in PAIRS)
+    cards = [line.strip("| ").split(" | ") for line in fitting.splitlines() if line.startswith("|")][2:]
+    assert [cells[0] for cells in cards] == [motion.PIA] * 2 + [motion.SPARSECTRL] * 2
+    assert cards[0][-1] == "32 frames" and cards[2][-1].endswith(" windows")
+
+
+def test_without_rounds_the_first_step_is_timed() -> None:
+    calls: list[int] = []
+    both = [Contender(lambda one=one: calls.append(one), ()) for one in range(2)]  # type: ignore[misc]
+    times, memory = in_turns(both, "cpu", rounds=0)
+    assert [len(seen) for seen in (*times, memory)] == [1, 1, 2] and calls == [0, 1]
+    times, _ = in_turns(both, "cpu", rounds=2)
+    assert [len(seen) for seen in times] == [2, 2] and calls[2:] == [0, 1, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_motion_weights_cost_no_more_than_in_diffusers(name: str, comfy_in_process: Path) -> None:
+    """At full size, by the counts: the same parameters, no more operations, no more memory."""
+    pytest.importorskip("diffusers")
+    shape = Shape(motion.FRAMES, motion.SIZE)
+    ours, theirs = motion.counts(name, shape), motion.counts(PAIRS[name], shape)
+    # Not counted the same way: the convolution of SparseCtrl's noisy input, and the bias of PIA's own.
+    assert abs(ours.parameters - theirs.parameters) < 12_000
+    assert ours.operations <= theirs.operations
+    assert ours.held <= theirs.held
+
+
+def test_motion_says_what_a_card_holds() -> None:
+    assert [motion.frames_that_fit(room) for room in (50, 17, 8, 7)] == [
+        "32 frames",
+        "17 frames",
+        "16 frames, in turn",
+        "needs offloading",
+    ]
+    assert [motion.windows_that_fit(room) for room in (33, 17, 8, 7)] == [
+        "2 windows",
+        "1 window",
+        "1 window, in turn",
+        "needs offloading",
+    ]

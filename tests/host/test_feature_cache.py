@@ -145,7 +145,10 @@ def test_names_are_as_exact_as_comparing(
 ) -> None:
     """The clip is bit-identical to that without keys, and takes as many evaluations of AppearNet."""
     from microcinema_core.adapter import feature_cache
+    from microcinema_core.adapter.model import SLICES_CONDITIONS
 
+    if case == "a frame for each, in windows" and not SLICES_CONDITIONS:
+        pytest.skip("refused on this host")
     model, changes = CASES[case](family)
     by_name = ksampler(family, model, steps=STEPS, **changes)
     calls = list(counted)

@@ -99,7 +99,7 @@ def test_nodes_come_in_the_order_of_their_use(pack: ModuleType) -> None:
     nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
     schemas = [node.GET_SCHEMA() for node in nodes]
     assert [schema.node_id.removeprefix("MicroCinema") for schema in schemas] == [
-        "CheckpointLoader", "UNetLoader", "AppearNetLoader", "Inflate",
+        "CheckpointLoader", "UNetLoader", "AppearNetLoader", "Inflate", "MotionLoader",
         "ApplyAppearNet", "NoisePrior",
         "Sampler",
         "TSR",

@@ -105,7 +105,7 @@ def write_files(models: Path, family: Family) -> None:
         unet = tiny.unet_weights(family.config, seed)
         file = {f"model.diffusion_model.{key}": value for key, value in unet.items()}
         save_file(file, str(models / "checkpoints" / f"{name}.safetensors"))
-    _write_loras(models / "loras", family)
+    write_loras(models / "loras", family)
     save_file(control_weights(family, 2), str(models / "controlnet" / "control.safetensors"))
     save_file(control_weights(family, 3), str(models / "controlnet" / "control_2.safetensors"))
     if len(family.config.channel_mult) == 4:
@@ -114,7 +114,7 @@ def write_files(models: Path, family: Family) -> None:
     torch.save(hypernetwork(family), models / "hypernetworks" / "hyper.pt")
 
 
-def _write_loras(folder: Path, family: Family) -> None:
+def write_loras(folder: Path, family: Family) -> None:
     """Write LoRAs of attention layers in both key styles, and a LoCon of a ResBlock's convolutions."""
     draw = _Draw(5)
     down = "down_blocks.0.attentions.0"

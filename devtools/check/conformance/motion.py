@@ -33,7 +33,7 @@ def motion_models(image: Any, family: Family, folder: Path, prior: dict[str, Any
     still, given = add_motion(image, write_motion(folder / "still.safetensors", family, still=True))
     random, acting = add_motion(image, write_motion(folder / "random.safetensors", family))
     if family.motion == "v3":
-        return still, _applied(random, _sparsectrl(folder, family), family, **prior)
+        return still, _applied(random, sparsectrl(folder, family), family, **prior)
     if family.motion == "pia":
         none = {"lambda_": 0.0, "gamma": 0.0}
         return _applied(still, given, family, **none), _applied(random, acting, family, **prior)
@@ -80,7 +80,7 @@ def _widths(family: Family) -> tuple[int, ...]:
     return tuple(family.config.model_channels * factor for factor in family.config.channel_mult)
 
 
-def _sparsectrl(folder: Path, family: Family) -> Any:
+def sparsectrl(folder: Path, family: Family) -> Any:
     """Return a SparseCtrl with random weights as an APPEARNET."""
     import diffusers
 
