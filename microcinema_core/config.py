@@ -7,9 +7,10 @@ checkpoint's keys and shapes determine its `UNetConfig`, and the reverse.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+
+from .values import Range, checked, checked_fields, shown
 
 CONTEXT_LENGTH = 77
 """Tokens of a prompt, as in CLIP: a start token, at most 75 of the text, an end token, padding."""
@@ -53,7 +54,13 @@ def frozen(value: Any) -> Any:
 
 
 class Config:
-    """The base of dataclasses that are stored in files as JSON objects."""
+    """The base of dataclasses that are stored in files as JSON objects.
+
+    Attributes:
+        RANGES: smallest and largest value of each numeric field, for values from files.
+    """
+
+    RANGES: ClassVar[dict[str, Range]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; tuples become lists."""
@@ -64,16 +71,19 @@ class Config:
         """Build the dataclass from a JSON object.
 
         Raises:
-            ValueError: an unknown field, which is named, or values that contradict each other.
+            ValueError: no JSON object, an unknown field, which is named, a value of another type or out of range, or
+                values that contradict each other.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"{cls.__name__} is {shown(values)}; expected a JSON object")
         known = sorted(f.name for f in fields(cls))  # type: ignore[arg-type]
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(str(key) for key in values if key not in known)
         if unknown:
             raise ValueError(
-                f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(known)}. "
-                "The file may come from a newer version of MicroCinema: update the pack."
+                f"{cls.__name__} has no field {', '.join(shown(key) for key in unknown[:4])}; it has "
+                f"{', '.join(known)}. The file may come from a newer version of MicroCinema: update the pack."
             )
-        return cls(**{key: frozen(value) for key, value in values.items()})
+        return cls(**checked_fields(values, get_type_hints(cls), cls.RANGES, cls.__name__))
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,15 @@ class UNetConfig(Config):
         temporal_stem: whether a temporal transformer of eight heads of 64 channels follows the first convolution.
     """
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("in_channels", "out_channels", "model_channels", "context_dim"), (1, 65536)),
+        **dict.fromkeys(("num_heads", "num_head_channels", "temporal_heads"), (-1, 65536)),
+        "channel_mult": (1, 64),
+        "num_res_blocks": (1, 64),
+        "transformer_depth": (0, 64),
+        "temporal_attentions": (1, 8),
+    }
+
     in_channels: int = 4
     out_channels: int = 4
     model_channels: int = 320
@@ -136,11 +155,32 @@ class UNetConfig(Config):
                 f"{len(self.transformer_depth)}; "
                 "give one transformer depth for each level."
             )
+        if not 1 <= len(self.channel_mult) <= 16:
+            raise ValueError(f"channel_mult has {len(self.channel_mult)} levels; expected 1 to 16.")
+        if 0 in (self.num_heads, self.num_head_channels, self.temporal_heads):
+            raise ValueError(
+                f"num_heads is {self.num_heads}, num_head_channels {self.num_head_channels} and temporal_heads "
+                f"{self.temporal_heads}; none of them can be 0."
+            )
         if (self.num_heads == -1) == (self.num_head_channels == -1):
             raise ValueError(
                 f"num_heads is {self.num_heads} and num_head_channels {self.num_head_channels}; "
                 "set one and leave the other -1."
             )
+
+        self._require_whole_heads()
+
+    def _require_whole_heads(self) -> None:
+        """Refuse attention heads that do not divide the width of a level with a transformer, or of the middle."""
+        widths = [self.model_channels * multiple for multiple in self.channel_mult]
+        attending = [width for width, depth in zip(widths, self.transformer_depth, strict=True) if depth]
+        for width in (*attending, widths[-1]):
+            heads = self.heads(width)
+            if heads < 1 or width % heads:
+                raise ValueError(
+                    f"num_heads {self.num_heads} with num_head_channels {self.num_head_channels} does not divide a "
+                    f"level's {width} channels."
+                )
 
     @property
     def downscale(self) -> int:
@@ -227,6 +267,8 @@ class AppearNetConfig(Config):
             `zeros`.
     """
 
+    RANGES: ClassVar[dict[str, Range]] = {"hidden": (1, 65536)}
+
     unet: UNetConfig = field(default_factory=UNetConfig)
     injection: InjectionKind = "spade"
     hidden: int = 128
@@ -276,6 +318,8 @@ class AppearNetConfig(Config):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AppearNetConfig:
         """Build the dataclass from a JSON object with U-Nets' inside; errors as for `Config.from_dict`."""
+        if not isinstance(values, dict):
+            raise ValueError(f"{cls.__name__} is {shown(values)}; expected a JSON object")
         inner = {key: values[key] for key in ("unet", "own_encoder") if values.get(key) is not None}
         return super().from_dict({**values, **{key: UNetConfig.from_dict(inner[key]) for key in inner}})
 
@@ -294,6 +338,13 @@ class VAEConfig(Config):
             bias; None if not fitted.
     """
 
+    RANGES: ClassVar[dict[str, Range]] = {
+        "latent_channels": (1, 4096),
+        "widths": (1, 65536),
+        **dict.fromkeys(("res_blocks", "decoder_blocks"), (0, 64)),
+        "norm_groups": (1, 4096),
+    }
+
     latent_channels: int = 8
     fold: int = 4
     widths: tuple[int, int] = (96, 128)
@@ -306,6 +357,12 @@ class VAEConfig(Config):
         if self.fold != 4:
             raise ValueError(
                 f"fold is {self.fold}; the one stride-2 level makes 8x compression with fold = 4 only"
+            )
+        rows = None if self.latent_rgb is None else [len(row) for row in self.latent_rgb]
+        if rows is not None and rows != [self.latent_channels + 1] * 3:
+            raise ValueError(
+                f"latent_rgb has rows of {rows} numbers; expected 3 of {self.latent_channels + 1}, one for each latent "
+                "channel and a bias"
             )
         for width in self.widths:
             if width % self.norm_groups:
@@ -328,6 +385,12 @@ class TextConfig(Config):
         heads: attention heads of each layer.
         length: tokens of a prompt.
     """
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        "vocab_size": (1, 1_000_000),
+        **dict.fromkeys(("width", "heads", "length"), (1, 65536)),
+        "layers": (1, 128),
+    }
 
     vocab_size: int = 49408
     width: int = 128
@@ -368,6 +431,8 @@ class WindowShape(Config):
         pairs: pairs of adjacent key frames in a window.
     """
 
+    RANGES: ClassVar[dict[str, Range]] = {"factor": (2, 64), "pairs": (1, 64)}
+
     factor: int = 4
     pairs: int = 1
 
@@ -395,6 +460,8 @@ class SamplerDefaults(Config):
         gamma: share of z_c that is added to the starting noise (section 4.2.2).
     """
 
+    RANGES: ClassVar[dict[str, Range]] = {"steps": (1, 10000), "cfg": (0, 100), "gamma": (0, 1)}
+
     steps: int = 20
     cfg: float = 6.0
     sampler: str = "euler"
@@ -402,11 +469,7 @@ class SamplerDefaults(Config):
     gamma: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not (math.isfinite(self.cfg) and math.isfinite(self.gamma)) or self.cfg < 0:
-            raise ValueError(
-                f"steps {self.steps}, cfg {self.cfg} and gamma {self.gamma} are no sampler settings; "
-                "steps must be at least 1, cfg at least 0, and both cfg and gamma finite"
-            )
+        checked_fields(self.to_dict(), get_type_hints(type(self)), self.RANGES, type(self).__name__)
 
 
 @dataclass(frozen=True)
@@ -437,13 +500,24 @@ class ModelSpec:
     window: WindowShape = WindowShape()
 
     PREFIX: ClassVar[str] = "microcinema."
+    RANGES: ClassVar[dict[str, Range]] = {
+        "lambda_": (0, 1),
+        "fps": (0, 1000),
+        "frames": (1, 4096),
+        "residual": (0, 100),
+    }
 
     def __post_init__(self) -> None:
         if self.role not in ROLES or self.prediction not in PREDICTIONS:
             raise ValueError(
-                f"role {self.role!r} with prediction {self.prediction!r} is unknown, "
+                f"role {shown(self.role)} with prediction {shown(self.prediction)} is unknown, "
                 f"expected one of {', '.join(ROLES)} with one of {', '.join(PREDICTIONS)}"
             )
+        for name in self.RANGES:
+            kind = int if name == "frames" else float
+            checked(getattr(self, name), kind, name.rstrip("_"), self.RANGES[name])
+        if self.role in ("base", "tsr") and not self.fps:
+            raise ValueError(f"fps is 0 in a file of role {self.role!r}; expected its frame rate")
         if self.zero_terminal_snr and self.prediction == "eps":
             raise ValueError(
                 "zero terminal SNR was given with prediction 'eps', but needs 'v': pure noise holds no information "
@@ -484,19 +558,48 @@ class ModelSpec:
         }
         betas, terminal = entries.get("betas", "scaled_linear"), entries.get("terminal", "sd")
         if betas not in get_args(Betas) or terminal not in ("sd", "zero"):
-            raise ValueError(f"betas {betas!r} with terminal {terminal!r} is unknown to this version")
+            raise ValueError(
+                f"betas {shown(betas)} with terminal {shown(terminal)} is unknown to this version; expected "
+                f"{' or '.join(get_args(Betas))} with sd or zero"
+            )
         return cls(
             role=entries["role"],
-            lambda_=float(entries["lambda"]),
-            fps=float(entries["fps"]),
-            frames=int(entries["frames"]),
+            lambda_=_number("lambda", entries["lambda"]),
+            fps=_number("fps", entries["fps"]),
+            frames=_whole("frames", entries["frames"]),
             prediction=entries.get("prediction", "eps"),  # type: ignore[arg-type]
             betas=betas,  # type: ignore[arg-type]
             zero_terminal_snr=terminal == "zero",
-            residual=float(entries.get("residual", "0")),
-            sampling=SamplerDefaults.from_dict(json.loads(entries.get("sampling", "{}"))),
-            window=WindowShape.from_dict(json.loads(entries.get("window", "{}"))),
+            residual=_number("residual", entries.get("residual", "0")),
+            sampling=SamplerDefaults.from_dict(parse_json("sampling", entries.get("sampling", "{}"))),
+            window=WindowShape.from_dict(parse_json("window", entries.get("window", "{}"))),
         )
+
+
+def parse_json(name: str, text: str) -> Any:
+    """Return the value of a metadata entry.
+
+    Raises:
+        ValueError: no JSON, or JSON that is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is {shown(text)}; expected JSON") from error
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {shown(text)}; expected a number") from error
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is {shown(text)}; expected a whole number") from error
 
 
 UNTRAINED = ModelSpec("unet", fps=2.0, frames=9)

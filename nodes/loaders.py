@@ -33,14 +33,14 @@ def _roles(role: str) -> tuple[str, ...] | None:
 
 
 class _FileNode(io.ComfyNode):
-    """Base of the loaders: runs again if its file was overwritten, as training does."""
+    """Base of the loaders: runs again if a file that it reads was written again, as training does."""
 
     folders: tuple[str, ...] = FILES
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: str) -> float:
-        """Return the file's modification time; the host reruns the node if it changes."""
-        return adapter.find_file(file, *cls.folders).stat().st_mtime
+    def fingerprint_inputs(cls, file: str, **_: Any) -> list[str]:
+        """Return what changes when the file does; the host reruns the node then."""
+        return adapter.fingerprints(adapter.find_file(file, *cls.folders))
 
 
 class MicroCinemaCheckpointLoader(_FileNode):
@@ -305,10 +305,10 @@ class MicroCinemaMotionLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(
         cls, motion_file: str, appearance_file: str = OF_MOTION_FILE, motion_lora: str = NO_LORA, **_: Any
-    ) -> list[float]:
-        """Return the files' modification times; the host reruns the node if one changes."""
+    ) -> list[list[str]]:
+        """Return what changes when one of the files does; the host reruns the node then."""
         paths = cls._paths(motion_file, appearance_file, motion_lora)
-        return [path.stat().st_mtime for path in paths if path is not None]
+        return [adapter.fingerprints(path) for path in paths if path is not None]
 
     @classmethod
     def execute(
@@ -334,7 +334,7 @@ class MicroCinemaMotionLoader(io.ComfyNode):
             (motion_lora, NO_LORA, MOTION_LORAS),
         )
         for name, _, _ in chosen:
-            refuse_pickle(name)
+            refuse_pickle(str(name))
         motion, appearance, lora = (
             None if name == none else adapter.find_file(name, *folders) for name, none, folders in chosen
         )

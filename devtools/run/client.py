@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import threading
 import time
@@ -59,7 +60,7 @@ class ComfyClient:
         try:
             response = self.post("/prompt", body)
         except HTTPError as error:
-            raise HostError(_refusal(json.loads(error.read() or b"{}"))) from None
+            raise HostError(_answered(error)) from None
         if response["node_errors"]:
             self.post("/queue", {"delete": [response["prompt_id"]]})
             self.interrupt()
@@ -123,11 +124,21 @@ class ComfyClient:
         try:
             with urlopen(request, timeout=120) as response:
                 data = response.read()
+            return json.loads(data) if data else None
         except HTTPError:
             raise
-        except (URLError, OSError) as error:
+        except (URLError, OSError, http.client.HTTPException, ValueError) as error:
             raise HostError(self.explain(error)) from None
-        return json.loads(data) if data else None
+
+
+def _answered(error: HTTPError) -> str:
+    """Return one line from the host's answer to a POST /prompt that failed: its reasons, or the page of a fault."""
+    content = error.read()
+    try:
+        return _refusal(json.loads(content or b"{}"))
+    except (ValueError, AttributeError, LookupError, TypeError):
+        page = " ".join(content.decode("utf-8", errors="replace").split())
+        return f"ComfyUI answered {error.code} {error.reason}: {page[:200] or 'without a reason'}"
 
 
 def _refusal(response: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import itertools
+import errno
 import json
 import os
 import re
@@ -13,12 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from microcinema_core.files.scratch import remove_leftovers
+
 from . import edit
-from .home import ROOT, Problem, home, say
+from .home import ROOT, Problem, cannot_write, home, say
 from .host import find_host
+from .place import place
 from .progress import Progress
 from .prompt_words import notice, read_caption_words, read_subjects
-from .server import ComfyServer, HostError
+from .server import ComfyServer, HostError, new_base
 from .upscaler import FILE_NAME, fetch_upscaler
 from .workflow import Prompt, read_prompt
 
@@ -98,7 +101,8 @@ def main(arguments: argparse.Namespace) -> None:
     host = find_host(arguments.comfyui)
     if arguments.upscale:
         fetch_upscaler()
-    base = home() / "runs" / f"kept-{os.getpid()}" if arguments.keep else None
+    remove_leftovers(arguments.out)
+    base = _base_to_keep() if arguments.keep else None
     server = ComfyServer(sys.executable, host, base=base, detached=arguments.keep)
     say(f"Starting ComfyUI {host.version} ({host.source}) ...")
     try:
@@ -118,7 +122,33 @@ def main(arguments: argparse.Namespace) -> None:
         server.stop()
     stages = {"Start ComfyUI": round(started, 2), **result.pop("stages")}
     seconds = round(time.monotonic() - start, 1)
-    print(json.dumps({**result, "seconds": seconds, "host": host.version, "stages": stages}))
+    _print_result({**result, "seconds": seconds, "host": host.version, "stages": stages})
+
+
+def _base_to_keep() -> Path:
+    runs = home() / "runs"
+    try:
+        runs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(runs, error) from error
+    return new_base(runs, "kept-")
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    """Print the result as the last line of stdout.
+
+    Raises:
+        Problem: stdout goes to a file that cannot be written.
+    """
+    try:
+        print(json.dumps(result), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest at its end
+        raise Problem(
+            f"The video is {result['video']}, but this result cannot be printed to stdout ({error.strerror})."
+        ) from error
 
 
 def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -126,12 +156,41 @@ def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str,
     text = edit.get_text(prompt)
     say(f'Prompt: "{text}". {notice(text, read_caption_words(), read_subjects())}')
     progress = Progress(prompt)
-    outputs = server.run(prompt, on_event=progress, timeout=24 * 3600)
+    outputs = _run(server, prompt, progress)
     progress.close()
     saved = server.output_dir / saved_video(outputs)
     seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
-    video = _copy(saved, _unused(arguments.out / f"{_slug(text)}-{seed}{saved.suffix}"))
+    video = _deliver(server, saved, arguments.out, f"{_slug(text)}-{seed}{saved.suffix}")
     return {"video": str(video), **measure(video), "stages": progress.seconds}
+
+
+def _run(server: ComfyServer, prompt: Prompt, progress: Progress) -> dict[str, Any]:
+    try:
+        return server.run(prompt, on_event=progress, timeout=24 * 3600)
+    except HostError as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise HostError(
+            f"{error}: the disk of {home()} is full; make room there, or set MICROCINEMA_HOME to a folder on another "
+            "disk."
+        ) from error
+
+
+def _deliver(server: ComfyServer, saved: Path, folder: Path, name: str) -> Path:
+    """Copy the video from the host's folder to the user's, and return its path there.
+
+    Raises:
+        Problem: it cannot be written there; the host's file is kept, and named.
+    """
+    try:
+        return place(saved, folder, name)
+    except OSError as error:
+        inside = saved.relative_to(server.base)
+        kept = server.keep_files() / inside
+        raise Problem(
+            f"--out: the video cannot be written to {folder} ({error.strerror or error}): it is kept as {kept}; "
+            "copy it from there to a folder that has room."
+        ) from error
 
 
 def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
@@ -140,7 +199,12 @@ def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
     prompt = read_prompt(IMAGE_WORKFLOW if arguments.image else TEXT_WORKFLOW, info)
     if arguments.image:
         name = "centre_frame" + arguments.image.suffix.lower()
-        shutil.copyfile(arguments.image, server.input_dir / name)
+        try:
+            shutil.copyfile(arguments.image, server.input_dir / name)
+        except OSError as error:
+            raise Problem(
+                f"--image: {arguments.image} cannot be copied to {server.input_dir} ({error.strerror})."
+            ) from error
         edit.nodes_of(prompt, "LoadImage")[0]["inputs"]["image"] = name
     if arguments.prompt is not None:
         edit.set_text(prompt, arguments.prompt)
@@ -179,19 +243,6 @@ def saved_video(outputs: dict[str, Any]) -> Path:
                 if isinstance(file, dict) and file.get("type") == "output":
                     return Path(file["subfolder"]) / file["filename"]
     raise HostError("The run succeeded, but the host saved no video.")
-
-
-def _unused(path: Path) -> Path:
-    """Return `path`, or if it exists the first of path-2, path-3 ... that does not."""
-    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], names) if not name.exists())
-
-
-def _copy(source: Path, target: Path) -> Path:
-    part = target.with_name(target.name + ".tmp")
-    shutil.copyfile(source, part)
-    os.replace(part, target)
-    return target.resolve()
 
 
 def _slug(text: str) -> str:

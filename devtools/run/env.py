@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .home import ROOT, Problem, child_environment, home, lock, replace_process, say
+from .home import ROOT, Problem, cannot_write, child_environment, home, lock, replace_process, say
 from .host import Host
 from .pip import make_venv, python_in, run_pip
 
 RESTARTED = "MICROCINEMA_RESTARTED"
 """Set for a dev.py that another dev.py started in its environment, so that it does not start a third."""
+TORCHAUDIO = "torchaudio==2.11.1"
 
 _CHECK = """
 import json, sys
@@ -65,7 +66,9 @@ class Environment:
 def all_requirements(host: Host) -> list[str]:
     """Return all requirement lines: those of the pack, of its developers, and of this ComfyUI."""
     files = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"]
-    lines = [line.split("#")[0].strip() for file in files for line in file.read_text().splitlines()]
+    lines = [
+        line.split("#")[0].strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     return [line for line in lines if line and not line.startswith("-")] + host.requirements()
 
 
@@ -161,27 +164,33 @@ def _unmet_requirements(python: Path, requirements: list[str]) -> tuple[list[str
 
 def _build(folder: Path, requirements: list[str], host: Host) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder.parent, error) from error
     say(f"Building the Python environment {folder} (once; a few minutes, about 7 GB with CUDA libraries) ...")
     start = time.monotonic()
     make_venv(folder)
     python = python_in(folder)
-    listed = folder / "requirements.txt"
-    listed.write_text("\n".join(requirements) + "\n")
-    run_pip(python, ["install", "-r", str(listed)], "Installing")
-    _try_torchaudio(python, host)
-    seconds = round(time.monotonic() - start)
-    part = folder / "ready.json.tmp"
-    part.write_text(json.dumps({"seconds": seconds, "python": sys.version.split()[0], "host": host.version}))
-    os.replace(part, folder / "ready.json")
+    try:
+        listed = folder / "requirements.txt"
+        listed.write_text("\n".join(requirements) + "\n", encoding="utf-8")
+        run_pip(python, ["install", "-r", str(listed)], "Installing")
+        _try_torchaudio(python, host)
+        seconds = round(time.monotonic() - start)
+        made = {"seconds": seconds, "python": sys.version.split()[0], "host": host.version}
+        (folder / "ready.part").write_text(json.dumps(made), encoding="utf-8")
+        os.replace(folder / "ready.part", folder / "ready.json")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     say(f"The environment is ready after {seconds} s.")
 
 
 def _try_torchaudio(python: Path, host: Host) -> None:
     """Install torchaudio if possible: newer hosts import it at start, older ones for audio nodes only."""
     file = host.path / "requirements.txt"
-    if file.is_file() and "torchaudio" in file.read_text():
+    if file.is_file() and "torchaudio" in file.read_text(encoding="utf-8", errors="replace"):
         try:
-            run_pip(python, ["install", "--no-deps", "torchaudio"], "Installing torchaudio")
+            run_pip(python, ["install", "--no-deps", TORCHAUDIO], "Installing torchaudio")
         except Problem as problem:
             say(f"Note: the host's audio nodes will be missing. {problem}")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from microcinema_core.files.locks import lock_file
 from microcinema_core.files.paths import home_folder
 
 ROOT = Path(os.path.abspath(__file__)).parents[2]  # noqa: PTH100  (symlinks in custom_nodes must stay)
@@ -34,6 +35,14 @@ def home() -> Path:
     return folder
 
 
+def cannot_write(path: Path, error: OSError) -> Problem:
+    """Return the error to raise when a file below the data folder cannot be written."""
+    return Problem(
+        f"{path} cannot be written ({error.strerror or error}): make room there, or set MICROCINEMA_HOME to a folder "
+        "that can be written to."
+    )
+
+
 def child_environment() -> dict[str, str]:
     """Return environment variables for child processes in which torch's idle threads sleep.
 
@@ -44,8 +53,12 @@ def child_environment() -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Print a message to standard error, so that the last line of stdout stays the command's result."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a message to standard error, so that the last line of stdout stays the command's result.
+
+    A terminal that is closed, or a log on a full disk, must not end the work that the message is about.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def replace_process(command: list[str], environ: dict[str, str]) -> NoReturn:
@@ -61,16 +74,19 @@ def replace_process(command: list[str], environ: dict[str, str]) -> NoReturn:
 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Hold the lock `name` against other processes; without effect where the system has no file locks."""
-    with (home() / f"{name}.lock").open("w") as file:
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say(f"Waiting for another dev.py that prepares {name} ...")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the lock `name` against other processes; without effect on a file system without locks.
+
+    Raises:
+        Problem: the data folder cannot be written to.
+    """
+    path = home() / f"{name}.lock"
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with file:
+        with contextlib.suppress(OSError):
+            if not lock_file(file.fileno()):
+                say(f"Waiting for another dev.py that prepares {name} ...")
+                lock_file(file.fileno(), wait=True)
         yield

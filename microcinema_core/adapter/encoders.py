@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from ..config import TextConfig
 from ..files.checkpoint import Checkpoint, load_strict
 from ..files.load_networks import load_vae
 from .host import comfy, folder_paths
@@ -60,7 +59,7 @@ def build_clip(checkpoint: Checkpoint) -> Any:
     Raises:
         ValueError: no text encoder in the file, or weights that do not fit its configuration.
     """
-    config = TextConfig.from_dict(checkpoint.configs["text"]).host_config()
+    config = checkpoint.config("text").host_config()
     state_dict = checkpoint.part("text")
 
     class Encoder(comfy.sd1_clip.SDClipModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..config import TEMPORAL_LAYOUTS, UNTRAINED, AppearNetConfig, InjectionKind, Prediction, UNetConfig
+from ..config import TEMPORAL_LAYOUTS, UNTRAINED, InjectionKind, Prediction, UNetConfig
 from ..files.checkpoint import Checkpoint, file_metadata, load_strict, read_checkpoint
 from ..files.inflate import Inflated, inflate
-from ..files.stable_diffusion import read_stable_diffusion
+from ..files.safetensors_io import fingerprint
+from ..files.stable_diffusion import files_of, read_stable_diffusion
 from ..networks.appearnet import AppearNet
+from ..values import printable, shown
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy, folder_paths
@@ -62,21 +65,43 @@ def list_diffusers_folders() -> list[str]:
 def find_file(name: str, *keys: str) -> Path:
     """Return the path of a listed file or diffusers folder.
 
+    Only names that the host's folders hold are found, whatever is in the name: no path leads out of them.
+
     Raises:
         ValueError: no such file; the message names the folders that were searched.
     """
+    folders = [folder for key in keys for folder in folder_paths.get_folder_paths(key)]
+    searched = ", ".join(printable(str(folder)) for folder in folders)
+    if not isinstance(name, str) or not _is_writable(name):
+        raise ValueError(f"{shown(name)} is no file name; choose a file in {searched}.")
+    listed = name.replace("\\", "/")
     for key in keys:
-        path = folder_paths.get_full_path(key, name)
+        path = folder_paths.get_full_path(key, listed)
         if path is not None:
             return Path(path)
-        for folder in folder_paths.get_folder_paths(key):
-            if (Path(folder) / name / "model_index.json").is_file():
-                return Path(folder) / name
-    first, _, rest = name.partition("/")
+        if key == "diffusers" and listed in list_diffusers_folders():
+            return next(
+                Path(folder) / listed
+                for folder in folder_paths.get_folder_paths(key)
+                if (Path(folder) / listed / "model_index.json").is_file()
+            )
+    first, _, rest = listed.partition("/")
     if first in keys and (path := folder_paths.get_full_path(first, rest)) is not None:
         return Path(path)
-    searched = ", ".join(folder for key in keys for folder in folder_paths.get_folder_paths(key))
-    raise ValueError(f"{name}: no such file in {searched}.")
+    raise ValueError(f"{printable(name)}: no such file in {searched}.")
+
+
+def _is_writable(name: str) -> bool:
+    """Whether a file could have this name: no lone surrogates and no null characters."""
+    try:
+        return "\0" not in os.fsencode(name).decode("utf-8", "surrogateescape") and bool(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def fingerprints(path: Path) -> list[str]:
+    """Return what changes when one of the files that are read of a file or diffusers folder is written again."""
+    return [fingerprint(file) for file in files_of(path)]
 
 
 @dataclass(frozen=True)
@@ -124,7 +149,7 @@ def load_checkpoint(path: Path, *, expect_roles: tuple[str, ...] | None = None) 
     Raises:
         ValueError: as for `read_checkpoint`, or weights that do not fit their network's configuration.
     """
-    checkpoint = read_checkpoint(path, expect_roles=expect_roles)
+    checkpoint = _read(path, expect_roles)
 
     def build(part: str, make: Callable[[Checkpoint], Any]) -> Any:
         return make(checkpoint) if part in checkpoint.parts else MissingPart.of(part, checkpoint)
@@ -139,12 +164,18 @@ def load_checkpoint(path: Path, *, expect_roles: tuple[str, ...] | None = None) 
 
 def load_unet(path: Path, *, expect_roles: tuple[str, ...] | None = None) -> Any:
     """Load only the MODEL of a MicroCinema file; errors as for `load_checkpoint`."""
-    return build_model(read_checkpoint(path, expect_roles=expect_roles))
+    return build_model(_read(path, expect_roles))
 
 
 def load_appearnet(path: Path) -> AppearNetHandle:
     """Load only the APPEARNET of a MicroCinema file; errors as for `load_checkpoint`."""
-    return build_appearnet(read_checkpoint(path))
+    return build_appearnet(_read(path))
+
+
+def _read(path: Path, expect_roles: tuple[str, ...] | None = None) -> Checkpoint:
+    """Read a MicroCinema file; only the shipped files, which nobody writes to, stay mapped."""
+    mapped = path.parent == SHIPPED_WEIGHTS and not comfy.utils.DISABLE_MMAP
+    return read_checkpoint(path, expect_roles=expect_roles, mapped=mapped)
 
 
 def inflate_checkpoint(
@@ -164,7 +195,7 @@ def inflate_checkpoint(
         ValueError: no such file, another model, or keys that this U-Net does not have.
     """
     image = read_stable_diffusion(path)
-    spatial, config = image.part("unet"), UNetConfig.from_dict(image.configs["unet"])
+    spatial, config = image.part("unet"), image.described("unet")
     try:
         video = _inflated(spatial, config, injection, temporal_layout)
     except ValueError as error:
@@ -242,8 +273,8 @@ def build_model(checkpoint: Checkpoint, *, dtypes: tuple[Any, Any] | None = None
         ValueError: no U-Net in the file, or weights that do not fit its configuration.
     """
     state_dict = checkpoint.part("unet")
-    config = UNetConfig.from_dict(checkpoint.configs["unet"])
-    latent_rgb = checkpoint.configs.get("vae", {}).get("latent_rgb")
+    config = checkpoint.config("unet")
+    latent_rgb = checkpoint.described("vae").latent_rgb if "vae" in checkpoint.configs else None
     host_config = model_config(config, checkpoint.spec, latent_rgb=latent_rgb)
     host_config.model_class = MicroCinemaModel
     dtype, manual_cast = dtypes or _dtypes(state_dict, list(host_config.supported_inference_dtypes))
@@ -262,7 +293,7 @@ def _info(checkpoint: Checkpoint, config: UNetConfig) -> ModelInfo:
 def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
     """Build the APPEARNET of a file; errors as for `build_model`."""
     state_dict = checkpoint.part("appearnet")
-    config = AppearNetConfig.from_dict(checkpoint.configs["appearnet"])
+    config = checkpoint.config("appearnet")
     dtype, manual_cast = _dtypes(state_dict, list(NETWORK_DTYPES))
     net = AppearNet(
         config,
@@ -278,8 +309,8 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
 
 
 def _load_weights(network: torch.nn.Module, state_dict: dict[str, Tensor], what: str) -> None:
-    """Load weights; those of the network's dtype stay in the mapped file, unless `--disable-mmap` forbids it."""
-    load_strict(network, state_dict, what, assign=not comfy.utils.DISABLE_MMAP)
+    """Load weights; those of the network's dtype are used as they were read."""
+    load_strict(network, state_dict, what, assign=True)
 
 
 def _dtypes(state_dict: dict[str, Tensor], supported: list[torch.dtype]) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import Config, ModelSpec
-from .safetensors_io import LDM_PREFIX, describe, header_shapes, read_header, read_tensors, write_tensors
+from ..config import AppearNetConfig, Config, ModelSpec, TextConfig, UNetConfig, VAEConfig, parse_json
+from ..networks.appearnet import AppearNet
+from ..networks.text import TextEncoder
+from ..networks.unet import UNet3D
+from ..networks.vae import FoldedVAE
+from ..values import printable, shown
+from .safetensors_io import (
+    LDM_PREFIX,
+    Shapes,
+    describe,
+    header_shapes,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
 
 FORMAT = "1"
 """Version of the file format, metadata entry `microcinema.format`."""
@@ -27,6 +40,13 @@ PREFIXES = {
     "text": "cond_stage_model.",
     "vae": "first_stage_model.",
 }
+NETWORKS: dict[str, tuple[type[Config], Callable[[Any], nn.Module], str]] = {
+    "unet": (UNetConfig, UNet3D, "U-Net"),
+    "appearnet": (AppearNetConfig, AppearNet, "AppearNet"),
+    "text": (TextConfig, TextEncoder, "text encoder"),
+    "vae": (VAEConfig, FoldedVAE, "VAE"),
+}
+"""Class of a part's configuration, what builds its network, and its name."""
 SINGLE_ROLES = ("unet", "appearnet")
 """Roles of files with one network, whose keys have no prefix."""
 StateDict = Mapping[str, Tensor]
@@ -64,6 +84,44 @@ class Checkpoint:
             )
         return self.parts[key]
 
+    def config(self, key: str) -> Any:
+        """Return the configuration of one network, after comparing the network that it describes with the weights.
+
+        Nothing is allocated for that, so memory follows the file and not what its metadata say.
+
+        Raises:
+            ValueError: no such network in the file, a malformed configuration, or weights that do not fit it.
+        """
+        weights, config = self.part(key), self.described(key)
+        _, build, words = NETWORKS[key]
+        try:
+            expected = expected_shapes(build, config)
+        except _UNBUILDABLE as error:
+            raise self._unreadable(words, error) from error
+        _require_fitting(weights, expected, f"the {words} of {self.name}")
+        return config
+
+    def described(self, key: str) -> Any:
+        """Return the configuration that the file gives of one network, also where it does not hold its weights.
+
+        Raises:
+            ValueError: a malformed configuration.
+        """
+        kind, _, words = NETWORKS[key]
+        try:
+            return kind.from_dict(self.configs[key])
+        except (KeyError, *_UNBUILDABLE) as error:
+            raise self._unreadable(words, error) from error
+
+    def _unreadable(self, words: str, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self.name}: the configuration of its {words} is unreadable ({error}): get or train the file again."
+        )
+
+
+_UNBUILDABLE = (ValueError, TypeError, ArithmeticError, RuntimeError, RecursionError)
+"""What the constructors of networks raise for configurations that contradict themselves."""
+
 
 def write_checkpoint(
     path: str | os.PathLike[str],
@@ -100,22 +158,56 @@ def write_checkpoint(
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], *, expect_roles: Collection[str] | None = None
+    path: str | os.PathLike[str], *, expect_roles: Collection[str] | None = None, mapped: bool = False
 ) -> Checkpoint:
     """Read a MicroCinema file.
 
     Args:
         path: the file.
         expect_roles: the roles that the caller can use; None accepts all.
+        mapped: as for `read_tensors`.
 
     Raises:
         ValueError: not a readable safetensors file, not a MicroCinema file, of another role, or with keys that belong
             to no network. The message states what was found and what was expected.
     """
-    name = Path(path).name
+    name = printable(Path(path).name)
     spec, configs = read_metadata(name, read_header(path), expect_roles)
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, mapped=mapped)
     return Checkpoint(_split(name, tensors, spec.role), spec, configs, metadata, name)
+
+
+def expected_shapes(build: Callable[[Any], nn.Module], config: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's tensors by key, without allocating it."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in build(config).state_dict().items()}
+
+
+def _require_fitting(tensors: StateDict, expected: Shapes, what: str) -> None:
+    """Refuse keys and shapes that differ, and weights that are not floating-point numbers."""
+    _require_shapes({key: tuple(tensor.shape) for key, tensor in tensors.items()}, expected, what)
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"{what}: {shown(key)} holds {tensor.dtype} numbers, floating-point weights were expected: get or "
+                "train the file again."
+            )
+
+
+def _require_shapes(found: Shapes, expected: Shapes, what: str) -> None:
+    """Refuse keys and shapes that differ; the message names the first of each kind."""
+    wrong = [
+        f"{shown(key)} {found[key]} for {shape}"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
+    ]
+    faults = [
+        _few(wrong, "misshapen"),
+        _few([key for key in expected if key not in found], "missing"),
+        _few([shown(key) for key in found if key not in expected], "unexpected"),
+    ]
+    if any(faults):
+        raise ValueError(f"{what}: {'; '.join(fault for fault in faults if fault)}.")
 
 
 def file_metadata(spec: ModelSpec, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -152,10 +244,13 @@ def read_metadata(
         raise ValueError(_foreign(name, header, wanted=wanted))
     if version != FORMAT:
         raise ValueError(
-            f"{name}: MicroCinema format {version}, this version reads {FORMAT}: update the node pack."
+            f"{name}: MicroCinema format {shown(version)}, this version reads {FORMAT}: update the node pack."
         )
     try:
-        spec, configs = ModelSpec.from_metadata(metadata), json.loads(metadata["microcinema.config"])
+        spec = ModelSpec.from_metadata(metadata)
+        configs = parse_json("config", metadata["microcinema.config"])
+        if not isinstance(configs, dict):
+            raise ValueError(f"config is {shown(configs)}; expected a JSON object")
     except KeyError as error:
         missing = str(error.args[0]).removeprefix(ModelSpec.PREFIX)
         raise ValueError(
@@ -230,7 +325,8 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _split(name: str, tensors: dict[str, Tensor], role: str) -> dict[str, dict[str, Tensor]]:
+def _split(name: str, tensors: StateDict, role: str) -> dict[str, dict[str, Tensor]]:
+    """Return what stands under a file's keys by network, without the prefixes."""
     if role in SINGLE_ROLES:
         return {role: {key.removeprefix(PREFIXES[role]): value for key, value in tensors.items()}}
     parts: dict[str, dict[str, Tensor]] = {}
@@ -238,13 +334,13 @@ def _split(name: str, tensors: dict[str, Tensor], role: str) -> dict[str, dict[s
     for key, tensor in tensors.items():
         part = next((part for part, prefix in PREFIXES.items() if key.startswith(prefix)), None)
         if part is None:
-            strangers.append(key)
+            strangers.append(shown(key))
         else:
             parts.setdefault(part, {})[key[len(PREFIXES[part]) :]] = tensor
     if strangers:
         raise ValueError(f"{name}: {_few(strangers, 'unexpected')}, which belong to no MicroCinema network.")
     if "text" in parts:
-        parts["text"] = unpack_token_embedding(parts["text"])
+        parts["text"] = _unpacked(name, parts["text"])
     return parts
 
 
@@ -261,6 +357,32 @@ def _foreign(name: str, header: Mapping[str, dict], *, wanted: str) -> str:
     hint = ": use the node MicroCinema Inflate to turn it into a MicroCinema model"
     inflatable = "Diffusion 1.x" in kind or "Diffusion 2.x" in kind
     return f"{name}: this is {kind}, {wanted} was expected{hint if inflatable else ''}."
+
+
+def _unpacked(name: str, text: StateDict) -> dict[str, Tensor]:
+    """Return a text encoder's state dict with its whole token embedding.
+
+    Raises:
+        ValueError: a packed embedding that lacks a field, or whose fields do not fit each other.
+    """
+    packed = {key.removeprefix(TOKEN_EMBEDDING) for key in text if key.startswith(TOKEN_EMBEDDING)}
+    if packed <= {"weight"}:
+        return dict(text)
+    if packed == {"rows", "ids", "size"} and _rows_fit(
+        *(text[TOKEN_EMBEDDING + field] for field in ("rows", "ids", "size"))
+    ):
+        return unpack_token_embedding(text)
+    raise ValueError(
+        f"{name}: its token embedding ({', '.join(sorted(map(shown, packed)))}) is damaged; rows, ids and size that "
+        "fit each other were expected: get or train the file again."
+    )
+
+
+def _rows_fit(rows: Tensor, ids: Tensor, size: Tensor) -> bool:
+    """Whether a packed embedding's fields fit each other."""
+    words = TextConfig.RANGES["vocab_size"][1]
+    shaped = rows.ndim == 2 and ids.ndim == 1 and len(ids) == len(rows) and size.numel() == 1
+    return shaped and 0 < int(size) <= words and all(0 <= int(number) < int(size) for number in ids)
 
 
 def pack_token_embedding(text: Mapping[str, Tensor]) -> dict[str, Tensor]:

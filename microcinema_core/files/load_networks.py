@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..config import AppearNetConfig, TextConfig, UNetConfig, VAEConfig
+from ..config import AppearNetConfig, UNetConfig
 from ..diffusion.video_model import VideoModel
 from ..networks.appearnet import AppearNet
 from ..networks.text import TextEncoder
@@ -25,7 +25,7 @@ def load_vae(checkpoint: Checkpoint, **made_with: Any) -> FoldedVAE:
     Raises:
         ValueError: the file has no VAE, or weights that do not fit its configuration.
     """
-    vae = FoldedVAE(VAEConfig.from_dict(checkpoint.configs.get("vae", {})), **made_with)
+    vae = FoldedVAE(checkpoint.config("vae"), **made_with)
     weights = {key: tensor.float() for key, tensor in checkpoint.part("vae").items()}
     load_strict(vae, weights, f"the VAE of {checkpoint.name}")
     return vae.eval().requires_grad_(False)
@@ -33,7 +33,7 @@ def load_vae(checkpoint: Checkpoint, **made_with: Any) -> FoldedVAE:
 
 def load_text_encoder(checkpoint: Checkpoint) -> TextEncoder:
     """Build the text encoder of a file in float32, with frozen weights; errors as for `load_vae`."""
-    text = TextEncoder(TextConfig.from_dict(checkpoint.configs.get("text", {})))
+    text = TextEncoder(checkpoint.config("text"))
     load_strict(text, checkpoint.part("text"), f"the text encoder of {checkpoint.name}")
     return text.eval().requires_grad_(False)
 
@@ -58,9 +58,8 @@ def load_video_model(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float
 
 
 def video_configs(checkpoint: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
-    """Return the configurations of the U-Net and AppearNet of a base or TSR file."""
-    configs = checkpoint.configs
-    return UNetConfig.from_dict(configs["unet"]), AppearNetConfig.from_dict(configs["appearnet"])
+    """Return the configurations of the U-Net and AppearNet of a base or TSR file; errors as `Checkpoint.config`."""
+    return checkpoint.config("unet"), checkpoint.config("appearnet")
 
 
 def load_video_weights(model: VideoModel, checkpoint: Checkpoint) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ..config import CONTEXT_LENGTH, NUMBERED_FRAMES, TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig
-from .safetensors_io import LDM_PREFIX, Shapes, describe, header_shapes, read_header, read_tensors
+from ..values import printable, shown
+from .safetensors_io import LDM_PREFIX, Shapes, describe, header_shapes, read_header, read_tensors, whole
 from .stable_diffusion import from_diffusers, levels_of
 
 _PREFIXES = ("module.", LDM_PREFIX, "diffusion_model.", "unet.", "motion_model.", "controlnet.")
@@ -63,19 +64,32 @@ def read_motion_module(path: Path, unet: UNetConfig) -> MotionModule:
     Raises:
         ValueError: a file of another kind, or one whose keys or shapes do not fit the U-Net.
     """
-    tensors = _read(path, "motion")
-    conv_in = {key: tensors.pop(key) for key in ("conv_in.weight", "conv_in.bias") if key in tensors}
-    layout = "animatediff_v2" if any(key.startswith("mid_block.") for key in tensors) else "animatediff"
-    config = unet.as_2d().inflated(**TEMPORAL_LAYOUTS[layout])
-    temporal = _temporal(tensors, config, path.name)
-    appearnet_config, appearnet = None, None
-    if conv_in:
-        appearnet_config = AppearNetConfig(unet.as_2d(), injection="concat", hint="affinity")
-        weight = conv_in["conv_in.weight"]
-        # PIA's channels are [noisy latents, affinity, latents]; ours are [latents, affinity].
-        order = [5, 6, 7, 8, 4]
-        appearnet = {"concat.weight": weight[:, order], "concat.bias": weight.new_zeros(weight.shape[0])}
-    return MotionModule(config, temporal, appearnet_config, appearnet, path.name)
+    with whole(path):
+        tensors = _read(path, "motion")
+        conv_in = {key: tensors.pop(key) for key in ("conv_in.weight", "conv_in.bias") if key in tensors}
+        layout = "animatediff_v2" if any(key.startswith("mid_block.") for key in tensors) else "animatediff"
+        config = unet.as_2d().inflated(**TEMPORAL_LAYOUTS[layout])
+        temporal = {_motion_key(key, config, config.temporal_attentions): t for key, t in tensors.items()}
+        appearnet_config, appearnet = _pia(conv_in["conv_in.weight"], unet) if conv_in else (None, None)
+    return MotionModule(config, temporal, appearnet_config, appearnet, printable(path.name))
+
+
+def _pia(conv_in: Tensor, unet: UNetConfig) -> tuple[AppearNetConfig, dict[str, Tensor]]:
+    """Return PIA's AppearNet from its first convolution, and its configuration.
+
+    PIA's channels are [noisy latents, affinity, latents]; ours are [latents, affinity].
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    latents = unet.in_channels
+    if conv_in.ndim != 4 or conv_in.shape[1] != 2 * latents + 1:
+        raise ValueError(
+            f"conv_in.weight has shape {tuple(conv_in.shape)}; PIA's takes {2 * latents + 1} channels: get it again."
+        )
+    weight = conv_in[:, [*range(latents + 1, 2 * latents + 1), latents]]
+    config = AppearNetConfig(unet.as_2d(), injection="concat", hint="affinity")
+    return config, {"concat.weight": weight, "concat.bias": weight.new_zeros(weight.shape[0])}
 
 
 def read_sparsectrl(path: Path) -> SparseCtrl:
@@ -86,7 +100,12 @@ def read_sparsectrl(path: Path) -> SparseCtrl:
     Raises:
         ValueError: a file of another kind, or one with keys of no SparseCtrl encoder.
     """
-    tensors = _read(path, "sparsectrl")
+    with whole(path):
+        config, weights = _sparsectrl(_read(path, "sparsectrl"))
+    return SparseCtrl(config, weights, printable(path.name))
+
+
+def _sparsectrl(tensors: dict[str, Tensor]) -> tuple[AppearNetConfig, dict[str, Tensor]]:
     webui = "input_hint_block.0.weight" in tensors
     heads = {name: tensors.pop(key) for key in list(tensors) if (name := _head_key(key)) is not None}
     motion = {key: tensors.pop(key) for key in list(tensors) if ".motion_modules." in key}
@@ -96,10 +115,7 @@ def read_sparsectrl(path: Path) -> SparseCtrl:
     tensors[f"{first}.weight"] = tensors.pop(f"{hint}.weight")
     bias = tensors[f"{first}.bias"].float() + tensors.pop(f"{hint}.bias").float()
     tensors[f"{first}.bias"] = bias.to(tensors[f"{first}.weight"].dtype)
-    try:
-        spatial = tensors if webui else from_diffusers(tensors)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
+    spatial = tensors if webui else from_diffusers(tensors)
     encoder = _encoder_config(spatial)
     unet = UNetConfig.from_dict({**encoder.as_2d().to_dict(), "in_channels": encoder.out_channels})
     config = AppearNetConfig(
@@ -111,10 +127,10 @@ def read_sparsectrl(path: Path) -> SparseCtrl:
         hint="given",
         between="zeros",
     )
-    inside = {**spatial, **_temporal(motion, encoder, path.name)}
+    layers = {_motion_key(key, encoder, encoder.temporal_attentions): value for key, value in motion.items()}
     empty = torch.zeros(CONTEXT_LENGTH, encoder.context_dim, dtype=heads["middle_add.weight"].dtype)
-    weights = {**{f"encoder.{key}": value for key, value in inside.items()}, **heads, "empty_prompt": empty}
-    return SparseCtrl(config, weights, path.name)
+    inside = {f"encoder.{key}": value for key, value in {**spatial, **layers}.items()}
+    return config, {**inside, **heads, "empty_prompt": empty}
 
 
 def add_motion_lora(
@@ -131,26 +147,36 @@ def add_motion_lora(
     Raises:
         ValueError: a file of another kind, or one for other layers than the module has.
     """
-    tensors = _read(path, "motion LoRA")
+    with whole(path):
+        return _with_lora(temporal, _read(path, "motion LoRA"), config, strength)
+
+
+def _with_lora(
+    temporal: Mapping[str, Tensor], tensors: Mapping[str, Tensor], config: UNetConfig, strength: float
+) -> dict[str, Tensor]:
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        key = _dotted(key)
-        match = re.fullmatch(r"(.+?)(?:\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight", key)
+        match = re.fullmatch(
+            r"(.+?)(?:\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight", _dotted(key)
+        )
         if match is None:
-            raise ValueError(f"{path.name}: {key} is no key of a motion LoRA of AnimateDiff version 2.")
+            raise ValueError(f"{shown(key)} is no key of a motion LoRA of AnimateDiff version 2.")
         module, projection, side = match.groups()
         target = f"{module}.{projection}{'.0' if projection == 'to_out' else ''}.weight"
         pairs.setdefault(target, {})[side] = tensor
     answer = dict(temporal)
-    mapped = {_motion_key(key, config, 2): pair for key, pair in pairs.items()}
-    for key, pair in mapped.items():
+    for place, pair in pairs.items():
+        key = _motion_key(place, config, 2)
         if key not in answer or set(pair) != {"up", "down"}:
             raise ValueError(
-                f"{path.name}: it changes {key}, which this motion module does not have; motion LoRAs belong to "
+                f"it changes {shown(key)}, which this motion module does not have; motion LoRAs belong to "
                 "AnimateDiff version 2 (mm_sd15_v2.safetensors)."
             )
-        weight = answer[key]
-        change = pair["up"].float() @ pair["down"].float()
+        weight, change = answer[key], pair["up"].float() @ pair["down"].float()
+        if change.shape != weight.shape:
+            raise ValueError(
+                f"it changes {shown(key)} of shape {tuple(weight.shape)} by {tuple(change.shape)}."
+            )
         answer[key] = (weight.float() + strength * change).to(weight.dtype)
     return answer
 
@@ -195,7 +221,8 @@ def refuse_pickle(name: str) -> None:
         return
     twin = _TWINS.get(stem, f"the same weights as a safetensors file, such as {_V3}")
     raise ValueError(
-        f"{name}: a .{ending} file is a pickle, which can run code as it opens and is never read: get {twin}."
+        f"{printable(name)}: a .{ending} file is a pickle, which can run code as it opens and is never read: "
+        f"get {twin}."
     )
 
 
@@ -231,11 +258,14 @@ def _read(path: Path, kind: str) -> dict[str, Tensor]:
     """Return a file's tensors without prefixes and tables of positions, after checking its kind by the header."""
     found = kind_of(header_shapes(read_header(path)))
     if found != kind:
-        raise ValueError(
-            f"{path.name}: this is {_WANTED.get(found, found)}; here, {_WANTED[kind]} was expected."
-        )
-    tensors = read_tensors(path)[0]
-    return {_bare(key): value for key, value in tensors.items() if not _POSITIONS.search(key)}
+        raise ValueError(f"this is {_WANTED.get(found, found)}; here, {_WANTED[kind]} was expected.")
+    tensors, _ = read_tensors(path, keep=lambda key: not _POSITIONS.search(key))
+    for key, value in tensors.items():
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{shown(key)} holds {value.dtype} numbers, floating-point weights were expected."
+            )
+    return {_bare(key): value for key, value in tensors.items()}
 
 
 def _bare(key: str) -> str:
@@ -245,21 +275,11 @@ def _bare(key: str) -> str:
     return key
 
 
-def _temporal(tensors: Mapping[str, Tensor], config: UNetConfig, name: str) -> dict[str, Tensor]:
-    """Return the tensors of motion modules under the keys of a U-Net of this configuration."""
-    try:
-        return {
-            _motion_key(key, config, config.temporal_attentions): tensor for key, tensor in tensors.items()
-        }
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
 def _motion_key(key: str, config: UNetConfig, attentions: int) -> str:
     """Return the U-Net's key of a motion module's key."""
     match = _PLACE.fullmatch(key)
     if match is None:
-        raise ValueError(f"{key} is no key of a motion module.")
+        raise ValueError(f"{shown(key)} is no key of a motion module.")
     side, block, index, rest = match.groups()
     if side == "mid":
         return f"middle_block.1.temporal.{_inside(rest, attentions)}"
@@ -267,7 +287,7 @@ def _motion_key(key: str, config: UNetConfig, attentions: int) -> str:
     place = int(block) * blocks + int(index) + (side == "down")
     depths = config.transformer_depth if side == "down" else config.transformer_depth[::-1]
     if int(block) >= len(depths):
-        raise ValueError(f"{key} is at a level that this U-Net does not have.")
+        raise ValueError(f"{shown(key)} is at a level that this U-Net does not have.")
     layer = 1 if depths[int(block)] else 0
     return f"{'input' if side == 'down' else 'output'}_blocks.{place}.{layer}.temporal.{_inside(rest, attentions)}"
 

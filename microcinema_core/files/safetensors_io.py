@@ -5,17 +5,21 @@ Nothing is unpickled. A file is judged by its bytes, not by its name.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ..values import printable, shown
 from .atomic import atomic_write
 
 HEADER_LIMIT = 100_000_000
@@ -25,6 +29,13 @@ SAVED_METADATA = "microcinema.metadata"
 LDM_PREFIX = "model.diffusion_model."
 """Prefix of the U-Net's keys in Stable Diffusion files, and in ours."""
 Shapes = Mapping[str, tuple[int, ...]]
+SIZES = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 1),
+}
+"""Bytes of an element by the format's names of dtypes; those of less than a byte are not listed."""
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
@@ -33,45 +44,117 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
     If ComfyUI's ModelSave wrote the file, the metadata that it saved as a tensor is merged into the header.
 
     Raises:
-        ValueError: the file is missing, empty, truncated, or not a safetensors file.
+        ValueError: the file is missing, empty, truncated, or not a safetensors file, or its header is malformed.
     """
     path = Path(path)
+    name = printable(path.name)
     if not path.is_file():
-        raise ValueError(f"{path.name}: no such file: {path}")
+        raise ValueError(f"{name}: no such file: {printable(str(path))}")
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
         if len(start) < 8:
-            raise ValueError(f"{path.name}: the file holds {size} bytes, no weights: get it again.")
+            raise ValueError(f"{name}: the file holds {size} bytes, no weights: get it again.")
         _refuse_foreign_start(path, start)
         (length,) = struct.unpack("<Q", start)
         if length > min(size, HEADER_LIMIT):
-            raise ValueError(f"{path.name}: {_looks_like(path)}, a safetensors file was expected.")
+            raise ValueError(f"{name}: {_looks_like(path)}, a safetensors file was expected.")
         header = _parse_header(path, stream.read(length))
+        _check_entries(name, header, size, 8 + length)
         saved = header.get(SAVED_METADATA)
         if saved:
             start_, end = saved["data_offsets"]
             stream.seek(8 + length + start_)
-            own = _saved_metadata(path, stream.read(end - start_))
+            own = _saved_metadata(name, stream.read(end - start_))
             header["__metadata__"] = {**header.get("__metadata__", {}), **own}
-    _refuse_truncated(path, header, size, 8 + length)
     return header
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors, on the CPU, and the metadata of a safetensors file; errors as for `read_header`.
+def read_tensors(
+    path: str | os.PathLike[str],
+    *,
+    keep: Callable[[str], bool] | None = None,
+    mapped: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors, on the CPU, and the metadata of a safetensors file.
 
     Of a file that ComfyUI's ModelSave wrote only the U-Net is returned, because its text encoder and VAE are under
     ComfyUI's keys.
+
+    Args:
+        path: the file.
+        keep: tells of a key whether its tensor is wanted; None keeps all.
+        mapped: let the tensors stay in the mapped file. Only for files that nobody writes to: a file that is
+            overwritten while it is mapped changes the weights, or kills the process. Otherwise they are read.
+
+    Raises:
+        ValueError: as for `read_header`, or a tensor with values that are not finite.
     """
     header = read_header(path)
+    name = printable(Path(path).name)
+    own = SAVED_METADATA in header
+    keys = [
+        key
+        for key in header
+        if key != "__metadata__" and (keep is None or keep(key)) and (not own or key.startswith(LDM_PREFIX))
+    ]
     try:
-        tensors = load_file(str(path), device="cpu")
-    except SafetensorError as error:
-        raise ValueError(f"{Path(path).name}: damaged safetensors file ({error}): get it again.") from error
-    if SAVED_METADATA in tensors:
-        tensors = {key: value for key, value in tensors.items() if key.startswith(LDM_PREFIX)}
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in keys}
+            if not mapped:
+                tensors = {key: tensor.clone() for key, tensor in tensors.items()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{name}: damaged safetensors file ({error}): get it again.") from error
+    for key, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise ValueError(
+                f"{name}: {shown(key)} holds NaN or infinite values: get or train the file again."
+            )
     return tensors, dict(header.get("__metadata__", {}))
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether all values of a tensor are finite; the sum, which is quick, tells in most cases."""
+    if not tensor.is_floating_point():
+        return True
+    if tensor.dtype.itemsize == 1:
+        tensor = tensor.float()
+    total = tensor.sum(dtype=torch.float32)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+
+
+def fingerprint(path: Path) -> str:
+    """Return what changes when a weight file is written again: its size, times, place on the disk and header.
+
+    A file without a readable header is judged by the rest.
+    """
+    status = path.stat()
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
+        header = stream.read(min(length, HEADER_LIMIT)) if length <= status.st_size else b""
+    digest = hashlib.sha256(start + header).hexdigest()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {digest}"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Turn the errors of code that takes a file's tensors for granted into a sentence.
+
+    Raises:
+        ValueError: a tensor is absent, or of another shape; the message names the file. Other ValueErrors get its name.
+    """
+    name = printable(path.name)
+    try:
+        yield
+    except (LookupError, AttributeError, TypeError, ArithmeticError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {shown(str(error))}"
+        raise ValueError(
+            f"{name}: its tensors are not those of a whole file ({said}): get it again."
+        ) from error
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(name) else f"{name}: {text}") from error
 
 
 def metadata_tensor(metadata: Mapping[str, str]) -> Tensor:
@@ -86,11 +169,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         part.chmod(0o644)  # safetensors makes it readable by the owner only
 
 
-def _saved_metadata(path: Path, data: bytes) -> dict[str, str]:
+def _saved_metadata(name: str, data: bytes) -> dict[str, str]:
     try:
         found = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: the tensor {SAVED_METADATA} is unreadable: save it again.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: the tensor {SAVED_METADATA} is unreadable: save it again.") from error
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
@@ -134,32 +217,69 @@ def _context_width(shapes: Shapes) -> int | None:
 def _refuse_foreign_start(path: Path, start: bytes) -> None:
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise ValueError(
-            f"{path.name}: this is a PyTorch pickle, which can run code as it opens and is never read; "
+            f"{printable(path.name)}: this is a PyTorch pickle, which can run code as it opens and is never read; "
             "a safetensors file was expected: convert it first."
         )
     if start.startswith(b"GGUF"):
-        raise ValueError(f"{path.name}: this is a GGUF file, a safetensors file was expected.")
+        raise ValueError(f"{printable(path.name)}: this is a GGUF file, a safetensors file was expected.")
 
 
 def _parse_header(path: Path, raw: bytes) -> dict[str, dict]:
+    name = printable(path.name)
     try:
         header = json.loads(raw)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {_looks_like(path)}, a safetensors file was expected.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: {_looks_like(path)}, a safetensors file was expected.") from error
     if not isinstance(header, dict):
+        raise ValueError(f"{name}: its header is no safetensors header, a safetensors file was expected.")
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError(
-            f"{path.name}: its header is no safetensors header, a safetensors file was expected."
+            f"{name}: its metadata are {shown(metadata)}, texts by name were expected: get the file again."
         )
     return header
 
 
-def _refuse_truncated(path: Path, header: Mapping[str, dict], size: int, data_start: int) -> None:
-    ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
-    needed = data_start + max(ends, default=0)
+def _check_entries(name: str, header: Mapping[str, Any], size: int, data_start: int) -> None:
+    """Check every tensor's entry in a header: its fields, their types, and that its bytes are in the file."""
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        fault = _fault_of(entry)
+        if fault:
+            raise ValueError(f"{name}: the header's entry {shown(key)} {fault}: get the file again.")
+    needed = data_start + max(
+        (entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0
+    )
     if size < needed:
         raise ValueError(
-            f"{path.name}: the file is cut short, {size:,} of {needed:,} bytes are there: get it again."
+            f"{name}: the file is cut short, {size:,} of {needed:,} bytes are there: get it again."
         )
+
+
+def _fault_of(entry: Any) -> str:
+    """Return what is wrong with a tensor's entry in a header, or an empty text."""
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        return "lacks dtype, shape or data_offsets"
+    shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
+    if not _counts(shape) or not _counts(offsets) or len(offsets) != 2 or not isinstance(dtype, str):
+        return f"has shape {shown(shape)}, data_offsets {shown(offsets)} and dtype {shown(dtype)}"
+    start, end = offsets
+    elements = 1
+    for side in shape:
+        elements *= side
+    if dtype in SIZES and end - start != elements * SIZES[dtype]:
+        return f"has {end - start} bytes for the shape {shown(shape)} of {dtype}"
+    return "" if start <= end else f"has reversed data_offsets {shown(offsets)}"
+
+
+def _counts(values: Any) -> bool:
+    """Return whether a value is a short list of whole numbers from 0 up."""
+    return (
+        isinstance(values, list)
+        and len(values) <= 64
+        and all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in values)
+    )
 
 
 def _looks_like(path: Path) -> str:

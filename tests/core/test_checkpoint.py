@@ -64,7 +64,7 @@ def test_sampler_settings_and_betas_come_back() -> None:
     settings = SamplerDefaults(steps=2, cfg=2.0, sampler="ddim", scheduler="simple", gamma=0.065)
     spec = ModelSpec("base", 0.03, 2.0, 9, betas="linear", sampling=settings, window=WindowShape(5, 3))
     assert ModelSpec.from_metadata(spec.to_metadata()) == spec
-    with pytest.raises(ValueError, match="steps 0"):
+    with pytest.raises(ValueError, match="steps is 0"):
         SamplerDefaults(steps=0)
 
 

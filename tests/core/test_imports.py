@@ -19,6 +19,7 @@ OUTSIDE = (*NOT_INSTALLED, "nodes")
 """Packages of the repository beside the core."""
 LAYERS = (
     ("moved", "optional_deps"),
+    ("values",),
     ("config", CORE),
     ("networks",),
     ("diffusion",),

@@ -104,7 +104,8 @@ def repeat(world: World, row: Row, case: Case) -> Row:
     first = world.made[row.name]
     if again.shape == first.shape and torch.equal(again, first):
         return replace(row, random=SAME_AGAIN)
-    return replace(row, random=f"fails: {difference(again, first):.1e} away the second time")
+    away = f"{difference(again, first):.1e} away" if again.shape == first.shape else "of another shape"
+    return replace(row, random=f"fails: {away} the second time")
 
 
 def difference(value: Tensor, reference: Tensor) -> float:

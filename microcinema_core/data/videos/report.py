@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...files.atomic import atomic_write
+from ..messages import is_text
 
 REPORT = "report.jsonl"
 
@@ -33,13 +34,25 @@ class Unusable(ValueError):
 
 def write_report(path: Path, entries: Iterable[ReportEntry]) -> None:
     """Write a report atomically."""
-    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         for entry in entries:
-            file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+            file.write(_to_line(entry))
+
+
+def _to_line(entry: ReportEntry) -> str:
+    """Return an entry as a line of JSON, with escapes where a name could not be written otherwise."""
+    line = json.dumps(asdict(entry), ensure_ascii=False)
+    return (line if is_text(line) else json.dumps(asdict(entry))) + "\n"
 
 
 def read_report(path: Path) -> list[ReportEntry]:
-    """Read a report; a missing file has no entries."""
+    """Read a report; a missing file has no entries, and an unreadable one has one that says so."""
     if not path.exists():
         return []
-    return [ReportEntry(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # names may hold what str.splitlines splits at
+        return [ReportEntry(**json.loads(line)) for line in lines if line]
+    except (ValueError, TypeError, RecursionError):
+        return [
+            ReportEntry(path.name, "this unit's own report is damaged; what it said is lost", skipped=False)
+        ]

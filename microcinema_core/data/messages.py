@@ -1,0 +1,31 @@
+"""Text for messages and reports: names and errors from elsewhere on one line, in characters that any output takes."""
+
+from __future__ import annotations
+
+LONGEST = 400
+"""Characters that are shown of an error that a library raised."""
+
+
+def one_line(text: object) -> str:
+    """Return a text with escapes for line breaks, control characters and lone surrogates; it never raises."""
+    try:
+        plain = str(text)
+    except Exception as error:  # noqa: BLE001  (a text that cannot be made is no reason to lose the message)
+        plain = f"{type(text).__name__} (its text raises {type(error).__name__})"
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in plain)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, on one line: the system's words, without its number, for errors of files."""
+    words = getattr(error, "strerror", None) if isinstance(error, OSError) else None
+    text = one_line(words or error).strip() or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: it has no lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

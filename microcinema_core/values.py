@@ -1,0 +1,103 @@
+"""Types and ranges of values that come from files, checked with a sentence for whatever does not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+Range = tuple[float, float]
+"""Smallest and largest allowed value."""
+_NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+}
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """Return a value for a message: ASCII without line breaks, so that every log can take it, and not long."""
+    text = (
+        ascii(value)
+        if not isinstance(value, (dict, list, tuple)) or len(value) < 50
+        else type(value).__name__
+    )
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def printable(name: str) -> str:
+    """Return a name for a message, with `\\u` escapes for what no encoding can write (lone surrogates)."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def checked(value: Any, kind: Any, name: str, within: Range | None = None) -> Any:
+    """Return a value after checking it against an annotation.
+
+    Args:
+        value: from JSON; lists become tuples, and whole numbers pass as numbers.
+        kind: `bool`, `int`, `float`, `str`, a `Literal`, a tuple of these, one of them or None, or a class that the
+            value is an instance of.
+        name: its name, for the message.
+        within: smallest and largest allowed number; for a tuple, of each of its numbers.
+
+    Raises:
+        ValueError: another type, a number that is not finite or out of range, or an unknown literal.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inner:
+            return None
+        return checked(value, next(one for one in inner if one is not NoneType), name, within)
+    if origin is Literal:
+        if value not in inner or isinstance(value, bool):
+            raise ValueError(f"{name} is {shown(value)}; expected one of {', '.join(map(str, inner))}")
+        return value
+    if origin is tuple:
+        return _checked_tuple(value, inner, name, within)
+    if kind in _NAMES:
+        return _checked_plain(value, kind, name, within)
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}; expected {kind.__name__}")
+    return value
+
+
+def _checked_tuple(value: Any, inner: tuple[Any, ...], name: str, within: Range | None) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{name} is {shown(value)}; expected a list")
+    kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+    if len(kinds) != len(value) or len(value) > 4096:
+        raise ValueError(
+            f"{name} has {len(value)} entries; expected {len(kinds) if len(value) <= 4096 else 'fewer'}"
+        )
+    return tuple(
+        checked(one, kind, f"{name}[{place}]", within)
+        for place, (one, kind) in enumerate(zip(value, kinds, strict=True))
+    )
+
+
+def _checked_plain(value: Any, kind: type, name: str, within: Range | None) -> Any:
+    numeric = kind in (int, float) and isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if not (numeric or (kind in (bool, str) and isinstance(value, kind))):
+        raise ValueError(f"{name} is {shown(value)}; expected {_NAMES[kind]}")
+    if kind is float and not (abs(value) < 2.0**1000 and math.isfinite(value)):
+        raise ValueError(f"{name} is {shown(value)}; expected {_NAMES[kind]}")
+    if within is not None and numeric and not within[0] <= value <= within[1]:
+        raise ValueError(
+            f"{name} is {shown(value)}; expected {_NAMES[kind]} from {within[0]:g} to {within[1]:g}"
+        )
+    return float(value) if kind is float else value
+
+
+def checked_fields(
+    values: Any, hints: Mapping[str, Any], ranges: Mapping[str, Range], name: str
+) -> dict[str, Any]:
+    """Return the values of a JSON object, each checked against its annotation and range.
+
+    Raises:
+        ValueError: no JSON object, or as for `checked`.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} is {shown(values)}; expected a JSON object")
+    return {key: checked(value, hints[key], key, ranges.get(key)) for key, value in values.items()}
