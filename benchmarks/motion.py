@@ -151,7 +151,7 @@ def measure(
             times, memory = in_turns(list(made.values()), shape.device, rounds=rounds, clock=CLOCKS[clock])
             for name, own, held in zip(made, times, memory, strict=True):
                 timed.append(Timed(name, own, times[0], held, memory[0]))
-                say(f"{name}: {timed[-1].show()}, {held / GIB:.2f} GiB")
+                say(f"{name}: {timed[-1].show()}, {statistics.median(own):.2f} s, {held / GIB:.2f} GiB")
         made.clear()
         gc.collect()
     return timed, missing

@@ -80,7 +80,7 @@ class Config:
         unknown = sorted(str(key) for key in values if key not in known)
         if unknown:
             raise ValueError(
-                f"{cls.__name__} has no field {', '.join(shown(key) for key in unknown[:4])}; it has "
+                f"{cls.__name__} has no field {', '.join(shown(key)[1:-1] for key in unknown[:4])}; it has "
                 f"{', '.join(known)}. The file may come from a newer version of MicroCinema: update the pack."
             )
         return cls(**checked_fields(values, get_type_hints(cls), cls.RANGES, cls.__name__))
@@ -357,12 +357,6 @@ class VAEConfig(Config):
         if self.fold != 4:
             raise ValueError(
                 f"fold is {self.fold}; the one stride-2 level makes 8x compression with fold = 4 only"
-            )
-        rows = None if self.latent_rgb is None else [len(row) for row in self.latent_rgb]
-        if rows is not None and rows != [self.latent_channels + 1] * 3:
-            raise ValueError(
-                f"latent_rgb has rows of {rows} numbers; expected 3 of {self.latent_channels + 1}, one for each latent "
-                "channel and a bias"
             )
         for width in self.widths:
             if width % self.norm_groups:

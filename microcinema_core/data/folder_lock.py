@@ -107,8 +107,8 @@ def _release(path: Path, descriptor: int) -> None:
 
 def remove_leftovers(*folders: Path) -> None:
     """Remove the unfinished files that killed processes left in these folders, which the caller has locked."""
-    for folder in folders:
+    for folder in filter(Path.is_dir, folders):
         scratch.remove_leftovers(folder)
-        for path in folder.iterdir() if folder.is_dir() else ():
+        for path in folder.iterdir():
             if EARLIER.fullmatch(path.name) and (path.is_symlink() or path.is_file()):
                 path.unlink(missing_ok=True)

@@ -20,8 +20,8 @@ def _escaped(letter: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says, on one line: the system's words, without its number, for errors of files."""
-    words = getattr(error, "strerror", None) if isinstance(error, OSError) else None
+    """Return what an error says, on one line: the system's words, without number and name, for errors of files."""
+    words = getattr(error, "strerror", None)
     text = one_line(words or error).strip() or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..files.paths import home_folder, tokenizer_folder
+from .messages import one_line, reason
 from .videos.plan import Geometry, parse_sizes
 from .videos.run import WorkerOptions
 from .videos.score import CustomScore, ScoreSettings, folder_digest
 from .videos.score_table import KeepRule, parse_keep
 
 logger = logging.getLogger(__name__)
+
+TAKEN_NAMES = ("motion", "role", "rate")
+"""Names of scores and columns that a score of one's own cannot have."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,11 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
             raise ValueError(f"--{name} is {getattr(given, name)}; at least {least} is needed")
     if not 0 <= given.test < 1:
         raise ValueError(f"--test is {given.test}; expected a fraction from 0 to below 1")
+    if not 0 <= given.gpus < math.inf:
+        raise ValueError(f"--gpus is {given.gpus}; expected a number from 0")
+    if given.out.exists() and not given.out.is_dir():
+        raise ValueError(f"{one_line(given.out)} is a file; expected a folder for scores, report and sets")
+    _check_device(given.device, here=given.ray is None)
     if given.tokenizer is not None and not (given.tokenizer / "vocab.json").is_file():
         raise ValueError(
             f"--tokenizer {given.tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"
@@ -125,6 +137,22 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
     )
 
 
+def _check_device(name: str, *, here: bool) -> None:
+    """Refuse a device that torch does not know, or that this machine does not have where `here` is true.
+
+    Raises:
+        ValueError: the message names it.
+    """
+    try:
+        device = torch.device(name)
+        if here:
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"--device {one_line(name)} cannot be used here ({reason(error)}); expected cpu, cuda, cuda:1, mps ..."
+        ) from error
+
+
 def _geometry(given: argparse.Namespace) -> Geometry:
     return Geometry(
         sizes=parse_sizes(given.sizes),
@@ -139,6 +167,10 @@ def _geometry(given: argparse.Namespace) -> Geometry:
 
 def _score_settings(given: argparse.Namespace) -> ScoreSettings:
     custom = tuple(CustomScore.parse(text) for text in given.score)
+    clip = ["clip"] if given.clip_model is not None else []
+    names = [*TAKEN_NAMES, *clip, *(score.name for score in custom)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--score {twice[0]}: there is a score or column of this name; choose another name")
     for score in custom:
         score.load()  # so that a wrong name fails here, not in a worker
     folder = given.clip_model

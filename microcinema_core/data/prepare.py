@@ -18,6 +18,8 @@ from typing import Any
 
 from ..config import CONTEXT_LENGTH
 from ..files.paths import home_folder, tokenizer_folder
+from .folder_lock import locked_folder, remove_leftovers
+from .messages import one_line
 from .options import PrepareOptions, build_parser, parse_options
 from .videos.attempt import UnitResult
 from .videos.encode import EncodeJob, Encoders
@@ -43,11 +45,25 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     """Run the whole command, and return the summary that it prints.
 
     Raises:
-        ValueError: an input is not what was expected; the message says what to do.
+        ValueError: an input is not what was expected, or another process prepares into the same folder; the message
+            says what to do.
         OSError: the disk is full or read-only; finished work stays.
     """
     videos, entries = scan(options.clips, table=options.table, missing_caption=options.missing_caption)
-    options.out.mkdir(parents=True, exist_ok=True)
+    with locked_folder(options.out, "wait until it has ended, or give another folder"):
+        _remove_leftovers(options.out)
+        return _prepare(options, videos, entries)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what killed runs and earlier versions left unfinished."""
+    remove_leftovers(out, out / "encoded", out / "histograms", *out.glob("scores/*"), *out.glob("*/*x*"))
+    for path in out.glob("attempts/" + "[0-9a-f]" * 16):
+        path.unlink(missing_ok=True)  # counts that earlier versions kept
+
+
+def _prepare(options: PrepareOptions, videos: Sequence[Video], entries: list[ReportEntry]) -> dict[str, Any]:
+    """Score and encode the videos, with the output folder locked; `entries` are the scan's."""
     units = update_units(options.out, videos, options.unit)
     logger.info("%d videos in %d units, %d files left out", len(videos), len(units), len(entries))
     job = ScoreJob(options.out, options.geometry, options.scoring)
@@ -85,7 +101,7 @@ def _histograms(out: Path, columns: dict[str, Any], limits: ScoreLimits) -> list
     try:
         return draw_histograms(out / "histograms", columns, limits)
     except ValueError as error:
-        logger.warning("no histograms: %s", error)
+        logger.warning("no histograms: %s", one_line(error))
         return []
 
 
@@ -137,12 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         summary = prepare(parse_options(given))
     except ValueError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "free some room" if full else "fix that"
-        sys.stderr.write(f"{error}; finished work is kept: {advice} and run the same command again\n")
+        sys.stderr.write(
+            f"{one_line(error)}; finished work is kept: {advice} and run the same command again\n"
+        )
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped; finished work is kept: the same command continues from here\n")

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..files.atomic import atomic_write
+from .messages import one_line, reason
 
 INDEX = "index.json"
 EMPTY_PROMPT = "empty.safetensors"
@@ -56,6 +57,28 @@ def shard_length(path: Path) -> int:
         return file.get_slice("mean").get_shape()[0]
 
 
+def read_index(path: Path) -> dict[str, Any]:
+    """Read a set's index, and check what every reader needs of it.
+
+    Raises:
+        ValueError: it is damaged; the message names it.
+    """
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        lengths, names = index["shards"], index.get("files")
+        whole = all(isinstance(length, int) and length >= 0 for length in lengths) and (
+            names is None or (len(names) == len(lengths) and all(isinstance(name, str) for name in names))
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise ValueError(
+            f"{one_line(path)} is damaged: a JSON object with a list `shards` of numbers of clips was expected; run the "
+            "command that wrote the set again"
+        )
+    return index
+
+
 class MissingSetError(ValueError):
     """A folder that holds no set; `folder` is its path."""
 
@@ -78,22 +101,24 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
 
     Raises:
         MissingSetError: the folder has no index.
-        ValueError: it lacks shards that the index names.
+        ValueError: the index is damaged, or shards that it names are missing.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / INDEX).exists():
             raise MissingSetError(
-                f"{self.folder / INDEX} is missing: a set was expected, as data.prepare writes from your videos "
+                f"{one_line(self.folder / INDEX)} is missing: a set was expected, as data.prepare writes from your videos "
                 "(OUT/base, OUT/tsr and, if a video was held out, OUT/base-test, OUT/tsr-test)",
                 self.folder,
             )
-        self.index: dict[str, Any] = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
+        self.index: dict[str, Any] = read_index(self.folder / INDEX)
         lengths = self.index["shards"]
         missing = [n for n in range(len(lengths)) if not self.path(n).exists()]
         if missing:
-            raise ValueError(f"{self.folder} lacks shards {missing[:5]} of {len(lengths)}; encode it again")
+            raise ValueError(
+                f"{one_line(self.folder)} lacks shards {missing[:5]} of {len(lengths)}; encode it again"
+            )
         self._ends = list(accumulate(lengths))
         self._open: OrderedDict[int, Any] = OrderedDict()
 
@@ -105,12 +130,20 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     @property
     def empty_tokens(self) -> Tensor:
         """The empty prompt's tokens, int32 `77`, of a set that holds tokens."""
+        if "empty_tokens" not in self.index:
+            raise ValueError(f"{one_line(self.folder / INDEX)} lacks `empty_tokens`; encode the set again")
         return torch.tensor(self.index["empty_tokens"], dtype=torch.int32)
 
     @property
     def empty_text(self) -> Tensor:
         """The empty prompt's context, float32 `1 77 d`, of a set that holds contexts."""
-        return load_file(str(self.folder / EMPTY_PROMPT))["text"].float()
+        path = self.folder / EMPTY_PROMPT
+        try:
+            return load_file(str(path))["text"].float()
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ValueError(
+                f"{one_line(path)} cannot be read ({reason(error)}); it holds the empty prompt: encode the set again"
+            ) from error
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -120,6 +153,15 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
             raise IndexError(f"clip {index} of {len(self)}")
         number = bisect_right(self._ends, index)
         row = index - (self._ends[number - 1] if number else 0)
+        try:
+            return self._item(number, row)
+        except (SafetensorError, OSError, KeyError, IndexError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{one_line(self.path(number))}: clip {row} cannot be read ({reason(error)}); encode the set again"
+            ) from error
+
+    def _item(self, number: int, row: int) -> dict[str, Tensor]:
+        """Return a clip of a shard; what the file lacks or what is damaged in it raises."""
         file = self._shard(number)
         item = {key: file.get_slice(key)[row : row + 1][0] for key in file.keys() if key != "text"}  # noqa: SIM118
         if "caption" in item:  # a shard stores each context once; `caption` indexes the clip's own

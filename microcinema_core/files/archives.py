@@ -7,7 +7,6 @@ refused. Imports the standard library only.
 from __future__ import annotations
 
 import gzip
-import lzma
 import re
 import shutil
 import stat
@@ -28,7 +27,6 @@ _BROKEN = (
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
-    lzma.LZMAError,
     struct.error,
     EOFError,
     NotImplementedError,  # a zip of a later version
@@ -55,18 +53,20 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         ValueError: it is broken, here or later while it is read, or one of its members is unsafe.
     """
     with _told_by(path), zipfile.ZipFile(path) as archive:
+        if any(not 0 <= info.header_offset < path.stat().st_size for info in archive.infolist()):
+            raise zipfile.BadZipFile("a member lies outside the file")
         _check(path, [_zip_member(info) for info in archive.infolist()])
         yield archive
 
 
 @contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar file, compressed or not, whose members have been checked.
+    """Open a tar file, compressed by gzip, whose members have been checked.
 
     Raises:
         ValueError: it is broken, here or later while it is read, or one of its members is unsafe.
     """
-    with _told_by(path), tarfile.open(path) as archive:
+    with _told_by(path), tarfile.open(path, "r:gz") as archive:
         _check(path, [_tar_member(info) for info in archive.getmembers()])
         yield archive
 
@@ -126,8 +126,9 @@ def _told_by(path: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{path} is a broken or incomplete archive ({error}); delete it and fetch it again"
+            f"{path} is a broken or incomplete archive ({reason}); delete it and fetch it again"
         ) from error
 
 
@@ -179,7 +180,7 @@ def _parts(path: Path, member: _Member) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if member.flaw:
         _refuse(path, name, member.flaw)
-    if name.startswith("/"):
+    if name.startswith("/") or "//" in name:  # the latter is absolute without the folder before it
         _refuse(path, name, "has an absolute path")
     if "\\" in name:
         _refuse(path, name, "has a backslash in its name")

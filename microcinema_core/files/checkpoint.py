@@ -109,14 +109,24 @@ class Checkpoint:
         """
         kind, _, words = NETWORKS[key]
         try:
-            return kind.from_dict(self.configs[key])
+            config = kind.from_dict(self.configs[key])
+            if isinstance(config, VAEConfig):
+                _require_previews(config)
         except (KeyError, *_UNBUILDABLE) as error:
             raise self._unreadable(words, error) from error
+        return config
 
     def _unreadable(self, words: str, error: Exception) -> ValueError:
         return ValueError(
             f"{self.name}: the configuration of its {words} is unreadable ({error}): get or train the file again."
         )
+
+
+def _require_previews(config: VAEConfig) -> None:
+    """Refuse a map from latents to RGB that is not of three rows with a number for each channel and a bias."""
+    rows = [] if config.latent_rgb is None else [len(row) for row in config.latent_rgb]
+    if rows not in ([], [config.latent_channels + 1] * 3):
+        raise ValueError(f"latent_rgb has rows of {rows} numbers; expected 3 of {config.latent_channels + 1}")
 
 
 _UNBUILDABLE = (ValueError, TypeError, ArithmeticError, RuntimeError, RecursionError)

@@ -118,7 +118,13 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
     """Follows redirects to other web addresses, but none from https to http."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         """Return the request of the new address."""
         if urlsplit(newurl).scheme not in ("https", urlsplit(req.full_url).scheme):
@@ -152,7 +158,8 @@ def download_url(address: str, path: Path, timeout: float = 60) -> None:
     except (http.client.HTTPException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise
-        reason = getattr(error, "reason", None) or error
+        text = str(getattr(error, "reason", None) or error) or type(error).__name__
+        reason = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         raise OSError(f"{place} cannot be downloaded ({reason}); check the network, and try again") from error
     if announced is not None and received != int(announced):
         raise OSError(f"{place} was cut off after {received} of {announced} bytes; try again")

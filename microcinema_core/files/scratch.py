@@ -48,7 +48,9 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 def remove_leftovers(parent: Path) -> None:
     """Remove the scratch folders in `parent` whose processes have ended."""
-    for folder in sorted(parent.glob(f"{_PREFIX}*{_SUFFIX}")):
+    with os.scandir(parent) as entries:
+        found = [entry.name for entry in entries if entry.name.startswith(_PREFIX)]
+    for folder in [parent / name for name in found if name.endswith(_SUFFIX)]:
         with contextlib.suppress(OSError):
             if _is_ours(folder):
                 _remove_unused(folder)

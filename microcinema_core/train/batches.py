@@ -5,6 +5,7 @@ The order of batches depends only on the seed and the number of samples taken, s
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..data.messages import one_line
 from ..data.shards import INDEX, ShardDataset
 from .shared_random import SharedRandom
 from .stage import Batch, Items
@@ -139,9 +141,31 @@ VideoSet = ShardDataset | Buckets
 def open_set(folder: Path) -> VideoSet:
     """Open the data set in a folder; if its sub-folders are sets, each of them becomes a bucket."""
     if (folder / INDEX).exists():
-        return ShardDataset(folder)
-    parts = [ShardDataset(path.parent) for path in sorted(folder.glob(f"*/{INDEX}"))]
+        return _clips(folder)
+    parts = [_clips(path.parent) for path in sorted(folder.glob(f"*/{INDEX}"))]
     return Buckets(parts) if parts else ShardDataset(folder)
+
+
+def _clips(folder: Path) -> ShardDataset:
+    """Open a set of clips.
+
+    Raises:
+        ValueError: it is empty, or its index does not give frames and frame rates.
+    """
+    items = ShardDataset(folder)
+    frames, rates = items.index.get("frames"), items.index.get("fps")
+    if len(items) == 0:
+        raise ValueError(f"the data set in {one_line(folder)} is empty; prepare the data first")
+    if not (isinstance(frames, int) and frames > 0 and isinstance(rates, list) and rates and all(map(_is_rate, rates))):
+        raise ValueError(
+            f"{one_line(folder / INDEX)} has frames {frames!r} and fps {rates!r}; expected a number of frames and a "
+            "list of frame rates: encode the set again"
+        )
+    return items
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
 def first_bucket(items: VideoSet) -> ShardDataset:

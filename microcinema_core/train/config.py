@@ -16,6 +16,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
 from ..config import frozen
+from ..data.messages import one_line, reason
 from ..files.paths import home_folder
 from ..moved import address_of_config
 
@@ -33,6 +34,12 @@ TYPE_NAMES: dict[Any, str] = {
 }
 
 UNLIMITED = math.inf
+"""No limit; the number itself must be finite."""
+LARGEST_SEED = 10**13
+"""The order of the data multiplies the seed, and torch's seeds have 64 bits."""
+LARGEST_COUNT = 2**31 - 1
+NAME_BYTES = 200
+"""Longest name of a run: file names may have 255 bytes, and an ending."""
 OPTIMIZERS = ("adamw", "muon", "adamw8bit")
 PRECISIONS = ("bf16", "fp32", "bf16-mixed", "fp16-mixed")
 """bf16: bfloat16 weights with float32 master weights. The mixed ones: float32 weights and autocast."""
@@ -51,9 +58,9 @@ class DataTable:
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
-        "batch": (1, UNLIMITED),
-        "accumulate": (1, UNLIMITED),
-        "items": (0, UNLIMITED),
+        "batch": (1, LARGEST_COUNT),
+        "accumulate": (1, LARGEST_COUNT),
+        "items": (0, LARGEST_COUNT),
     }
 
     folder: str = ""
@@ -83,7 +90,8 @@ class OptimTable:
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("lr", "weight_decay", "ema"), (0, 1)),
-        **dict.fromkeys(("clip", "warmup_steps", "max_steps", "max_minutes"), (0, UNLIMITED)),
+        **dict.fromkeys(("clip", "max_minutes"), (0, UNLIMITED)),
+        **dict.fromkeys(("warmup_steps", "max_steps"), (0, LARGEST_COUNT)),
         "decay_from": (0, 0.99),
     }
     ALIASES: ClassVar[dict[str, str]] = {"ema_on": "ema_device"}
@@ -105,6 +113,9 @@ class OptimTable:
     def __post_init__(self) -> None:
         for group, factor in self.groups.items():
             checked(factor, float, f"optim.groups.{group}", (0, UNLIMITED))
+        for beta in self.betas:
+            if not 0 <= beta < 1:
+                raise ValueError(f"optim.betas is {list(self.betas)}; each must be from 0 to below 1")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optim.optimizer is {self.optimizer!r}; it is one of {', '.join(OPTIMIZERS)}")
         if self.ema_device not in ("", "cpu"):
@@ -133,10 +144,9 @@ class LogTable:
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
-        **dict.fromkeys(("every", "keep"), (1, UNLIMITED)),
-        **dict.fromkeys(
-            ("checkpoint_minutes", "checkpoint_steps", "sheet_minutes", "export_minutes"), (0, UNLIMITED)
-        ),
+        **dict.fromkeys(("every", "keep"), (1, LARGEST_COUNT)),
+        **dict.fromkeys(("checkpoint_minutes", "sheet_minutes", "export_minutes"), (0, UNLIMITED)),
+        "checkpoint_steps": (0, LARGEST_COUNT),
     }
 
     every: int = 20
@@ -164,7 +174,7 @@ class TrainConfig:
         model, loss: the stage's own tables, which it parses into its own dataclasses.
     """
 
-    RANGES: ClassVar[dict[str, Range]] = {"seed": (0, UNLIMITED), "threads": (0, UNLIMITED)}
+    RANGES: ClassVar[dict[str, Range]] = {"seed": (0, LARGEST_SEED), "threads": (0, 4096)}
     ALIASES: ClassVar[dict[str, str]] = {"sharded": "fsdp"}
 
     stage: str
@@ -182,10 +192,14 @@ class TrainConfig:
     loss: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.name or Path(self.name).name != self.name:
+        if not _is_plain_name(self.name):
             raise ValueError(
-                f"name is {self.name!r}; a plain name was expected, which the run's folder will have"
+                f"name is {self.name!r}; a plain name was expected, which the run's folder will have: without slashes "
+                f"or line breaks, not of dots alone, and of at most {NAME_BYTES} bytes"
             )
+        for key in ("init_from", "export_to"):
+            if "\0" in getattr(self, key):
+                raise ValueError(f"{key} is {getattr(self, key)!r}; no file has such a name")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
         if self.fsdp and (self.optim.optimizer != "adamw" or self.precision == "fp16-mixed"):
@@ -215,6 +229,12 @@ class TrainConfig:
         return home_folder() / (self.export_to or f"runs/{self.name}/{self.name}.safetensors")
 
 
+def _is_plain_name(name: str) -> bool:
+    """Return whether a folder in another folder can have this name on any system, and a message show it on one line."""
+    plain = name.isprintable() and name.strip(" .") and not set(name) & set('/\\:*?"<>|')
+    return bool(plain) and len(name.encode()) <= NAME_BYTES
+
+
 def parse(table: dict[str, Any]) -> TrainConfig:
     """Build the config from parsed TOML; errors as for `from_table`."""
     parts: dict[str, Any] = dict(table)
@@ -231,14 +251,20 @@ def load(path: str | Path) -> TrainConfig:
         ValueError: the file is missing or not valid TOML, or as for `from_table`.
     """
     try:
-        with Path(path).open("rb") as file:
-            return parse(tomllib.load(file))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ValueError(
-            f"{path} is missing; a TOML file was expected, as those in configs/{address_of_config(path)}"
+            f"{one_line(path)} is missing; a TOML file was expected, as those in configs/{address_of_config(path)}"
         ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{one_line(path)} cannot be read ({reason(error)}); a TOML file in UTF-8 was expected, as those in configs/"
+        ) from error
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # numbers too long, and brackets too deep, are no TOMLDecodeError
+        raise ValueError(f"{one_line(path)} is not valid TOML: {reason(error)}") from error
+    return parse(table)
 
 
 def from_table(cls: type[T], table: Any, where: str) -> T:
@@ -322,11 +348,20 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
     value = frozen(value)
     if words := _expected(value, kind):
         raise ValueError(f"{name} is {value!r}; {words} was expected")
-    if limits is not None and not limits[0] <= value <= limits[1]:
+    if limits is not None and not _is_within(value, limits):
         low, high = limits
-        allowed = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+        allowed = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:.10g}"
+        finite = " and finite" if isinstance(value, float) and math.isinf(value) else ""
+        raise ValueError(f"{name} is {value!r}; it must be {allowed}{finite}")
     return value
+
+
+def _is_within(value: Any, limits: Range) -> bool:
+    """Return whether a number is finite, also as a float, and within its limits."""
+    try:
+        return math.isfinite(value) and limits[0] <= value <= limits[1]
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _expected(value: Any, kind: Any) -> str:

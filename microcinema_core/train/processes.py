@@ -6,14 +6,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from .config import TrainConfig
-from .fsdp import full_tensor, shard
+from .fsdp import full_tensor, require_fsdp, shard
 from .shared_random import SharedRandom
 from .stage import Batch, Stage
 
@@ -46,11 +45,14 @@ class Processes:
         sharded: whether each process keeps a shard of the weights (FSDP) rather than all of them (DDP).
 
     Raises:
-        ValueError: accelerate was configured to use its own FSDP or DeepSpeed.
+        ValueError: accelerate was configured to use its own FSDP or DeepSpeed, or this torch has no FSDP for
+            `fsdp = true`.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         _refuse_plugins()
+        if config.fsdp:
+            require_fsdp()
         from accelerate import Accelerator
 
         # The loop handles precision itself, so the launcher's default must not change it. Without a GPU accelerate
@@ -95,14 +97,15 @@ class Processes:
     @contextlib.contextmanager
     def unsharded(self, objective: nn.Module) -> Iterator[None]:
         """Gather FSDP shards within this context, so that all processes can call the networks directly."""
-        if not isinstance(objective, FSDPModule):
+        if not self.sharded:
             yield
             return
-        objective.unshard()
+        module: Any = objective
+        module.unshard()
         try:
             yield
         finally:
-            objective.reshard()
+            module.reshard()
 
     def shared_random(self, generator: torch.Generator) -> SharedRandom:
         """Return this process's view of a generator that is in the same state in all processes."""

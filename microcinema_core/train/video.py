@@ -80,7 +80,6 @@ class VideoStage(ABC):
         self.start: Checkpoint | None = read_start(home_folder() / config.init_from, self.starts_from)
         self.dataset = open_set(config.data_folder)
         self.test = open_set(config.test_folder) if config.data.test_folder else self.dataset
-
         self.video = self._build_video_model(self.start, device)
         self.text, self.vae = load_frozen_networks(
             home_folder() / (self.model.image_file or config.init_from), with_text=bool(self.model.image_file)
@@ -98,6 +97,7 @@ class VideoStage(ABC):
         self.alpha_bar = self.video.schedule.alpha_bar.float()
         self.empty_caption = empty_caption(self.dataset)
         self.empty_context = self.encode_text(self.empty_caption[None])
+        _require_fit(self, config.model)
 
     def _build_video_model(self, start: Checkpoint, device: str | None) -> VideoModel:
         """Build the two networks with their constructors' weights, or without storage on the device "meta"."""
@@ -296,6 +296,35 @@ def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tenso
         return 1.0
     snr = alpha_bar / (1 - alpha_bar)
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
+
+
+def _require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
+    """Refuse data sets that do not fit the networks, and keys of [model] that say something else than the start file.
+
+    Args:
+        stage: the stage, with its networks, sets and empty prompt.
+        given: the [model] table, as it was given.
+
+    Raises:
+        ValueError: names both sides.
+    """
+    unet, appearnet = stage.video.unet.config, stage.video.appearnet.config
+    for key in ("injected_norm", "injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned"):
+        there = getattr(unet if key == "injected_norm" else appearnet, key)
+        if key in given and given[key] != there:
+            raise ValueError(
+                f"model.{key} is {given[key]!r}, but the file that init_from names has {there!r}: networks keep their "
+                "shape; leave the key out, or start from an image model"
+            )
+    for items in (stage.dataset, stage.test):
+        first = first_bucket(items)
+        clip, width = first[0]["mean"], stage.encode_text(empty_caption(items)[None]).shape[-1]
+        if clip.ndim != 4 or clip.shape[1] != unet.in_channels or width != unet.context_dim:
+            raise ValueError(
+                f"the clips in {first.folder} have latents of shape {tuple(clip.shape)} and captions of width {width}; "
+                f"the networks take {unet.in_channels} channels, the second number, and width {unet.context_dim}: "
+                "encode the clips with the checkpoint that training starts from"
+            )
 
 
 def _require_inputs(config: TrainConfig, roles: tuple[str, ...]) -> None:

@@ -411,7 +411,7 @@ def _study(
         [
             summary(evaluation, found, said),
             differences(evaluation, found, said, base),
-            distances(evaluation, found),
+            distances(evaluation, found, base),
         ]
     )
 
@@ -495,25 +495,30 @@ def differences(evaluation: EvaluationContext, found: Study, said: Said, base: s
     return "\n".join(lines)
 
 
-def _row(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | {' | '.join([*cells, *[''] * (len(COLUMNS) - len(cells))])} |"
+def _row(name: str, cells: Sequence[str], columns: int = len(COLUMNS)) -> str:
+    """Format a row of a Markdown table; missing cells are empty."""
+    return f"| {name} | {' | '.join([*cells, *[''] * (columns - len(cells))])} |"
 
 
 def _minus(one: Callable[[Tensor], float], other: Callable[[Tensor], float], w: Tensor) -> float:
     return one(w) - other(w)
 
 
-def distances(evaluation: EvaluationContext, found: Study) -> str:
-    """Return a table of motion and drift at each distance from the picture, relative to the real clips'."""
+def distances(evaluation: EvaluationContext, found: Study, base: str) -> str:
+    """Return a table of motion and drift at each distance from the picture, relative to the real clips'.
+
+    Takes that reach further than `base` also have a row of their differences from its outermost distance.
+    """
     weights = evaluation.resamples(found.keys)
-    count = max(measured.steps.shape[1] for measured in found.takes.values())
+    reach = {name: measured.steps.shape[1] for name, measured in found.takes.items()}
+    count = max(reach.values())
     lines = [f"| distance | {' | '.join(map(str, range(1, count + 1)))} |", "|---" * (count + 1) + "|"]
     for what, statistic in (("motion", motion_ratio), ("drift", drift_ratio)):
+        end = statistic(found.takes[base], slice(reach[base] - 1, None))
         for name, measured in found.takes.items():
-            cells = [
-                Estimate.of(statistic(measured, slice(d, d + 1)), weights).show()
-                for d in range(measured.steps.shape[1])
-            ]
-            cells += [""] * (count - len(cells))
-            lines.append(f"| {what}, {name} | {' | '.join(cells)} |")
+            each = [statistic(measured, slice(d, d + 1)) for d in range(reach[name])]
+            lines.append(_row(f"{what}, {name}", [Estimate.of(one, weights).show() for one in each], count))
+            if reach[name] > reach[base]:
+                less = [Estimate.of(partial(_minus, one, end), weights).show() for one in each]
+                lines.append(_row(f"the same minus {base} at {reach[base]}", less, count))
     return "\n".join(lines)

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from microcinema_core.files.downloads import hash_of
+
 # Name: ranges of hue (in turns), saturation and value.
 COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "white": ((0.0, 1.0), (0.0, 0.03), (0.94, 1.0)),
@@ -32,20 +34,25 @@ KINDS = {"flat": 0.4, "gradient": 0.25, "photo": 0.2, "blurred": 0.15}
 """Probabilities of the kinds of background."""
 PICTURE_KINDS = {"flat": 0.6, "gradient": 0.3, "photo": 0.05, "blurred": 0.05}
 """Probabilities for training text to image. No caption describes a photograph, so the model would have to invent it."""
-TRAIN_PHOTOS = (
-    "astronaut.png",
-    "brick.png",
-    "camera.png",
-    "chelsea.png",
-    "coins.png",
-    "grass.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "motorcycle_left.png",
-    "retina.jpg",
-    "rocket.jpg",
-)
 TEST_PHOTOS = ("coffee.png", "gravel.png", "moon.png")
+PHOTO_SHA256 = {
+    "astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    "brick.png": "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+    "camera.png": "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+    "chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+    "coins.png": "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba",
+    "grass.png": "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+    "hubble_deep_field.jpg": "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
+    "ihc.png": "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef",
+    "motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    "retina.jpg": "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
+    "rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+    "coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+    "gravel.png": "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+    "moon.png": "78739619d11f7eb9c165bb5d2efd4772cee557812ec847532dbb1d92ef71f577",
+}
+"""The photographs by file name. With another picture under one of these names, the clips would be others."""
+TRAIN_PHOTOS = tuple(name for name in PHOTO_SHA256 if name not in TEST_PHOTOS)
 _SHORT_SIDE = 320
 
 
@@ -112,7 +119,7 @@ def _crop(photo: Image.Image, rng: np.random.Generator, size: int, *, blurred: b
 
 @cache
 def _photo(name: str) -> Image.Image:
-    with Image.open(_photo_folder() / name) as image:
+    with Image.open(_checked_photo(_photo_folder() / name)) as image:
         photo = image.convert("RGB")
     factor = _SHORT_SIDE / min(photo.size)
     if factor < 1:
@@ -120,6 +127,20 @@ def _photo(name: str) -> Image.Image:
             (round(photo.width * factor), round(photo.height * factor)), Image.Resampling.BOX
         )
     return photo
+
+
+def _checked_photo(path: Path) -> Path:
+    """Return the path of a photograph that is the one of `PHOTO_SHA256`.
+
+    Raises:
+        ValueError: it is missing, or another picture.
+    """
+    if not path.is_file() or hash_of(path) != PHOTO_SHA256[path.name]:
+        raise ValueError(
+            f"{path} is missing or not the photograph that the training data is made with (sha256 "
+            f"{PHOTO_SHA256[path.name]} is expected); install the scikit-image that requirements-dev.txt names"
+        )
+    return path
 
 
 @cache

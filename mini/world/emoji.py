@@ -243,7 +243,10 @@ def main(arguments: list[str] | None = None) -> None:
     command.add_argument("--workers", type=int, help="decoding processes; default: one per core")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    folder = prepare(home_folder(options.home), workers=options.workers)
+    try:
+        folder = prepare(home_folder(options.home), workers=options.workers)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{parser.prog}: {error}")
     sys.stdout.write(f"{folder}\n{summary(folder)}\n")
 
 

@@ -125,7 +125,13 @@ def read_words(tarball: Path) -> dict[str, EmojiWords]:
         ValueError: the tarball is broken or unsafe, or does not hold the keyword file.
     """
     with open_tar(tarball) as archive:
-        entries: dict[str, list[str]] = json.loads(read_tar_member(archive, _KEYWORD_FILE))
+        content = read_tar_member(archive, _KEYWORD_FILE)
+    try:
+        entries: dict[str, list[str]] = json.loads(content)
+    except ValueError as error:
+        raise ValueError(
+            f"{tarball} holds no words in {_KEYWORD_FILE} ({error}); delete it, so that it is fetched again"
+        ) from error
     return {
         lookup_key("-".join(f"{ord(char):x}" for char in emoji)): _clean(words)
         for emoji, words in entries.items()

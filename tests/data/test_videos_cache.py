@@ -94,7 +94,7 @@ def test_any_change_encodes_again(world: World, prepared: Path, tmp_path: Path, 
 @pytest.mark.slow
 def test_two_processes_and_ray_give_the_same(world: World, prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    world.run(tmp_path / "two", "--workers", "2")
+    world.run(tmp_path / "two", "--workers", "2", workers_of_its_own=True)
     world.run(tmp_path / "ray", "--ray", "--workers", "1")
     for name, data in all_sets(prepared).items():
         for other in (tmp_path / "two", tmp_path / "ray"):

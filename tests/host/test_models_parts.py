@@ -106,12 +106,8 @@ def test_an_absent_part_is_named_where_it_is_used(family: Any) -> None:
     assert not hasattr(family.base.vae, "get_ram_usage")
 
 
-def test_weights_stay_in_the_mapped_file(
-    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Weights at the file's own precision are not copied from the mapped file, unless `--disable-mmap` is set."""
-    import comfy.utils
-
+def test_weights_are_used_as_they_were_read(family: Any, tmp_path: Path) -> None:
+    """Those of the network's dtype are not copied once more."""
     from microcinema_core.adapter.loading import build_model
     from microcinema_core.files.checkpoint import read_checkpoint
 
@@ -121,7 +117,26 @@ def test_weights_stay_in_the_mapped_file(
     )
     parts = checkpoint.parts["unet"] = {k: v.to(own.dtype) for k, v in checkpoint.part("unet").items()}
     read = {tensor.data_ptr() for tensor in parts.values()}
-    for mapped in (True, False):
-        monkeypatch.setattr(comfy.utils, "DISABLE_MMAP", not mapped)
-        network = build_model(checkpoint).model.diffusion_model
-        assert {parameter.data_ptr() in read for parameter in network.parameters()} == {mapped}
+    network = build_model(checkpoint).model.diffusion_model
+    assert all(parameter.data_ptr() in read for parameter in network.parameters())
+
+
+def test_only_the_shipped_files_stay_mapped(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that others may overwrite is read; `--disable-mmap` has all files read."""
+    import comfy.utils
+
+    from microcinema_core.adapter import loading
+
+    asked: list[bool] = []
+    read = loading.read_checkpoint
+    monkeypatch.setattr(
+        loading, "read_checkpoint", lambda *a, mapped, **k: (asked.append(mapped), read(*a, **k))[1]
+    )
+    path = v_model(tmp_path)
+    for shipped, disabled in ((tmp_path, False), (tmp_path / "other", False), (tmp_path, True)):
+        monkeypatch.setattr(loading, "SHIPPED_WEIGHTS", shipped)
+        monkeypatch.setattr(comfy.utils, "DISABLE_MMAP", disabled)
+        loading.load_unet(path)
+    assert asked == [True, False, False]

@@ -65,6 +65,9 @@ def test_the_shipped_subgraphs_ask_as_the_table_does() -> None:
         for node in definition["nodes"]:
             if settings := SETTINGS.get(node["type"]):
                 values = node["widgets_values"]
+                if "ddim" not in values:
+                    assert "MicroCinema Longer Video" in file.stem, "the one that is not for the mini models"
+                    continue
                 first = values.index("ddim") - 2
                 wanted = [settings.steps, settings.guidance_scale, "ddim", "normal", -1.0, settings.gamma]
                 assert values[first : first + 6] == wanted

@@ -21,17 +21,22 @@ PAGE = ROOT / "devtools" / "check" / "conformance" / "RESULTS.md"
 def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the command line; arguments after `--` go to ComfyUI."""
     parser = argparse.ArgumentParser(prog="python -m devtools.check.conformance", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only single nodes, for one step, on one family")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer steps, and single nodes on two families only"
+    )
     parser.add_argument(
         "--compile", action="store_true", help="also run TorchCompileModel with its default backend"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows with this text in their name")
+    parser.add_argument(
+        "--family", default="", metavar="TEXT", help="only families with this text in their name"
+    )
     parser.add_argument("--write", action="store_true", help=f"write the tables to {PAGE.relative_to(ROOT)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     parser.add_argument("host", nargs="*", help="ComfyUI's own arguments, after --")
     arguments = parser.parse_args(argv)
-    if arguments.only and arguments.write:
-        parser.error("--write needs all rows: leave out --only")
+    if (arguments.only or arguments.family) and arguments.write:
+        parser.error("--write needs all rows: leave out --only and --family")
     return arguments
 
 
@@ -50,8 +55,9 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        options = {"quick": arguments.quick, "compile_too": arguments.compile, "only": arguments.only}
-        for row in all_rows(nodes, Path(folder), **options):
+        options = {"quick": arguments.quick, "compile_too": arguments.compile}
+        some = {"only": arguments.only, "family": arguments.family}
+        for row in all_rows(nodes, Path(folder), **options, **some):
             rows.append(row)
             if table.unexplained([row]):
                 say(

@@ -40,7 +40,13 @@ KINDS = {
 
 
 def all_rows(
-    nodes: dict[str, Any], folder: Path, *, quick: bool = False, compile_too: bool = False, only: str = ""
+    nodes: dict[str, Any],
+    folder: Path,
+    *,
+    quick: bool = False,
+    compile_too: bool = False,
+    only: str = "",
+    family: str = "",
 ) -> Iterator[Row]:
     """Yield every row.
 
@@ -50,17 +56,19 @@ def all_rows(
         quick: run single nodes for one step, and only with the first family and with PIA; samplers with the first.
         compile_too: include TorchCompileModel with its default backend.
         only: text in the names of the rows to run; empty for all.
+        family: text in the names of the families to run; empty for all.
     """
     register_families()
-    videos = [family for family in VIDEOS if not quick or family.motion != "pia alone"]
-    for number, family in enumerate((*FAMILIES, *videos, ALL_BLOCKS)):
-        world = build(family, folder / str(number), nodes)
+    videos = [one for one in VIDEOS if not quick or one.motion != "pia alone"]
+    chosen = [one for one in (*FAMILIES, *videos, ALL_BLOCKS) if family.lower() in one.name.lower()]
+    for number, current in enumerate(chosen):
         cases = [
-            one
-            for one in _cases(nodes, family, quick=quick, compile_too=compile_too)
-            if only.lower() in one[0].lower()
+            case
+            for case in _cases(nodes, current, quick=quick, compile_too=compile_too)
+            if only.lower() in case[0].lower()
         ]
-        if family.motion is None:
+        world = build(current, folder / str(number), nodes)
+        if current.motion is None:
             yield from (_row(world, name, case, steps) for name, case, steps in cases)
         else:
             yield from _rows_twice(world, cases)

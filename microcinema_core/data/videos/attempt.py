@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..messages import reason
 from .plan import WorkUnit
 
 logger = logging.getLogger(__name__)
@@ -22,12 +22,14 @@ MAX_ATTEMPTS = 3
 FATAL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that a retry does not help: disk full, quota exceeded, read-only."""
 
+CRASHED = f"it ended the process {MAX_ATTEMPTS} times; one of its files makes a library crash"
+
 ProcessUnit = Callable[[WorkUnit], None]
 """Function that does a job's work for one unit, with the models that the job loaded."""
 
 
 class Job(Protocol):
-    """What is done to every unit. It is small and can be sent to another machine, which loads the models there."""
+    """What is done to every unit. It is small and can be sent to another process, which loads the models there."""
 
     @property
     def out(self) -> Path:
@@ -54,7 +56,8 @@ class UnitResult:
 def attempt(job: Job, process: ProcessUnit, unit: WorkUnit) -> UnitResult:
     """Process a unit, with up to MAX_ATTEMPTS attempts.
 
-    Attempts that ended the whole process count too, in this run and in earlier ones.
+    Attempts that end the whole process are not counted here: only a process that outlives them can tell them from a
+    machine that went down.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -62,42 +65,17 @@ def attempt(job: Job, process: ProcessUnit, unit: WorkUnit) -> UnitResult:
     if job.done(unit):
         return UnitResult(unit.name)
     error = ""
-    while (number := _count_attempt(job.out, unit)) <= MAX_ATTEMPTS:
+    for number in range(1, MAX_ATTEMPTS + 1):
         try:
             process(unit)
+            return UnitResult(unit.name)
         except OSError as problem:
             if problem.errno in FATAL_ERRNOS:
-                _clear_attempts(job.out, unit)
                 raise
-            error = str(problem)
+            error = reason(problem)
             logger.warning("unit %s, attempt %d: %s", unit.name, number, error)
-        except KeyboardInterrupt:
-            _clear_attempts(job.out, unit)
-            raise
         except Exception as problem:
-            error = f"{type(problem).__name__}: {problem}"
+            error = f"{type(problem).__name__}: {reason(problem)}"
             last = number == MAX_ATTEMPTS
             logger.warning("unit %s, attempt %d: %s", unit.name, number, error, exc_info=last)
-        else:
-            _clear_attempts(job.out, unit)
-            return UnitResult(unit.name)
-    crashed = f"it ended the process {MAX_ATTEMPTS} times; one of its files makes a library crash"
-    return UnitResult(unit.name, error or crashed)
-
-
-def _attempts_file(out: Path, unit: WorkUnit) -> Path:
-    return out / "attempts" / unit.name
-
-
-def _count_attempt(out: Path, unit: WorkUnit) -> int:
-    """Count an attempt on disk, as a crash leaves nothing else behind, and return its number from 1."""
-    path = _attempts_file(out, unit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(b".")
-        file.flush()
-        return os.fstat(file.fileno()).st_size
-
-
-def _clear_attempts(out: Path, unit: WorkUnit) -> None:
-    _attempts_file(out, unit).unlink(missing_ok=True)
+    return UnitResult(unit.name, error)

@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...frames.centre_frame import centre_crop, to_rgb
+from ..messages import reason
 from .report import Unusable
 from .sources import Video
 
@@ -29,6 +30,9 @@ SEEK_AFTER = 10.0
 
 MAX_PIXELS = 1 << 26
 """Largest frame that is accepted."""
+
+OPEN_OPTIONS = {"protocol_whitelist": "file"}
+"""FFmpeg's own: a file that is a playlist in truth must not reach the network."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,15 @@ def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV's container and its first video stream that is no cover picture.
 
     Raises:
-        Unusable: the file is empty, PyAV cannot open it, or it has no video stream.
+        Unusable: the file is empty, PyAV cannot open it, it has no video stream, or it makes a library fail in any
+            way within this context.
     """
     import av
 
     try:
         if (video.size if video.offset >= 0 else video.path.stat().st_size) == 0:
             raise Unusable("the file is empty (0 bytes)")
-        with av.open(video.open(), metadata_errors="ignore") as container:
+        with av.open(video.open(), metadata_errors="ignore", options=OPEN_OPTIONS) as container:
             covers = av.stream.Disposition.attached_pic
             streams = [stream for stream in container.streams.video if not stream.disposition & covers]
             if not streams:
@@ -75,12 +80,12 @@ def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
                 raise Unusable("this build of PyAV does not know its video codec")
             stream.codec_context.thread_count = 1  # workers process different videos in parallel
             yield container, stream
+    except Unusable:
+        raise
     except (av.FFmpegError, OSError) as error:
-        raise Unusable(f"it cannot be decoded: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+        raise Unusable(f"it cannot be decoded: {reason(error)}") from error
+    except Exception as error:  # one odd file must not take the others of its unit along
+        raise Unusable(f"it cannot be decoded ({type(error).__name__}: {reason(error)})") from error
 
 
 def survey(video: Video) -> Survey:
@@ -127,7 +132,7 @@ def _decoded(container: Any, stream: Any, broken: list[str]) -> Iterator[Any]:
             if not frame.is_corrupt:
                 yield frame
     except av.FFmpegError as error:
-        broken.append(_reason(error))
+        broken.append(reason(error))
 
 
 def _display_size(frame: Any) -> tuple[int, int]:

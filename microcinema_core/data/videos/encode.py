@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...config import CONTEXT_LENGTH
+from ..messages import one_line
 from ..shards import write_json, write_shard
 from ..tokens import pad_tokens, text_tokens
 from .attempt import ProcessUnit
@@ -23,6 +25,8 @@ from .score_job import VERSION, ScoreJob
 from .score_table import ScoreLimits, ScoreRow, is_kept, read_rows
 from .sources import Video
 from .stable_diffusion import LATENT_SCALE, EncoderNetworks, load_encoder_networks
+
+logger = logging.getLogger(__name__)
 
 TEXT_BATCH = 16
 """Captions that the text encoder takes at a time."""
@@ -163,12 +167,16 @@ class EncodeJob:
 
 
 def stored_clip_ids(path: Path, key: str) -> list[str] | None:
-    """Return the ids of a shard's clips in order, or None where there is no shard of this key."""
+    """Return the ids of a shard's clips in order, or None where there is no readable shard of this key."""
     if not path.exists():
         return None
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    return json.loads(metadata["clips"]) if metadata.get("key") == key else None
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        return json.loads(metadata["clips"]) if metadata.get("key") == key else None
+    except (SafetensorError, KeyError, ValueError):
+        logger.warning("%s is damaged; its clips are encoded again", one_line(path))
+        return None
 
 
 def stored_latents(path: Path, key: str) -> dict[str, tuple[Tensor, Tensor]]:
@@ -202,12 +210,14 @@ def clip_latents(video: Video, row: ScoreRow, encoders: Encoders, batch: int) ->
     """Encode a clip to mean and std, float16 `frames c h w`.
 
     Raises:
-        Unusable: the video has changed since it was scored.
+        Unusable: the video has changed since it was scored, or its latents are not finite.
     """
     [size] = parse_sizes(row["bucket"])
     frames = frames_at(video, row["pts"], size=size)
     moments = [encoders.latents(part) for part in frames.split(batch)]
     mean, std = (torch.cat([pair[place] for pair in moments]).half() for place in (0, 1))
+    if not (mean.isfinite().all() and std.isfinite().all()):
+        raise Unusable("its latents are not finite; with --dtype fp32 or bf16 they may be")
     return mean, std
 
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..messages import one_line
 from ..shards import write_json
 from .report import Unusable
 from .sources import Video
 from .windows import Rate, paper_rates
 
+logger = logging.getLogger(__name__)
+
 SIZE_STEP = 64
 """Sides are multiples of this: 8 for the VAE, another 8 for the U-Net."""
+
+MAX_FPS, MAX_ROUNDS = 1000.0, 9
+"""Above all frame rates of videos, and above all rounds that they have frames for."""
 
 UNITS = "units.json"
 Size = tuple[int, int]
@@ -58,10 +65,13 @@ class Geometry:
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}; at least {least} is needed")
-        if self.fps <= 0 or self.rounds < 0:
+        if not 0 < self.fps < MAX_FPS or not 0 <= self.rounds < MAX_ROUNDS:
             raise ValueError(
-                f"fps is {self.fps} and rounds {self.rounds}; expected more than 0, and 0 or more"
+                f"fps is {self.fps} and rounds {self.rounds}; expected more than 0 and less than {MAX_FPS:g}, and 0 to "
+                f"{MAX_ROUNDS - 1}"
             )
+        if not 0 < self.enlarge < math.inf:
+            raise ValueError(f"enlarge is {self.enlarge}; a number above 0 is needed, 1 for no enlargement")
 
     @property
     def rates(self) -> list[Rate]:
@@ -157,10 +167,23 @@ def make_units(videos: Sequence[Video], earlier: Sequence[Sequence[str]], size: 
 def update_units(out: Path, videos: Sequence[Video], size: int) -> list[WorkUnit]:
     """Divide videos into units, and record the division in `out` for the next run."""
     path = out / UNITS
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    units = make_units(videos, earlier, size)
+    units = make_units(videos, _earlier_units(path), size)
     write_json(path, [[video.key for video in unit.videos] for unit in units])
     return units
+
+
+def _earlier_units(path: Path) -> list[list[str]]:
+    """Return the keys of the videos of each unit of the run before; none where the record is damaged."""
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(key, str) for keys in found for key in keys):
+            return [list(keys) for keys in found]
+    except (ValueError, TypeError, RecursionError):
+        pass
+    logger.warning("%s is damaged; videos are divided into units anew", one_line(path))
+    return []
 
 
 def split_position(group: str) -> float:

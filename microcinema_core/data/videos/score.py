@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...optional_deps import require
+from ..messages import reason
 from ..tokens import pad_tokens, text_tokens
 
 FLOW_SIDE = 64
@@ -150,7 +151,11 @@ class CustomScore:
             function = getattr(importlib.import_module(self.module), self.function)
         except (ImportError, AttributeError) as error:
             raise ValueError(
-                f"score {self.name}: {error}; it must be importable from the current folder"
+                f"score {self.name}: {reason(error)}; it must be importable from the current folder"
+            ) from error
+        except Exception as error:  # of the user's own code
+            raise ValueError(
+                f"score {self.name}: {self.module} raises {type(error).__name__} as it is imported: {reason(error)}"
             ) from error
         if not callable(function):
             raise ValueError(f"score {self.name}: {self.module}:{self.function} is no function")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..messages import one_line, reason
 from .attempt import ProcessUnit
 from .decode import frames_at, survey
 from .plan import Geometry, WorkUnit, content_key, size_name
 from .report import ReportEntry, Unusable, write_report
 from .score import Scorer, ScoreSettings
-from .score_table import ScoreRow, write_rows
+from .score_table import ScoreRow, is_whole, write_rows
 from .sources import Video
 from .windows import Window, explain_no_window, find_windows
 
@@ -48,8 +49,8 @@ class ScoreJob:
         return self.folder / f"{unit.name}.jsonl"
 
     def done(self, unit: WorkUnit) -> bool:
-        """Return whether a unit is scored."""
-        return self.path(unit).exists()
+        """Return whether a unit is scored, and its table complete."""
+        return is_whole(self.path(unit))
 
     def start(self) -> ProcessUnit:
         """Load the scoring models, and return the function that scores a unit."""
@@ -74,8 +75,8 @@ def _score_or_report(video: Video, geometry: Geometry, scorer: Scorer) -> list[S
     except Unusable as error:
         return [ReportEntry(video.id, str(error))]
     except FILE_ERRORS as error:
-        logger.info("%s", video.id, exc_info=True)
-        return [ReportEntry(video.id, f"it could not be read ({type(error).__name__}: {error})")]
+        logger.info("%s", one_line(video.id), exc_info=True)
+        return [ReportEntry(video.id, f"it could not be read ({type(error).__name__}: {reason(error)})")]
 
 
 def score_video(

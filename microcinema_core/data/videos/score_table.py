@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from ...files.atomic import atomic_write
+
+PARQUET = b"PAR1"
+"""First and last bytes of a parquet file."""
 
 ScoreRow = dict[str, Any]
 """A clip: its video, captions, bucket, the fields of its `Window`, and its scores as `score_NAME`."""
@@ -40,6 +44,17 @@ def write_rows(path: Path, rows: Sequence[ScoreRow], scores: Sequence[str]) -> N
     arrow = _arrow()
     with atomic_write(path) as part:
         arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema=_schema(scores)), part)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether there is a parquet file with a start and an end; a machine that went down may leave half of one."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(PARQUET))
+            file.seek(-len(PARQUET), os.SEEK_END)
+            return start == file.read(len(PARQUET)) == PARQUET
+    except OSError:
+        return False
 
 
 def read_rows(path: Path) -> list[ScoreRow]:
@@ -175,7 +190,8 @@ def draw_histograms(
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         _draw_histogram(figure.add_subplot(), name, columns, limits or {})
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120)
+        with atomic_write(paths[-1], suffix=".png") as part:
+            figure.savefig(part, dpi=120)
     return paths
 
 
