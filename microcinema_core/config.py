@@ -306,6 +306,11 @@ class AppearNetConfig(Config):
         return self.unet.in_channels + (self.hint != "none")
 
     @property
+    def takes_any_place(self) -> bool:
+        """Whether the weights were trained with the given picture at any frame, which the hint tells them."""
+        return self.hint != "none"
+
+    @property
     def sees_z_c_alone(self) -> bool:
         """Whether AppearNet's input is the noise prior's z_c."""
         return self.hint == "none" and self.between == "line"

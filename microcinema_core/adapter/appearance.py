@@ -238,10 +238,10 @@ def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any, wi
             f"{appearnet.name} takes one picture, and between key frames there are several: use a MicroCinema file "
             "of role tsr, or AnimateDiff version 3 with SparseCtrl."
         )
-    if anchor != "centre" and config.hint == "none":
+    if anchor != "centre" and not config.takes_any_place:
         raise ValueError(
             f"the AppearNet of {appearnet.name} was trained with the picture at the centre, anchor is {anchor!r}: "
-            "choose centre, or weights that take a picture at any place, such as PIA or SparseCtrl."
+            "choose centre, or use MicroCinema Sampler, which makes more frames and keeps those around the picture."
         )
     if last_frame is not None and config.between != "zeros":
         raise ValueError(

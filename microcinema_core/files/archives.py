@@ -140,7 +140,8 @@ def _zip_member(info: zipfile.ZipInfo) -> _Member:
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         flaw = f"is compressed by method {info.compress_type}"
     # `filename` ends at a NUL, and has slashes for backslashes on Windows.
-    return _Member(info.orig_filename, info.file_size, info.is_dir() or kind == stat.S_IFDIR, flaw)
+    folder = info.orig_filename.endswith("/") or kind == stat.S_IFDIR
+    return _Member(info.orig_filename, info.file_size, folder, flaw)
 
 
 def _tar_member(info: tarfile.TarInfo) -> _Member:

@@ -166,10 +166,19 @@ def test_other_trees_are_refused_and_leave_no_file(tmp_path: Path, monkeypatch: 
     assert not list((tmp_path / "models" / "i3d").iterdir())
 
 
-def test_an_archive_with_another_hash_is_refused(tmp_path: Path) -> None:
+def test_an_archive_with_another_hash_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / i3d_weights.ARCHIVE).write_bytes(b"something else")
+
+    def wrong(folder: Path) -> Path:
+        (folder / "received").write_bytes(b"something else again")
+        return folder / "received"
+
+    monkeypatch.setattr(i3d_weights, "_download", wrong)
     with pytest.raises(ValueError, match="sha256"):
         i3d_weights.fetch_archive(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_real_weights_prefer_few_classes() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import io
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mini.world import emoji, motion_split, packages
+from mini.world import backgrounds, emoji, motion_split, packages
 
 
 def test_motion_key_is_the_documented_one() -> None:
@@ -147,11 +149,75 @@ def test_prepare_end_to_end_and_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert times == [path.stat().st_mtime_ns for path in sorted((folder / "frames").iterdir())]
 
 
-def test_a_wrong_download_is_refused(tmp_path: Path) -> None:
-    package = keyword_tarball(tmp_path)
-    assert packages.fetch(package, tmp_path) == tmp_path / package.file_name
+class Npm:
+    """An npm that packs one file, or fails, and a registry that sends the same."""
+
+    def __init__(self, content: bytes, *, works: bool) -> None:
+        self.content, self.works, self.addresses = content, works, []
+
+    def pack(self, command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+        if self.works:
+            (cwd / "words-1.0.0.tgz").write_bytes(self.content)
+        else:
+            (cwd / "words-1.0.0.tgz").write_bytes(self.content[:9])  # it was interrupted
+        return subprocess.CompletedProcess(command, 0 if self.works else 1, "", "npm error network")
+
+    def download(self, address: str, path: Path) -> None:
+        self.addresses.append(address)
+        assert not path.exists()
+        path.write_bytes(self.content)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_package_is_fetched_by_npm_or_from_its_registry(
+    works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken tarball that is there already is fetched again; one with another hash is never placed."""
+    (tmp_path / "made").mkdir()
+    package = keyword_tarball(tmp_path / "made")
+    content = (tmp_path / "made" / package.file_name).read_bytes()
+    npm = Npm(content, works=works)
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://packages.example/npm/")
+    monkeypatch.setattr(packages.shutil, "which", lambda name: "/usr/bin/npm")
+    monkeypatch.setattr(packages.subprocess, "run", npm.pack)
+    monkeypatch.setattr(packages, "download_url", npm.download)
+    for held in (None, b"", content[:-1]):
+        if held is not None:
+            (tmp_path / "downloads" / package.file_name).write_bytes(held)
+        assert packages.fetch(package, tmp_path / "downloads").read_bytes() == content
     with pytest.raises(ValueError, match="should have 0000"):
-        packages.fetch(dataclasses.replace(package, sha256="0000"), tmp_path)
+        packages.fetch(dataclasses.replace(package, sha256="0000"), tmp_path / "downloads")
+    assert not list((tmp_path / "downloads").iterdir())
+    assert set(npm.addresses) == (
+        set() if works else {"https://packages.example/npm/words/-/words-1.0.0.tgz"}
+    )
+
+
+def test_a_photograph_that_is_another_is_refused(tmp_path: Path) -> None:
+    folder = backgrounds._photo_folder()
+    assert len(backgrounds.PHOTO_SHA256) == len(backgrounds.TRAIN_PHOTOS) + len(backgrounds.TEST_PHOTOS)
+    registry = importlib.import_module("skimage.data._registry").registry
+    for name, sha256 in backgrounds.PHOTO_SHA256.items():
+        assert registry[f"data/{name}"] == sha256, "scikit-image's own list"
+        assert backgrounds._checked_photo(folder / name) == folder / name
+    Image.new("RGB", (8, 8)).save(tmp_path / "moon.png")
+    for name in ("moon.png", "coffee.png"):
+        with pytest.raises(
+            ValueError, match=rf"{name} is missing or not the photograph .* requirements-dev\.txt"
+        ):
+            backgrounds._checked_photo(tmp_path / name)
+
+
+def test_errors_of_the_command_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(package: packages.Package, downloads: Path) -> Path:
+        raise OSError("there is no network")
+
+    monkeypatch.setattr(packages, "fetch", offline)
+    with pytest.raises(SystemExit) as ended:
+        emoji.main(["prepare", "--home", str(tmp_path)])
+    assert str(ended.value) == "python -m mini.world.emoji: there is no network"
 
 
 def test_the_registry_is_that_of_npm_or_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

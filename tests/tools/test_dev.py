@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import dev as dev_py
-from devtools.run import demo, env, host
+from devtools.run import demo, env
 from devtools.run.env import Environment, all_requirements, find_environment
 from devtools.run.home import ROOT, Problem, home
 from devtools.run.host import Host, find_host
@@ -148,17 +148,6 @@ def test_any_error_of_files_or_values_is_one_sentence(
     assert str(error) in capsys.readouterr().err
 
 
-def test_a_broken_wheel_is_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
-    name, version = host.WHEEL.split("==")
-    wheel = tmp_path / "downloads" / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
-    wheel.parent.mkdir()
-    wheel.write_bytes(b"half a whee")
-    with pytest.raises(Problem, match="broken and is deleted"):
-        host._unpack_wheel(tmp_path / "part")
-    assert not wheel.exists()
-
-
 def test_home_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "new" / "home"))
     assert home() == tmp_path / "new" / "home"
@@ -167,13 +156,6 @@ def test_home_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(Problem, match="set MICROCINEMA_HOME"):
         home()
-
-
-def test_no_earlier_video_is_overwritten(tmp_path: Path) -> None:
-    for name in ("clip-3.mp4", "clip-3-2.mp4", "clip-3-3.mp4"):
-        unused = demo._unused(tmp_path / "clip-3.mp4")
-        assert unused == tmp_path / name
-        unused.touch()
 
 
 def test_what_is_no_picture_is_told_by_its_own_name(tmp_path: Path) -> None:
