@@ -350,7 +350,8 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
         raise ValueError(f"{name} is {value!r}; {words} was expected")
     if limits is not None and not _is_within(value, limits):
         low, high = limits
-        allowed = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:.10g}"
+        open_end = math.isinf(high) or (high == LARGEST_COUNT and value < low)
+        allowed = f"{low:g} or more" if open_end else f"from {low:g} to {high:.10g}"
         finite = " and finite" if isinstance(value, float) and math.isinf(value) else ""
         raise ValueError(f"{name} is {value!r}; it must be {allowed}{finite}")
     return value

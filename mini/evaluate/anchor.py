@@ -464,10 +464,12 @@ def summary(evaluation: EvaluationContext, found: Study, said: Said) -> str:
             share = Estimate.of(partial(weighted_mean, right), evaluation.resamples(keys))
             cells.append(f"{share.show()}, real {float(real.mean()):.2f}")
         lines.append(_row(name, cells))
+    repeated: dict[str, list[str]] = defaultdict(list)
     for name, measured in found.takes.items():
         distance = KernelDistance(measured.real, measured.still, found.keys)
-        kernel = Estimate.of(distance.value, weights).show()
-        lines.append(_row(f"{REPEATED}, beside {name}", [*"00000", kernel, *"00"]))
+        repeated[Estimate.of(distance.value, weights).show()].append(name)
+    for kernel, names in repeated.items():
+        lines.append(_row(f"{REPEATED}, beside {', '.join(names)}", [*"00000", kernel, *"00"]))
     return "\n".join(lines)
 
 
