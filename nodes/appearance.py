@@ -23,11 +23,7 @@ GAMMA_TIP = (
     "recommended by the weights. Higher values keep the appearance more stable and reduce motion. Only acts if "
     "sampling starts from full noise on an empty latent. Experimental with models other than MicroCinema."
 )
-ANCHOR_TIP = (
-    "The frame that your picture becomes. PIA and SparseCtrl take a picture at any frame. MicroCinema's own weights "
-    "know it at the centre, so MicroCinema Sampler makes twice as many frames for first and last and keeps those "
-    "around the picture; MicroCinema Apply AppearNet takes centre only."
-)
+ANCHOR_TIP = "The frame that your picture becomes. MicroCinema's own weights take centre only; PIA and SparseCtrl take any."
 LAST_FRAME_TIP = (
     "Latent of a second picture, which becomes the last frame. Needs weights that take two pictures, such as "
     "SparseCtrl; set anchor to first."

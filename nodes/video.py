@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor
 
+from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import InputImpl, Types, folder_paths, io, ui
 from ..microcinema_core.files.atomic import atomic_write
 from ..microcinema_core.frames import centre_frame, combine
@@ -190,31 +193,53 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         given = {"images": images, "images_2": images_2, "images_3": images_3, "images_4": images_4}
         segments = {name: _to_core(frames, name) for name, frames in given.items() if frames is not None}
         anchor = None if colour_anchor is None else _to_core(colour_anchor, "colour_anchor")
+        rate, sound = combine.frame_rate(fps), None if audio is None else combine.prepare_audio(audio)
         combined = combine.combine_frames(
             segments,
             skip_shared=skip_shared,
             cross_fade=cross_fade,
-            loop=loop,
+            loop=loop and not ping_pong,
             colour_strength=colour_strength,
             colour_anchor=anchor,
-            ping_pong=ping_pong,
-            repeat=repeat,
+            ping_pong=False,
         )
-        log.info("MicroCinema Frame Combine: %s", report := combine.describe_video(combined, fps))
-        video, shown = _host_video(combined.frames, fps, audio), _to_host(combined.frames)
+        once = combined.frames
+        order = combine.playback_order(len(once), ping_pong=ping_pong, repeat=repeat)
+        log.info("MicroCinema Frame Combine: %s", report := combine.describe_video(combined, fps, len(order)))
+        shown = _to_host(once)
+        even = combine.pad_to_even(once)
+        padded = shown if even is once else _to_host(even)
+        del combined, once, even
+        images = _in_order(shown, order)
+        played = images if padded is shown else _in_order(padded, order)
+        preview = _preview(_host_video(played.as_subclass(_InterruptibleFrames), rate, sound))
         return io.NodeOutput(
-            video, shown, len(shown), report, ui={**_preview(video).as_dict(), "text": [report]}
+            _host_video(played, rate, sound),
+            images,
+            len(order),
+            report,
+            ui={**preview.as_dict(), "text": [report]},
         )
 
 
-def _host_video(frames: Tensor, fps: float, audio: dict[str, Any] | None) -> Any:
-    """Return the host's VIDEO of frames `f c h w`."""
-    components = Types.VideoComponents(
-        images=_to_host(combine.pad_to_even(frames)),
-        audio=None if audio is None else combine.prepare_audio(audio),
-        frame_rate=combine.frame_rate(fps),
-    )
-    return InputImpl.VideoFromComponents(components)
+class _InterruptibleFrames(Tensor):
+    """Frames whose reader stops between two of them when the user cancels the run."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        plain = self.as_subclass(Tensor)
+        for number in range(len(plain)):
+            adapter.stop_if_cancelled()
+            yield plain[number]
+
+
+def _in_order(frames: Tensor, order: list[int]) -> Tensor:
+    """Return frames in playback order; the frames themselves where that is their own order."""
+    return frames if len(order) == len(frames) else frames[order]
+
+
+def _host_video(images: Tensor, rate: Fraction, audio: dict[str, Any] | None) -> Any:
+    """Return the host's VIDEO of an IMAGE."""
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, audio=audio, frame_rate=rate))
 
 
 def _side_input(name: str) -> io.Int.Input:

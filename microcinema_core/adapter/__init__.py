@@ -23,6 +23,7 @@ from .loading import (
     load_unet,
     register_folders,
 )
+from .memory import stop_if_cancelled
 from .motion import add_motion, load_sparsectrl
 from .sampling import SamplerSettings, sample_video, samplers, schedulers
 
@@ -53,4 +54,5 @@ __all__ = [
     "sample_video",
     "samplers",
     "schedulers",
+    "stop_if_cancelled",
 ]

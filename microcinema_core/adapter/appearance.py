@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +77,13 @@ def apply_appearance(
         ValueError: a MODEL of another family, an AppearNet of another U-Net, latents of another VAE, or an anchor,
             last frame or motion that the weights do not take.
     """
+    require_numbers(
+        strength=strength,
+        start_percent=start_percent,
+        end_percent=end_percent,
+        gamma=gamma,
+        **{"lambda": lambda_},
+    )
     inner = require_microcinema(model)
     _require_matching_unet(inner, appearnet)
     place = _resolved_anchor(anchor)
@@ -111,6 +119,7 @@ def override_prior(
     Raises:
         ValueError: no centre frame to build the prior from, or a lambda for weights that were trained without it.
     """
+    require_numbers(gamma=gamma, **{"lambda": lambda_})
     inner = model.model
     appearance: Appearance | None = model.get_attachment(ATTACHMENT)
     if centre_frame is not None:
@@ -129,6 +138,17 @@ def override_prior(
         )
     prior = replace(appearance, lambda_=_resolved_lambda(lambda_, inner), gamma=_resolved_gamma(gamma, inner))
     return _attach(model.clone(), prior)
+
+
+def require_numbers(**values: float | None) -> None:
+    """Refuse settings that are no finite number; those that are not set pass.
+
+    Raises:
+        ValueError: one is NaN or infinite; the message names it.
+    """
+    for name, value in values.items():
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; expected a finite number.")
 
 
 def _set(**values: float | None) -> dict[str, Any]:
@@ -241,7 +261,7 @@ def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any, wi
     if anchor != "centre" and not config.takes_any_place:
         raise ValueError(
             f"the AppearNet of {appearnet.name} was trained with the picture at the centre, anchor is {anchor!r}: "
-            "choose centre, or use MicroCinema Sampler, which makes more frames and keeps those around the picture."
+            "choose centre, or weights that take a picture at any place, such as PIA or SparseCtrl."
         )
     if last_frame is not None and config.between != "zeros":
         raise ValueError(

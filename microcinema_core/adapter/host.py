@@ -45,6 +45,7 @@ TOUCHED = (
     "comfy.model_management.intermediate_device",
     "comfy.model_management.is_device_cpu",
     "comfy.model_management.soft_empty_cache",
+    "comfy.model_management.throw_exception_if_processing_interrupted",
     "comfy.model_management.unet_dtype",
     "comfy.model_management.unet_manual_cast",
     "comfy.model_management.unet_offload_device",

@@ -19,6 +19,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
+def stop_if_cancelled() -> None:
+    """Raise the host's exception if the user cancelled the run."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
 def free_unused_memory() -> None:
     """Release the memory that a failed attempt left cached."""
     comfy.model_management.soft_empty_cache()

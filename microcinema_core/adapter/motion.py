@@ -9,7 +9,7 @@ from typing import Any
 from ..config import ModelSpec, SamplerDefaults, WindowShape
 from ..files.checkpoint import Checkpoint
 from ..files.published import MotionModule, add_motion_lora, read_motion_module, read_sparsectrl
-from .appearance import AppearNetHandle
+from .appearance import AppearNetHandle, require_numbers
 from .loading import MissingPart, build_appearnet, build_model
 from .stock_model import StockUNet, carry_over, stock_unet
 
@@ -41,6 +41,7 @@ def add_motion(
     Raises:
         ValueError: as for `stock_unet`, `read_motion_module` and `add_motion_lora`, or a Stable Diffusion 2.x MODEL.
     """
+    require_numbers(lora_strength=lora_strength)
     stock = stock_unet(model)
     if stock.config.context_dim != CONTEXT_DIM:
         raise ValueError(

@@ -10,9 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import AppearNetConfig, ModelSpec, SamplerDefaults
-from ..networks.appearance_input import centred_window
-from .appearance import AUTO, OWN, AppearNetHandle, apply_appearance, checked_latent, require_microcinema
+from ..config import ModelSpec, SamplerDefaults
+from .appearance import (
+    AUTO,
+    OWN,
+    AppearNetHandle,
+    apply_appearance,
+    checked_latent,
+    require_microcinema,
+    require_numbers,
+)
 from .host import comfy, latent_preview
 
 log = logging.getLogger(__name__)
@@ -45,8 +52,9 @@ def settled(settings: SamplerSettings, spec: ModelSpec) -> SamplerSettings:
     """Return settings with what suits the weights in place of everything on auto.
 
     Raises:
-        ValueError: a sampler or scheduler that this host does not have.
+        ValueError: a sampler or scheduler that this host does not have, or a number that is not finite.
     """
+    require_numbers(cfg=settings.cfg, steps=settings.steps)
     own = spec.sampling
     return replace(
         settings,
@@ -129,7 +137,6 @@ def sample_video(
     by_hand: dict[str, float] = {"frames": frames} if frames else {}
     by_hand |= {"gamma": gamma} if gamma >= 0 else {}
     warn_of_disagreement(appearnet.name, inner.spec, settings, **by_hand)
-    sampled, kept, anchor = _around_picture(appearnet.config, anchor, count)
     patched = apply_appearance(
         model,
         appearnet,
@@ -145,7 +152,7 @@ def sample_video(
         raise ValueError(f"centre_frame holds {centre.shape[0]} frames, one was expected: pick one of them.")
     dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
     empty = torch.zeros(
-        sampled, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
+        count, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
     )
     noise = comfy.sample.prepare_noise(empty, settings.seed)
     samples = comfy.sample.sample(
@@ -162,18 +169,7 @@ def sample_video(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=settings.seed,
     )
-    return {"samples": samples[kept]}, inner.spec.fps
-
-
-def _around_picture(config: AppearNetConfig, anchor: str, frames: int) -> tuple[int, slice, str]:
-    """Return how many frames to sample, which to keep, and where the picture stands among those sampled.
-
-    Weights that were trained with the picture at the centre get it there, in a longer video.
-    """
-    if config.takes_any_place or anchor not in ("first", "last"):
-        return frames, slice(None), anchor
-    sampled, kept = centred_window(0 if anchor == "first" else frames - 1, frames)
-    return sampled, kept, "centre"
+    return {"samples": samples}, inner.spec.fps
 
 
 def cycle_preview_frames(callback: Callable[..., None]) -> Callable[..., None]:

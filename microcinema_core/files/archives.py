@@ -91,7 +91,8 @@ def read_tar_member(archive: tarfile.TarFile, name: str) -> bytes:
     infos = [info for info in archive.getmembers() if info.name == name and info.isreg()]
     stream = archive.extractfile(infos[0]) if infos else None
     if stream is None:
-        raise ValueError(f"{archive.name} holds no {name}; delete it, so that it is fetched again")
+        file = str(archive.name)
+        raise ValueError(f"{file} holds no {name}; delete it, so that it is fetched again")
     return stream.read()
 
 

@@ -184,24 +184,64 @@ def playback_frames(frames: Tensor, *, ping_pong: bool = False, repeat: int = 1)
     Raises:
         ValueError: `repeat` is below 1.
     """
+    order = playback_order(len(frames), ping_pong=ping_pong, repeat=repeat)
+    return frames if len(order) == len(frames) else frames[order]
+
+
+def playback_order(count: int, *, ping_pong: bool = False, repeat: int = 1) -> list[int]:
+    """Return the indices of a video's frames in playback order, as `playback_frames` puts them.
+
+    Raises:
+        ValueError: `repeat` is below 1.
+    """
     if repeat < 1:
         raise ValueError(f"repeat must be a number of times, 1 or more, but {repeat} was given.")
-    if ping_pong:
-        frames = torch.cat([frames, frames[1:-1].flip(0)])
-    return frames if repeat == 1 else frames.repeat(repeat, 1, 1, 1)
+    back = range(count - 2, 0, -1) if ping_pong else range(0)
+    return [*range(count), *back] * repeat
+
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+"""Samples per second that the video's audio codec has."""
 
 
 def prepare_audio(audio: Mapping[str, Any]) -> dict[str, Any] | None:
     """Convert the host's AUDIO to what its video writer accepts: one mono or stereo track, None if it is empty.
 
-    Of `waveform`, `b channels samples`, the first of the batch is kept. More than two channels become their mean.
+    Of `waveform`, `b channels samples`, the first of the batch is kept. More than two channels become their mean. A
+    rate that the codec does not have is resampled to the nearest one.
+
+    Raises:
+        ValueError: NaN or infinite samples, another shape, or no rate above 0.
     """
-    waveform = audio["waveform"][:1]
+    waveform, rate = audio["waveform"][:1], audio["sample_rate"]
+    if waveform.ndim != 3 or not math.isfinite(rate) or rate < 1:
+        raise ValueError(
+            f"audio has a waveform of shape {tuple(waveform.shape)} and {rate} samples a second; "
+            "(1, channels, samples) and a rate above 0 were expected."
+        )
     if not waveform.numel():
         return None
+    if not bool(torch.isfinite(waveform).all()):
+        raise ValueError("audio holds NaN or infinite samples: look at the node that made it.")
     if waveform.shape[1] > 2:
         waveform = waveform.mean(dim=1, keepdim=True)
-    return {"waveform": waveform, "sample_rate": int(audio["sample_rate"])}
+    nearest = min(AAC_RATES, key=lambda known: abs(known - rate))
+    if nearest != rate:
+        waveform = _resampled(waveform[0], int(rate), nearest)[None]
+    return {"waveform": waveform, "sample_rate": nearest}
+
+
+def _resampled(waveform: Tensor, rate: int, wanted: int) -> Tensor:
+    """Resample a waveform `channels samples` from one rate to another."""
+    import av
+
+    layout = "mono" if len(waveform) == 1 else "stereo"
+    samples = waveform.float().cpu().contiguous().numpy()
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+    frame.sample_rate = rate
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=wanted)
+    parts = [*resampler.resample(frame), *resampler.resample(None)]
+    return torch.cat([torch.from_numpy(part.to_ndarray()) for part in parts], dim=1)
 
 
 def pad_to_even(frames: Tensor) -> Tensor:
@@ -212,9 +252,15 @@ def pad_to_even(frames: Tensor) -> Tensor:
     return F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate")
 
 
-def describe_video(video: CombinedVideo, fps: float) -> str:
-    """Return one line for the user: number of frames, duration, colour drift before and after correction."""
-    count = len(video.frames)
+def describe_video(video: CombinedVideo, fps: float, count: int | None = None) -> str:
+    """Return one line for the user: number of frames, duration, colour drift before and after correction.
+
+    Args:
+        video: the video.
+        fps: its frame rate.
+        count: number of frames that are played; None takes those of the video.
+    """
+    count = len(video.frames) if count is None else count
     line = f"{count} frames at {fps:g} a second: {float(count / frame_rate(fps)):.3f} s. "
     line += f"Colour drift from the anchor: {_drift_text(video.drift)}"
     if not torch.equal(video.drift, video.remaining_drift):

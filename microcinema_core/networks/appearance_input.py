@@ -37,25 +37,6 @@ def anchor_index(anchor: Anchor, frames: int) -> int:
     return {"centre": centre_index(frames), "first": 0, "last": frames - 1}[anchor]
 
 
-def centred_window(index: int, frames: int) -> tuple[int, slice]:
-    """Return how many frames to sample around a picture at the centre, and which to keep.
-
-    So weights that were trained with the picture at the centre give a video in which it stands elsewhere: 17 frames are
-    sampled for the first of 9, and the last 9 are kept.
-
-    Args:
-        index: index of the picture among the frames that are kept.
-        frames: number of frames that are kept.
-
-    Raises:
-        ValueError: the index is outside the video.
-    """
-    if not 0 <= index < frames:
-        raise ValueError(f"a video of {frames} frames has no frame {index}")
-    reach = max(index, frames - 1 - index)
-    return 2 * reach + 1, slice(reach - index, reach - index + frames)
-
-
 def line_between(pictures: Tensor, given: Sequence[int], frames: int) -> Tensor:
     """Return appearance latents `f c h w`: a line between the given frames, and the nearest of them outside.
 

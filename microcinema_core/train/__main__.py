@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..data.messages import one_line, reason
 from ..optional_deps import install_hint
 from .config import load
 from .loop import run
@@ -48,7 +50,7 @@ def main(
     )
     parser.add_argument(
         "--measure",
-        type=int,
+        type=_count,
         metavar="STEPS",
         help="run STEPS steps, print their time and memory, then exit; writes nothing",
     )
@@ -60,7 +62,7 @@ def main(
             sys.stdout.write(describe(config, int(os.environ.get("WORLD_SIZE", "1")), stages) + "\n")
             return 0
         torch.manual_seed(config.seed)
-        if options.measure:
+        if options.measure is not None:
             timings = measure(config, options.measure, stages)
             sys.stdout.write(f"{timings}\n" if os.environ.get("RANK", "0") == "0" else "")
             return 0
@@ -69,22 +71,37 @@ def main(
         sys.stderr.write("stopped; nothing was written after the last checkpoint\n")
         return 130
     except DataLost as error:
-        sys.stderr.write(f"stopped: {error}\n")
+        sys.stderr.write(f"stopped: {one_line(error)}\n")
         return 1
     except Diverged as error:
         sys.stderr.write(f"stopped, the last checkpoint is good: {error}\n")
+        return 1
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        sys.stderr.write(
+            f"stopped, there is not enough memory ({reason(error)}): choose a smaller data.batch with a larger "
+            "data.accumulate, or model.gradient_checkpointing = true; --resume continues from the last checkpoint\n"
+        )
         return 1
     except ModuleNotFoundError as error:
         sys.stderr.write(f"{install_hint(error)}\n")
         return 1
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"{explain(error)}\n")
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = ": free some room, then continue with --resume" if full else ""
+        sys.stderr.write(f"{one_line(explain(error))}{advice}\n")
         return 1
     optim = config.optim
     whole = (optim.max_steps and trainer.step >= optim.max_steps) or (
         optim.max_minutes and trainer.elapsed >= 60 * optim.max_minutes
     )
     return 0 if whole else 130
+
+
+def _count(text: str) -> int:
+    """Return a number of steps from the command line, at least 1."""
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{count} steps were given; at least 1 is needed")
+    return count
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.messages import one_line
 from ..files.checkpoint import read_metadata
 from ..files.safetensors_io import read_header, read_tensors, write_tensors
+from .writing import refuse_unwritable, writing
 
 AVERAGED = "microcinema.averaged"
 """Metadata entry: the number of files whose weights were averaged."""
@@ -25,11 +27,16 @@ def average(files: list[Path], target: Path) -> None:
     """Write the mean of several MicroCinema files, with the metadata of the first.
 
     Raises:
-        ValueError: fewer than two files, an unreadable file, or one that differs from the first in more than its
-            weights: in its `ModelSpec`, its configurations, or its tensors' names, shapes or dtypes.
+        ValueError: fewer than two files, a target that is one of them or a folder, an unreadable file, weights that
+            are not finite, or a file that differs from the first in more than its weights: in its `ModelSpec`, its
+            configurations, or its tensors' names, shapes or dtypes.
+        NotWritten: the disk is full or not writable; all files are as they were.
     """
     if len(files) < 2:
         raise ValueError(f"a mean needs two files or more, {len(files)} was given")
+    refuse_unwritable(target, "--out")
+    if taken := [file for file in files if target.exists() and file.exists() and target.samefile(file)]:
+        raise ValueError(f"--out names {one_line(taken[0])}, which is averaged too; name another file")
     kind = _kind(files[0])
     for file in files[1:]:
         _refuse_another_kind(files[0].name, kind, file.name, _kind(file))
@@ -37,7 +44,10 @@ def average(files: list[Path], target: Path) -> None:
     mean = {
         key: _mean(key, [tensor, *(tensors[key] for tensors, _ in others)]) for key, tensor in first.items()
     }
-    write_tensors(target, mean, {**metadata, AVERAGED: str(len(files))})
+    with writing(
+        target, "the averaged files are as they were; free some room or name another --out, and run it again"
+    ):
+        write_tensors(target, mean, {**metadata, AVERAGED: str(len(files))})
 
 
 def _kind(file: Path) -> dict[str, object]:
@@ -67,7 +77,10 @@ def _mean(key: str, tensors: list[Tensor]) -> Tensor:
         if any(not tensor.equal(tensors[0]) for tensor in tensors):
             raise ValueError(f"{key} differs between the files: a mean is taken of runs of one model")
         return tensors[0]
-    return torch.stack([tensor.float() for tensor in tensors]).mean(0).to(tensors[0].dtype)
+    mean = torch.stack([tensor.float() for tensor in tensors]).mean(0).to(tensors[0].dtype)
+    if not mean.isfinite().all():
+        raise ValueError(f"{one_line(key)} is not finite in all files: average runs that have not diverged")
+    return mean
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,8 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         average(options.files, options.out)
     except ValueError as error:
-        parser.error(str(error))
-    sys.stdout.write(f"{options.out}\n")
+        parser.error(one_line(error))
+    except OSError as error:
+        sys.stderr.write(f"{one_line(error)}\n")
+        return 1
+    sys.stdout.write(f"{one_line(options.out)}\n")
     return 0
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..data.messages import one_line, reason
 from .config import TrainConfig
 from .fsdp import full_tensor, local_shard, shard_of
 from .stage import Parts
 from .trainer import Trainer, frozen_tensors
+from .writing import NotWritten, writing
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d{8})")
@@ -78,8 +81,8 @@ def refuse_to_overwrite(config: TrainConfig) -> None:
     """
     if found := saved_checkpoints(config.run_folder / "checkpoints"):
         raise ValueError(
-            f"{config.run_folder} holds {found[-1].name} of an earlier run: go on from it with --resume, choose "
-            "another `name`, or move the folder away"
+            f"{one_line(config.run_folder)} holds {found[-1].name} of an earlier run: go on from it with --resume, "
+            "choose another `name`, or move the folder away"
         )
 
 
@@ -91,8 +94,11 @@ def resume_from_checkpoint(trainer: Trainer) -> None:
     """
     found = saved_checkpoints(trainer.config.run_folder / "checkpoints")
     if not found:
-        raise ValueError(f"nothing to resume in {trainer.config.run_folder}; start without --resume")
+        raise ValueError(
+            f"nothing to resume in {one_line(trainer.config.run_folder)}; start without --resume"
+        )
     tensors, scalars = read_state(found[-1])
+    _refuse_incomplete(found[-1], tensors, scalars)
     _refuse_another(trainer, found[-1], tensors, scalars["position"])
     with torch.no_grad():
         _restore(trainer, tensors)
@@ -105,6 +111,24 @@ def resume_from_checkpoint(trainer: Trainer) -> None:
     if scalars.get("scaler") and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(scalars["scaler"])
     logger.info("resumed at step %d, %.0f min done", trainer.step, trainer.elapsed / 60)
+
+
+def _refuse_incomplete(path: Path, tensors: Mapping[str, Tensor], scalars: Any) -> None:
+    """Refuse a checkpoint that lacks what every one has.
+
+    Raises:
+        ValueError: names what it lacks, or what is of another type.
+    """
+    lacking = [name for name in ("random.generator", "random.global") if name not in tensors]
+    kinds = {"step": int, "elapsed": int | float, "position": int | list}
+    for name, kind in kinds.items():
+        if not (isinstance(scalars, dict) and isinstance(scalars.get(name), kind)):
+            lacking.append(f"{name} in state.json")
+    if lacking:
+        raise ValueError(
+            f"{one_line(path)} cannot be read (it lacks {', '.join(lacking)}): move it away, and --resume "
+            "continues from the one before"
+        )
 
 
 def _restore(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
@@ -139,7 +163,7 @@ def _refuse_another(
     wanted = ours | frozen
     if differ := sorted(name for name in {*theirs, *wanted} if theirs.get(name) != wanted.get(name)):
         raise ValueError(
-            f"{path} is of another config: {len(differ)} trained tensors differ, the first is {differ[0]}; "
+            f"{one_line(path)} is of another config: {len(differ)} trained tensors differ, the first is {differ[0]}; "
             "the config that it was made with is in its state.json"
         )
     here = trainer.batches.position
@@ -147,7 +171,7 @@ def _refuse_another(
         isinstance(position, list) and isinstance(here, list) and len(position) != len(here)
     ):
         raise ValueError(
-            f"{path} is of another data set: its position is {position}, expected the form of {here}"
+            f"{one_line(path)} is of another data set: its position is {position}, expected the form of {here}"
         )
 
 
@@ -188,14 +212,19 @@ def export(trainer: Trainer) -> None:
     """Export the EMA weights as a MicroCinema file at `config.export_path`; changes no random state.
 
     The first process writes. With FSDP all processes have to call this together.
+
+    Raises:
+        NotWritten: the file cannot be written; the one before, if any, is still there.
     """
     processes = trainer.processes
     parts = ema_parts(trainer) if processes.main or processes.sharded else {}
     if not processes.main:
         return
-    with torch.random.fork_rng(devices=[]):
-        trainer.stage.export(trainer.config.export_path, parts)
-    logger.info("exported %s", trainer.config.export_path)
+    path = trainer.config.export_path
+    advice = "the checkpoints are whole; free some room or mend the path, and --resume exports it"
+    with writing(path, advice), torch.random.fork_rng(devices=[]):
+        trainer.stage.export(path, parts)
+    logger.info("exported %s", one_line(path))
 
 
 def saved_checkpoints(folder: Path) -> list[Path]:
@@ -214,26 +243,31 @@ def write_state(
     already exists holds the same state and is kept.
 
     Raises:
-        OSError: the disk is full or not writable; older checkpoints are untouched.
+        NotWritten: the disk is full or not writable; older checkpoints are untouched.
     """
-    target, temporary = folder / f"step-{step:08d}", folder / f".writing-{os.getpid()}"
+    target, temporary = folder / f"step-{step:08d}", folder / f".writing-{secrets.token_hex(8)}"
     if target.exists():
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         _write(temporary, tensors, {"step": step, **scalars})
         os.replace(temporary, target)
         _flush(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(
-            f"could not save {target}: {error}; the older checkpoints are whole, --resume continues from the newest"
+        raise NotWritten(
+            f"could not save {one_line(target)}: {reason(error)}; the older checkpoints are whole, --resume continues "
+            "from the newest"
         ) from error
-    for old in [*saved_checkpoints(folder)[:-keep], *folder.glob(".writing-*")]:
+    for old in [*saved_checkpoints(folder)[:-keep], *unfinished_checkpoints(folder)]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def unfinished_checkpoints(folder: Path) -> list[Path]:
+    """Return what killed processes left of checkpoints in a folder that the caller has locked."""
+    return list(folder.glob(".writing-*"))
 
 
 def _write(folder: Path, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
@@ -262,5 +296,6 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): move it away, and --resume continues from the one before"
+            f"{one_line(path)} cannot be read ({reason(error)}): move it away, and --resume continues from the one "
+            "before"
         ) from error

@@ -18,14 +18,17 @@ from einops import rearrange
 from torch import Tensor
 
 from ..config import centre_index
+from ..data.messages import one_line
 from ..diffusion.noise import GAMMA
 from ..files.paths import home_folder
 from ..metrics.psnr import frame_difference, psnr
+from ..optional_deps import install_hint
 from .batches import open_set
 from .config import load
 from .sheets import grid, save_picture
 from .stages import build_stage
 from .video import VideoStage
+from .writing import writing
 
 
 def decode(stage: VideoStage, latents: Tensor) -> Tensor:
@@ -97,8 +100,8 @@ def compare(
     return figures, torch.stack([real, made], dim=1)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit code is 1 after an error, which stderr states in one sentence."""
     parser = argparse.ArgumentParser(
         prog="python -m microcinema_core.train.compare_to_baseline",
         description=(__doc__ or "").split("\n\n")[0],
@@ -123,6 +126,27 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="write a sample sheet here (.png, .jpg)")
     options = parser.parse_args(arguments)
+    if wrong := [name for name in ("clips", "steps", "shown") if getattr(options, name) < 1]:
+        parser.error(f"--{wrong[0]} is {getattr(options, wrong[0])}; at least 1 is needed")
+    try:
+        figures = _compare_files(options)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"{install_hint(error)}\n")
+        return 1
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
+        return 1
+    sys.stdout.write(json.dumps(figures) + "\n")
+    return 0
+
+
+def _compare_files(options: argparse.Namespace) -> dict[str, float]:
+    """Return the figures of the files that the command line names, and write the sample sheet if it asks for one.
+
+    Raises:
+        ValueError: the config or a file is wrong.
+        OSError: the sample sheet cannot be written.
+    """
     config = load(options.config)
     weights = Path(options.weights).resolve()
     model = (
@@ -132,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     stage = build_stage(config)
     stage.prepare()
     if not isinstance(stage, VideoStage):
-        parser.error(f"{options.config} trains the stage {config.stage}; expected base or tsr")
+        raise ValueError(f"{one_line(options.config)} trains the stage {config.stage}; expected base or tsr")
     stage.dataset = open_set(home_folder() / "data" / options.data) if options.data else stage.test
     figures, pictures = compare(
         stage,
@@ -144,9 +168,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if options.sheet:
         shown = rearrange(pictures[: options.shown], "b two f c h w -> (b two f) c h w")
-        save_picture(options.sheet, grid(shown, columns=pictures.shape[2]))
-    sys.stdout.write(json.dumps(figures) + "\n")
+        with writing(options.sheet, "name another --sheet or free some room"):
+            save_picture(options.sheet, grid(shown, columns=pictures.shape[2]))
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

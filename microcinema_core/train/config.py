@@ -38,6 +38,7 @@ UNLIMITED = math.inf
 LARGEST_SEED = 10**13
 """The order of the data multiplies the seed, and torch's seeds have 64 bits."""
 LARGEST_COUNT = 2**31 - 1
+"""Largest number of steps, items or threads: larger ones are slips."""
 NAME_BYTES = 200
 """Longest name of a run: file names may have 255 bytes, and an ending."""
 OPTIMIZERS = ("adamw", "muon", "adamw8bit")
@@ -258,11 +259,15 @@ def load(path: str | Path) -> TrainConfig:
         ) from None
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{one_line(path)} cannot be read ({reason(error)}); a TOML file in UTF-8 was expected, as those in configs/"
+            f"{one_line(path)} cannot be read ({reason(error)}); a TOML file in UTF-8 was expected, as those in "
+            "configs/"
         ) from error
     try:
         table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers too long, and brackets too deep, are no TOMLDecodeError
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers too long, and brackets too deep, are no TOMLDecodeError
         raise ValueError(f"{one_line(path)} is not valid TOML: {reason(error)}") from error
     return parse(table)
 

@@ -26,8 +26,8 @@ def require_fsdp() -> None:
         from torch.distributed.tensor import DTensor  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"fsdp is true, which needs torch 2.6 or newer, and torch is {torch.__version__}: install a newer torch, or "
-            "leave the key out"
+            f"fsdp is true, which needs torch 2.6 or newer, and torch is {torch.__version__}: install a newer torch, "
+            "or leave the key out"
         ) from error
 
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
+import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-from .checkpoints import export, refuse_to_overwrite, resume_from_checkpoint, save_checkpoint
+from ..data.folder_lock import locked_folder, remove_leftovers
+from ..data.shards import write_json
+from .checkpoints import (
+    export,
+    refuse_to_overwrite,
+    resume_from_checkpoint,
+    save_checkpoint,
+    unfinished_checkpoints,
+)
 from .config import TrainConfig
 from .processes import Processes
 from .report import Report
@@ -22,8 +32,12 @@ from .stage import Stage
 from .stages import STAGES, Stages, build_stage
 from .step import DataLost, progress, train_step
 from .trainer import Trainer, build
+from .writing import NotWritten, refuse_unwritable, writing
 
 logger = logging.getLogger(__name__)
+
+KEPT = "the checkpoints are whole; free some room, then continue with --resume"
+"""What to do when something besides the weights cannot be written."""
 
 
 def run(
@@ -41,12 +55,28 @@ def run(
         The trainer, finished or interrupted.
 
     Raises:
-        ValueError: something in the config, its files or the run's folder is wrong.
+        ValueError: something in the config, its files or the run's folder is wrong, or another process trains into
+            that folder.
+        NotWritten: a file could not be written; all steps are saved if the checkpoint could be.
         DataLost: the data set became unreadable; the steps before are saved.
         Diverged: a loss or gradient is not finite.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    refuse_unwritable(config.export_path, "export_to" if config.export_to else "name")
+    with _lock(config):
+        return _run(config, resume, stage, stages)
+
+
+def _lock(config: TrainConfig) -> AbstractContextManager[None]:
+    """Lock the run's folder, in the first process alone: the others of a run write nothing."""
+    if os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return locked_folder(config.run_folder, "wait until it has ended, or choose another `name`")
+
+
+def _run(config: TrainConfig, resume: bool, stage: Stage | None, stages: Stages) -> Trainer:
+    """Train one stage, with the run's folder locked; arguments and errors as for `run`."""
     if not resume:
         refuse_to_overwrite(config)
     processes = Processes(config)
@@ -54,6 +84,8 @@ def run(
     if not resume:
         stage.prepare()
     trainer = build(config, stage, processes)
+    if processes.main:
+        _remove_leftovers(config)
     if resume:
         resume_from_checkpoint(trainer)
     elif processes.main:
@@ -62,6 +94,14 @@ def run(
         _train(trainer, report)
     processes.wait()
     return trainer
+
+
+def _remove_leftovers(config: TrainConfig) -> None:
+    """Remove what earlier, killed processes of this run left unfinished."""
+    folder = config.run_folder
+    remove_leftovers(folder, folder / "checkpoints", folder / "sheets")
+    for path in unfinished_checkpoints(folder / "checkpoints"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _train(trainer: Trainer, report: Report) -> None:
@@ -78,13 +118,13 @@ def _train(trainer: Trainer, report: Report) -> None:
 
             report.tick(trainer.step, trainer.elapsed, progress(trainer))
             if trainer.step % config.log.every == 0:
-                report.write(trainer.step, trainer.elapsed, trainer.rates())
+                _write_or_save(trainer, lambda: _write_row(trainer, report))
             if _due(trainer, last, "checkpoint", config.log.checkpoint_minutes, config.log.checkpoint_steps):
                 save_checkpoint(trainer)
             if _due(trainer, last, "sheet", config.log.sheet_minutes):
-                save_sample_sheet(trainer, report)
+                _write_or_save(trainer, lambda: save_sample_sheet(trainer, report))
             if _due(trainer, last, "export", config.log.export_minutes):
-                export(trainer)
+                _write_or_save(trainer, lambda: export(trainer))
 
         # Inside the context, as a launcher may send a second signal, and before all that could fail.
         save_checkpoint(trainer)
@@ -106,11 +146,29 @@ def _step_or_save(trainer: Trainer) -> dict[str, Tensor]:
         raise
 
 
+def _write_or_save(trainer: Trainer, write: Callable[[], None]) -> None:
+    """Write something besides the weights; if that fails, save the steps so far and raise `NotWritten`.
+
+    With FSDP nothing is saved, because one process alone cannot gather the shards.
+    """
+    try:
+        write()
+    except NotWritten:
+        if not trainer.processes.sharded:
+            save_checkpoint(trainer)
+        raise
+
+
+def _write_row(trainer: Trainer, report: Report) -> None:
+    with writing(trainer.config.run_folder / "stats.jsonl", KEPT):
+        report.write(trainer.step, trainer.elapsed, trainer.rates())
+
+
 def _announce(trainer: Trainer) -> None:
     """Write config.json, and log the config, the learning-rate groups and the data set."""
     config = trainer.config
-    config.run_folder.mkdir(parents=True, exist_ok=True)
-    (config.run_folder / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
+    with writing(config.run_folder / "config.json", "free some room, then start again"):
+        write_json(config.run_folder / "config.json", dataclasses.asdict(config))
     logger.info("%s", json.dumps(dataclasses.asdict(config)))
     for name in dict.fromkeys(trainer.groups):
         members = [
@@ -159,7 +217,8 @@ def save_sample_sheet(trainer: Trainer, report: Report) -> None:
     if not processes.main:
         return
     path = trainer.config.run_folder / "sheets" / f"step-{trainer.step:08d}.png"
-    save_picture(path, sheet.picture)
-    if sheet.frames is not None:
-        save_animation(path.with_suffix(".webp"), sheet.frames, sheet.fps)
-    report.picture(trainer.step, sheet.picture)
+    with writing(path, KEPT):
+        save_picture(path, sheet.picture)
+        if sheet.frames is not None:
+            save_animation(path.with_suffix(".webp"), sheet.frames, sheet.fps)
+        report.picture(trainer.step, sheet.picture)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import sys
 import time
 from collections import defaultdict
@@ -123,10 +124,18 @@ def _forget_after(file: Path, step: int) -> None:
     """Drop the rows of later steps, and a last row that a kill cut short."""
     if not file.exists():
         return
-    whole = [line for line in file.read_text().splitlines() if line.endswith("}")]
-    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    kept = [line for line in lines if _step_of(line) <= step]
     with atomic_write(file) as part:
         part.write_text("".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a row; infinity for one that is not whole."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
 
 
 class TensorBoard:

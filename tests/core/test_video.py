@@ -144,3 +144,35 @@ def test_audio() -> None:
     surround = combine.prepare_audio({"waveform": noise(1, 6, 100), "sample_rate": 48000})
     assert surround is not None and surround["waveform"].shape == (1, 1, 100)
     assert combine.prepare_audio({"waveform": torch.zeros(1, 2, 0), "sample_rate": 48000}) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "wanted"),
+    [(44100, 44100), (40000, 44100), (44099, 44100), (7000, 8000), (192000, 96000)],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_audio_of_any_rate_keeps_its_tone_and_length(rate: int, wanted: int, channels: int) -> None:
+    times, tone = torch.arange(rate // 2) / rate, 200.0
+    wave = torch.sin(2 * torch.pi * tone * times).expand(1, channels, -1)
+    made = combine.prepare_audio({"waveform": wave, "sample_rate": rate})
+    assert made is not None and made["sample_rate"] == wanted
+    out = made["waveform"]
+    assert out.shape[:2] == (1, channels)
+    assert out.shape[-1] / wanted == pytest.approx(len(times) / rate, abs=0.02)
+    spectrum = torch.fft.rfft(out[0, 0]).abs()
+    assert float(spectrum.argmax()) * wanted / out.shape[-1] == pytest.approx(tone, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("audio", "says"),
+    [
+        ({"waveform": torch.full((1, 2, 9), float("nan")), "sample_rate": 44100}, "holds NaN"),
+        ({"waveform": torch.full((1, 2, 9), float("inf")), "sample_rate": 44100}, "infinite samples"),
+        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": 0}, "a rate above 0"),
+        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": float("nan")}, "a rate above 0"),
+        ({"waveform": torch.zeros(2, 9), "sample_rate": 44100}, "channels, samples"),
+    ],
+)
+def test_audio_that_cannot_be_right(audio: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^audio .*{says}"):
+        combine.prepare_audio(audio)

@@ -169,28 +169,9 @@ def test_latents_that_do_not_fit(family: Any) -> None:
         ksampler(family, applied(family), {"samples": torch.zeros(2, 8, 16, 8)})
 
 
-@pytest.mark.parametrize(("anchor", "kept"), [("first", slice(2, 5)), ("last", slice(0, 3))])
-def test_a_picture_at_an_end_is_the_centre_of_a_longer_video(family: Any, anchor: str, kept: slice) -> None:
-    """Three frames from the picture on, or up to it, are those of five frames around it."""
-    run = {"lambda_": -1.0, "gamma": 0.02}
-    with torch.inference_mode():
-        parts = (family.base.model, family.base.appearnet, family.centre, settings(family))
-        made = family.adapter.sample_video(*parts, frames=3, anchor=anchor, **run)[0]["samples"]
-        whole = family.adapter.sample_video(*parts, frames=5, **run)[0]["samples"]
-    assert torch.equal(made, whole[kept])
-    with pytest.raises(ValueError, match="use MicroCinema Sampler"):
-        applied(family, anchor=anchor)
-
-
-def test_windows_around_a_picture() -> None:
-    from microcinema_core.networks.appearance_input import anchor_index, centred_window
-
-    assert centred_window(0, 9) == (17, slice(8, 17)) and centred_window(8, 9) == (17, slice(0, 9))
-    assert centred_window(anchor_index("centre", 9), 9) == (9, slice(0, 9))
-    for frames in (2, 3, 8, 9):
-        for index in range(frames):
-            sampled, kept = centred_window(index, frames)
-            assert list(range(sampled))[kept][index] == sampled // 2
-            assert len(range(sampled)[kept]) == frames
-    with pytest.raises(ValueError, match="no frame 9"):
-        centred_window(9, 9)
+def test_weights_that_know_the_picture_at_the_centre_take_no_other_place(family: Any) -> None:
+    for anchor in ("first", "last"):
+        with pytest.raises(ValueError, match="trained with the picture at the centre"):
+            applied(family, anchor=anchor)
+    with pytest.raises(ValueError, match="has no setting for the amount of motion"):
+        applied(family, motion="small")

@@ -297,3 +297,102 @@ def test_bad_pictures_are_named(picture_host: ComfyServer, give: Give) -> None:
     ):
         assert words in picture_host.run_expect_error(centre(give(picture)))
     assert "cover" in picture_host.run_expect_error(centre(give(noise(1, 8, 8, 3)), fit="cover"))
+
+
+@pytest.mark.parametrize("rate", [40000, 44099, 7000, 192000])
+def test_audio_of_odd_rates_is_heard(picture_host: ComfyServer, give: Give, rate: int) -> None:
+    from devtools.run.workflow import Prompt
+
+    prompt: Prompt = combine(give, noise(8, 16, 16, 3), audio=["sound", 0])
+    prompt["sound"] = {**give(noise(1, 2, rate) - 0.5), "class_type": "TestSound"}
+    prompt["sound"]["inputs"]["sample_rate"] = rate
+    for path in saved(picture_host, picture_host.run(prompt)["save"]):
+        with av.open(str(path)) as container:
+            assert len(container.streams.audio) == 1
+
+
+def test_cancelling_stops_the_preview(picture_host: ComfyServer) -> None:
+    import threading
+    import time
+
+    from devtools.run.client import Interrupted
+
+    prompt = {
+        "picture": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 512, "height": 512, "batch_size": 8, "color": 255},
+        },
+        "combine": {
+            "class_type": "MicroCinemaFrameCombine",
+            "inputs": {
+                "images": ["picture", 0], "fps": 8.0, "repeat": 100, "ping_pong": False, "cross_fade": 0,
+                "colour_strength": 0.0,
+            },
+        },
+    }  # fmt: skip
+    encoding, cancelled = threading.Event(), []
+
+    def watch(event: str, data: dict[str, Any]) -> None:
+        if event == "executing" and data.get("node") == "combine":
+            encoding.set()
+
+    def cancel() -> None:
+        encoding.wait(60)
+        time.sleep(2)
+        cancelled.append(time.monotonic())
+        picture_host.interrupt()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(Interrupted):
+        picture_host.run(prompt, on_event=watch)
+    ended = time.monotonic()
+    thread.join()
+    assert ended - cancelled[0] < 3, "all 800 frames take far longer"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 63)])
+def test_memory_is_that_of_the_played_frames(comfy_in_process: Path, size: tuple[int, int]) -> None:
+    """At most twice the played frames, the output included."""
+    import importlib.util
+
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from devtools.run.home import ROOT
+
+    spec = importlib.util.spec_from_file_location(
+        "memory_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec is not None and spec.loader is not None
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules["memory_pack"] = pack
+    spec.loader.exec_module(pack)
+    video = importlib.import_module("memory_pack.nodes.video")
+
+    class Allocated(TorchDispatchMode):
+        """Counts the bytes of living tensors of more than one frame that operations make."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.living: dict[int, int] = {}
+            self.peak = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            import weakref
+
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (list, tuple)) else (out,):
+                if isinstance(tensor, Tensor) and tensor.untyped_storage().nbytes() > 3 * 4 * 65 * 65:
+                    key = tensor.untyped_storage()._cdata
+                    if key not in self.living:
+                        self.living[key] = tensor.untyped_storage().nbytes()
+                        weakref.finalize(tensor.untyped_storage(), self.living.pop, key, None)
+                        self.peak = max(self.peak, sum(self.living.values()))
+            return out
+
+    repeat, frames = 40, torch.rand(2, *size, 3)
+    played = frames.numel() * 4 * repeat
+    with Allocated() as allocated:
+        out = video.MicroCinemaFrameCombine.execute(frames, 8.0, repeat, False, 0, 0.0)
+    assert len(out.args[1]) == len(frames) * repeat
+    assert allocated.peak <= 2.3 * played

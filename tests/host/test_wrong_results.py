@@ -223,3 +223,20 @@ def test_context_windows_get_their_own_frames_or_are_refused(family: Any) -> Non
             ksampler(family, alone, latent=empty(4), steps=1, cfg=1.0)
         assert len(seen) == 3, "two windows, then the second one's frames alone"
         assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["strength", "start_percent", "end_percent", "gamma", "lambda"])
+def test_settings_that_are_no_numbers(family: Any, name: str, value: float) -> None:
+    given: Any = {"lambda_" if name == "lambda" else name: value}
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected a finite number"):
+        applied(family, **given)
+
+
+def test_a_guidance_that_is_no_number(family: Any) -> None:
+    with pytest.raises(ValueError, match="cfg is nan; expected a finite number"):
+        interpolated(family, cfg=float("nan"))
+
+
+def test_the_largest_seed(family: Any) -> None:
+    assert bool(interpolated(family, seed=2**64 - 1).isfinite().all())

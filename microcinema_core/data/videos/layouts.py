@@ -322,15 +322,15 @@ def read_tar(tar: Path) -> Iterator[TarVideo]:
 
 
 def _tar_videos(file: tarfile.TarFile) -> Iterator[TarVideo]:
-    """Yield the videos of one name after another, each with the captions of its name."""
-    name, end = "", 0
+    """Yield the videos of one name after another, each with the captions of its name; errors as for `read_tar`."""
+    name, damage = "", None
     videos: list[tarfile.TarInfo] = []
     texts: list[str] = []
     problems: list[str] = []
-    for member in file:
-        if member.offset < end or member.size < 0:
-            raise Unusable(f"is damaged at byte {member.offset}")
-        end = member.offset + BLOCK
+    for member in _members(file):
+        if isinstance(member, Exception):
+            damage = member
+            break
         stem, kind = _split_name(member.name)
         if stem != name:
             yield from _with_captions(videos, texts, problems)
@@ -342,7 +342,30 @@ def _tar_videos(file: tarfile.TarFile) -> Iterator[TarVideo]:
             texts += _member_captions(file, member, kind)
         except Unusable as error:
             problems.append(str(error))
+    if damage is not None:
+        videos = [video for video in videos if video.offset_data + video.size <= _length(file)]
     yield from _with_captions(videos, texts, problems)
+    if damage is not None:
+        raise damage
+
+
+def _members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo | Exception]:
+    """Yield the members, and at damage an error as the last one, so that what comes before can be used."""
+    end = 0
+    try:
+        for member in file:
+            if member.offset < end or member.size < 0:  # it would go round in circles
+                yield Unusable(f"is damaged at byte {max(member.offset, end)}")
+                return
+            end = member.offset + BLOCK
+            yield member
+    except TAR_ERRORS as error:
+        yield error
+
+
+def _length(file: tarfile.TarFile) -> int:
+    stream: Any = file.fileobj
+    return stream.seek(0, 2)
 
 
 def _refuse_damage(file: tarfile.TarFile) -> None:

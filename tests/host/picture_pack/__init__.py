@@ -29,14 +29,14 @@ async def comfy_entrypoint() -> Any:
         def define_schema(cls) -> io.Schema:
             return io.Schema(
                 node_id="TestSound",
-                inputs=[io.String.Input("file")],
+                inputs=[io.String.Input("file"), io.Int.Input("sample_rate", default=44100, optional=True)],
                 outputs=[io.Audio.Output()],
             )
 
         @classmethod
-        def execute(cls, file: str) -> io.NodeOutput:
+        def execute(cls, file: str, sample_rate: int = 44100) -> io.NodeOutput:
             waveform = load_file(Path(folder_paths.get_input_directory()) / file)["image"]
-            return io.NodeOutput({"waveform": waveform, "sample_rate": 44100})
+            return io.NodeOutput({"waveform": waveform, "sample_rate": sample_rate})
 
     class TestExtension(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

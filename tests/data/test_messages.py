@@ -1,0 +1,48 @@
+"""Names and errors in messages: on one line, in characters that any output takes, and never an error themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from microcinema_core.data.messages import LONGEST, is_text, one_line, reason
+from microcinema_core.data.videos.report import ReportEntry, read_report, write_report
+
+NAMES = (
+    "plain Müller 猫.mp4", "two\nlines\r\t.mp4", "lone \ud800 surrogate", "bytes \udcff", "\u2028\u2029\x85\x0b", "nul\0"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_one_line_that_every_output_takes(name: str) -> None:
+    shown = one_line(name)
+    assert len(shown.splitlines()) == 1
+    shown.encode("utf-8")
+    assert one_line(shown) == shown
+    if name == NAMES[0]:
+        assert shown == name
+
+
+def test_an_error_s_words_are_kept_and_its_text_may_fail() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert reason(FileNotFoundError(2, "No such file", "/secret\n")) == "No such file"
+    assert reason(ValueError()) == "ValueError" and reason(ValueError("a\nb")) == r"a\nb"
+    assert "Odd" in reason(Odd()) and len(reason(ValueError("x" * 9999))) < LONGEST + 5
+    assert is_text("ä\n") and not is_text("\ud800")
+
+
+def test_a_report_keeps_every_name(tmp_path) -> None:
+    entries = [ReportEntry(name, f"why {name}", skipped=bool(place % 2)) for place, name in enumerate(NAMES)]
+    write_report(tmp_path / "report.jsonl", entries)
+    assert read_report(tmp_path / "report.jsonl") == entries
+    lines = (tmp_path / "report.jsonl").read_bytes().split(b"\n")
+    assert len(lines) == len(NAMES) + 1 and "Müller".encode() in lines[0]
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"file": 1}', b"\xff", b"[" * 100_000])
+def test_a_damaged_report_says_so(tmp_path, text: bytes) -> None:
+    (tmp_path / "x.jsonl").write_bytes(text)
+    [entry] = read_report(tmp_path / "x.jsonl")
+    assert entry.file == "x.jsonl" and "damaged" in entry.reason and not entry.skipped
