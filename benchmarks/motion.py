@@ -188,9 +188,11 @@ def cards(shape: Shape, shares: dict[str, float]) -> str:
 
     Args:
         shape: the size in pixels, and the precision of the computation.
-        shares: factor on the counted memory by network, as `table` measures it; 1 where there is none.
+        shares: factor on the counted memory by network, as `table` measures it. One that was not measured takes the
+            largest of the others.
     """
-    factors = ", ".join(f"{shares.get(name, 1.0):.2f} for {name}" for name in (PIA, SPARSECTRL))
+    shares = {name: shares.get(name, max(shares.values(), default=1.0)) for name in (PIA, SPARSECTRL)}
+    factors = ", ".join(f"{share:.2f} for {name}" for name, share in shares.items())
     lines = [
         f"Cards by the arithmetic of the section `memory`, {RESERVED:g} GiB of each left to driver, display and host: "
         f"weights, AppearNet's included, and the counted memory of {shape.size} pixels times measured over counted "
@@ -208,7 +210,7 @@ def cards(shape: Shape, shares: dict[str, float]) -> str:
         for precision, wide in WEIGHTS.items():
             # In float8, the layer that is being computed also exists in the precision of the step.
             cast = largest * shape.dtype.itemsize if wide != shape.dtype.itemsize else 0
-            low, high = ((most * shares.get(name, 1.0) + cast) / GIB for most in (few[0], many[0]))
+            low, high = ((most * shares[name] + cast) / GIB for most in (few[0], many[0]))
             step = low + (FRAMES - FEW) * (high - low) / (MANY - FEW)
             weights = few[1].parameters * wide / GIB
             cells = (fits(fitting(card, weights, low, high)) for card in CARDS)

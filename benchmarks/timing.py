@@ -75,17 +75,17 @@ def in_turns(
     Returns each one's seconds, round by round, and the peak bytes of each one's first step. Without rounds, the
     seconds are those of the first step.
     """
-    memory: list[int] = []
-    first = [
-        seconds(lambda one=one: memory.append(working(one.step, device)), device, clock)  # type: ignore[misc]
-        for one in contenders
-    ]
+    memory, first = [], []
+    for one in contenders:
+        started = clock()
+        memory.append(working(one.step, device))
+        first.append([clock() - started])
     times: list[list[float]] = [[] for _ in contenders]
     for turn in range(rounds):
         order = list(zip(contenders, times, strict=True))
         for one, seen in order if turn % 2 == 0 else reversed(order):
             seen.append(seconds(one.step, device, clock))
-    return times if rounds else [[second] for second in first], memory
+    return times if rounds else first, memory
 
 
 def take_turns(name: str, shape: Shape, floor: Contender, *, rounds: int) -> Timed:

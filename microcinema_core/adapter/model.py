@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
+from ..config import NUMBERED_FRAMES, UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
 from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
 from ..networks.appearance_input import Anchor, Motion, anchor_index, appearnet_input, line_between
@@ -49,11 +49,14 @@ NO_WINDOWS = (
 
 
 def window_length(model_options: dict[str, Any], frames: int) -> int | None:
-    """Return the frames of the host's context windows over a batch of this many; None where it uses none."""
+    """Return the most frames of the host's context windows over a batch of this many; None where it uses none.
+
+    A newer host's `causal_window_fix` puts one more frame before every window but the first.
+    """
     handler = model_options.get("context_handler")
     if handler is None or getattr(handler, "dim", 0) != 0 or frames <= handler.context_length:
         return None
-    return int(handler.context_length)
+    return int(handler.context_length) + bool(getattr(handler, "causal_window_fix", False))
 
 
 def with_window_check(patcher: Any) -> Any:
@@ -304,6 +307,11 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
                 raise ValueError(NO_WINDOWS.format(frames=frames))
             frames = length
         absolute = self.info is not None and self.info.config.position_encoding == "absolute"
+        if absolute and length is not None and length > NUMBERED_FRAMES:
+            raise ValueError(
+                f"context windows have {length} frames here, one more than context_length with causal_window_fix, and "
+                f"these motion weights take at most {NUMBERED_FRAMES}: set a smaller context_length, best 16 or less."
+            )
         if absolute and frames > self.spec.frames and prompt_type == "positive":
             log.warning(
                 "MicroCinema: %d frames were asked for; these motion weights were trained on %d and get worse beyond.",

@@ -48,7 +48,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 def remove_leftovers(parent: Path) -> None:
     """Remove the scratch folders in `parent` whose processes have ended."""
-    with os.scandir(parent) as entries:
+    found: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:  # a folder that cannot be listed
         found = [entry.name for entry in entries if entry.name.startswith(_PREFIX)]
     for folder in [parent / name for name in found if name.endswith(_SUFFIX)]:
         with contextlib.suppress(OSError):

@@ -157,7 +157,9 @@ class GEGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens `... dim` to `... inner`."""
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        out = F.gelu(gate)
+        # In place without gradients, because these are the largest activations of a step.
+        return value * out if torch.is_grad_enabled() else out.mul_(value)
 
 
 def feed_forward(dim: int, make: LayerFactory) -> nn.Sequential:

@@ -245,4 +245,6 @@ class SpatialTransformer(nn.Module):
         y = rearrange(y, "n (h w) c -> n c h w", h=h, w=w)
         if not self.use_linear:
             y = self.proj_out(y)
-        return self.temporal(x + y, frames)
+        x = x + y
+        del y  # the temporal layer's activations are large
+        return self.temporal(x, frames)

@@ -226,6 +226,7 @@ class UNet3D(Encoder3D):
             for patch in patches.get("output_block_patch", ()):
                 h, skip = patch(h, skip, options)
             h = torch.cat([h, skip], dim=1)
+            del skip
             size = (int(skips[-1].shape[-2]), int(skips[-1].shape[-1])) if skips else (0, 0)
             h = self.run_block(block, h, emb, context, options, frames, injection=injection, size=size)
 

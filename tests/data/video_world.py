@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -131,5 +132,33 @@ class FlakyJob:
                     os._exit(1)
                 raise OSError(self.number, "of this test")
             self.path(unit).write_text("x")
+
+        return process
+
+
+@dataclass(frozen=True)
+class NoStart(FlakyJob):
+    """A job that cannot start: it raises, or ends its process."""
+
+    error: str = ""
+
+    def start(self) -> ProcessUnit:
+        if self.error == "ends":
+            os._exit(3)
+        raise (
+            ValueError("of this\ntest")
+            if self.error == "value"
+            else FileNotFoundError(2, "of this\ntest", "x")
+        )
+
+
+@dataclass(frozen=True)
+class Slow(FlakyJob):
+    """A job that writes its process's id and stays in its first unit."""
+
+    def start(self) -> ProcessUnit:
+        def process(unit: WorkUnit) -> None:
+            (self.out / "inside").write_text(str(os.getpid()))
+            time.sleep(600)
 
         return process

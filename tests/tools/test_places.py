@@ -224,8 +224,11 @@ def test_two_servers_do_not_share_a_folder(fake: Host, tmp_path: Path) -> None:
             assert answer.status == 200
         with run_server(fake) as other:
             assert other.base != base
+    left = base / "output" / "video" / ".microcinema-x.unfinished"
+    (left / "files").mkdir(parents=True)
+    (left / ".lock").touch()
     with run_server(fake, base):
-        pass
+        assert not left.exists(), "what killed writers left is removed at the next start"
 
 
 @posix
@@ -309,6 +312,8 @@ def test_what_the_host_answers_besides_json_is_one_sentence(fake: Host) -> None:
             client.submit({})
         with pytest.raises(HostError, match="ComfyUI does not respond at"):
             client.get("/odd")
+        with pytest.raises(HostError, match="ComfyUI answered 500"):
+            client.interrupt()
 
 
 def test_a_server_that_ends_by_itself_is_told(fake: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def sdxl_to_video(graph: Graph, mini: Mini) -> None:
     drawn = graph.add("KSampler", "Picture", model=sdxl[0], positive=positive[0], negative=negative[0],
                       latent_image=empty[0], seed=1, **KARRAS, cfg=6.0)  # fmt: skip
     pixels = graph.add("VAEDecode", "Picture", samples=drawn[0], vae=sdxl[2])
-    graph.column("2. Centre frame and motion prompt")
+    graph.column("2. Centre frame, motion prompt")
     loaded, words = _sd15(graph, "a red fox in fresh snow, turning its head, wind in its fur")
     centre = graph.add(
         "MicroCinemaCentreFrame", "Centre frame", image=pixels[0], vae=loaded[2], width=512, height=512

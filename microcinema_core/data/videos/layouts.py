@@ -14,6 +14,7 @@ import struct
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def _fields(
         return _Odd(
             f" has {len(cells)} cells and the table {len(header)} columns; put text with {delimiter!r} in quotes"
         )
-    return dict(zip(header, cells, strict=False))
+    return dict(zip_longest(header, cells[: len(header)], fillvalue=""))
 
 
 def _is_open(lines: Sequence[str], delimiter: str) -> bool:
