@@ -294,7 +294,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{one_line(path)} cannot be read ({reason(error)}): move it away, and --resume continues from the one "
             "before"

@@ -356,7 +356,7 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
     if limits is not None and not _is_within(value, limits):
         low, high = limits
         open_end = math.isinf(high) or (high == LARGEST_COUNT and value < low)
-        allowed = f"{low:g} or more" if open_end else f"from {low:g} to {high:.10g}"
+        allowed = f"{low:g} or more" if open_end else f"from {low:g} to {high:.14g}"
         finite = " and finite" if isinstance(value, float) and math.isinf(value) else ""
         raise ValueError(f"{name} is {value!r}; it must be {allowed}{finite}")
     return value

@@ -8,8 +8,9 @@ from microcinema_core.data.messages import LONGEST, is_text, one_line, reason
 from microcinema_core.data.videos.report import ReportEntry, read_report, write_report
 
 NAMES = (
-    "plain Müller 猫.mp4", "two\nlines\r\t.mp4", "lone \ud800 surrogate", "bytes \udcff", "\u2028\u2029\x85\x0b", "nul\0"
-)  # fmt: skip
+    *("plain Müller 猫.mp4", "two\nlines\r\t.mp4", "lone \ud800 surrogate"),
+    *("bytes \udcff", "\u2028\u2029\x85\x0b", "nul\0"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,40 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         average([first, tmp_path / "absent.safetensors"], out)
     assert not out.exists()
+
+
+def test_a_full_disk_is_one_sentence_and_all_files_are_as_they_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel's limit on file size stands in for a full disk."""
+    files = [write(tmp_path / f"{value}.safetensors", value, rows=100_000) for value in (1.0, 2.0)]
+    out = write(tmp_path / "mean.safetensors", 7.0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        assert main([*map(str, files), "--out", str(out)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err
+    assert f"could not write {out} (" in said and "free some room" in said and said.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_would_be_lost_or_useless_is_refused(tmp_path: Path) -> None:
+    first, second = (write(tmp_path / f"{value}.safetensors", value) for value in (1.0, 2.0))
+    (tmp_path / "link.safetensors").symlink_to(first)
+    for out in (first, tmp_path / "link.safetensors"):
+        with pytest.raises(ValueError, match=r"--out names .*1\.0\.safetensors, which is averaged too"):
+            average([first, second], out)
+    with pytest.raises(ValueError, match=r"--out names .* is a folder: name a file"):
+        average([first, second], tmp_path)
+    with pytest.raises(ValueError, match=r"nan\.safetensors: .*NaN or infinite"):
+        average([first, write(tmp_path / "nan.safetensors", float("nan"))], tmp_path / "mean.safetensors")
+    assert not (tmp_path / "mean.safetensors").exists()
+
+
+def test_an_odd_name_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(write(tmp_path / f"{value}.safetensors", value)) for value in (1.0, 2.0)]
+    assert main([*files, "--out", str(tmp_path / "two\nlines.safetensors")]) == 0
+    assert capsys.readouterr().out.endswith("two\\nlines.safetensors\n")

@@ -60,6 +60,28 @@ def changed(name: str, key: str, value: Any) -> dict[str, Any]:
         ("optim", "betas", [0.9, "x"], "a list with a number in each place was expected"),
         ("optim", "groups", 3, "optim.groups is 3; a table was expected"),
         ("optim", "groups", {"temporal": "1"}, "optim.groups.temporal is '1'; a number was expected"),
+        ("optim", "betas", [0.9, 1.0], "optim.betas is [0.9, 1.0]; each must be from 0 to below 1"),
+        ("optim", "betas", [-0.1, 0.9], "each must be from 0 to below 1"),
+        ("optim", "betas", [float("nan"), 0.9], "each must be from 0 to below 1"),
+        ("optim", "groups", {"temporal": -1.0}, "optim.groups.temporal is -1.0; it must be 0 or more"),
+        ("optim", "groups", {"temporal": float("inf")}, "temporal is inf; it must be 0 or more and finite"),
+        ("optim", "lr", float("nan"), "optim.lr is nan; it must be from 0 to 1"),
+        ("optim", "clip", float("inf"), "optim.clip is inf; it must be 0 or more and finite"),
+        ("optim", "max_minutes", float("inf"), "optim.max_minutes is inf; it must be 0 or more and finite"),
+        ("optim", "max_minutes", -1, "optim.max_minutes is -1; it must be 0 or more"),
+        ("optim", "max_minutes", 10**400, "it must be 0 or more"),
+        ("", "seed", -1, "seed is -1; it must be from 0 to"),
+        ("", "seed", 10**30, "it must be from 0 to 10000000000000"),
+        ("", "threads", 10**12, "threads is 1000000000000; it must be from 0 to 4096"),
+        ("data", "batch", 10**30, "it must be from 1 to 2147483647"),
+        ("data", "folder", ["x"], "data.folder is ('x',); a text in quotes was expected"),
+        ("", "init_from", "a\0b", "init_from is 'a\\x00b'; no file has such a name"),
+        ("", "name", "..", "name is '..'; a plain name was expected"),
+        ("", "name", ".", "name is '.'; a plain name was expected"),
+        ("", "name", " ", "name is ' '; a plain name was expected"),
+        ("", "name", "a\nb", r"name is 'a\nb'; a plain name was expected"),
+        ("", "name", "n" * 300, "and of at most 200 bytes"),
+        ("", "model", [1], "model is (1,); a table was expected"),
         ("data", "batch", 0, "data.batch is 0; it must be 1 or more"),
         ("log", "keep", True, "log.keep is True; a whole number was expected"),
         ("", "data", 3, "[data] is 3; a table was expected"),
@@ -104,16 +126,49 @@ def test_the_command_says_it_and_ends(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("a = [", "is not valid TOML"), (None, "is missing; a TOML file")]
+    ("text", "words"),
+    [
+        (b"a = [", "is not valid TOML"),
+        (None, "is missing; a TOML file"),
+        (b"a = " + b"[" * 50_000, "is not valid TOML"),
+        (b"seed = " + b"1" * 5000, "is not valid TOML"),
+        (b'name = "caf\xe9"', "cannot be read ('utf-8' codec"),
+        (b"a = 1\na = 2", "is not valid TOML"),
+        ("folder", "cannot be read (Is a directory); a TOML file"),
+        (b"", "the config lacks stage, name, optim"),
+    ],
 )
 def test_a_config_that_cannot_be_read(
-    tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, text: bytes | str | None, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if text is not None:
-        (tmp_path / "x.toml").write_text(text)
+    if isinstance(text, bytes):
+        (tmp_path / "x.toml").write_bytes(text)
+    elif text is not None:
+        (tmp_path / "x.toml").mkdir()
     assert main([str(tmp_path / "x.toml")]) == 1
     said = capsys.readouterr().err
-    assert words in said and "x.toml" in said and said.count("\n") == 1
+    assert words in said and ("x.toml" in said or not text) and said.count("\n") == 1
+
+
+def test_a_config_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    text = to_toml(table("base"))
+    (tmp_path / "x.toml").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    (tmp_path / "y.toml").write_text(text)
+    assert load(tmp_path / "x.toml") == load(tmp_path / "y.toml")
+
+
+def test_a_name_of_two_lines_is_told_on_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "a\nb\udcff.toml")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and r"a\nb\udcff.toml is missing" in said
+
+
+@pytest.mark.parametrize("steps", ["0", "-3", "x"])
+def test_a_measurement_of_no_steps_trains_nothing(home: Path, steps: str) -> None:
+    (home / "good.toml").write_text(to_toml(table("base")))
+    with pytest.raises(SystemExit):
+        main([str(home / "good.toml"), "--measure", steps])
+    assert not (home / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +197,7 @@ def test_the_shipped_rates_are_the_papers(name: str) -> None:
     assert rates == pytest.approx({"temporal": 2e-5, "injection": 2e-5, "spatial": 2e-6})
     assert shipped.model["lambda"] == 0.03 and shipped.optim.ema == 0.9999
     assert (shipped.loss["min_snr"], shipped.loss["noise_offset"]) == (0, 0), "off, as in the paper"
+    assert shipped.model["injected_norm"] == "clip", "3D group normalisation, Eq. 1"
 
 
 TABLES: tuple[type, ...] = (
