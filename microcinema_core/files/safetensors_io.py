@@ -57,6 +57,12 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
             raise ValueError(f"{name}: the file holds {size} bytes, no weights: get it again.")
         _refuse_foreign_start(path, start)
         (length,) = struct.unpack("<Q", start)
+        if size < 8 + length <= 8 + HEADER_LIMIT and stream.read(1) == b"{":
+            raise ValueError(
+                f"{name}: the file is cut short, {size:,} bytes are there and its header alone has {length:,}: get it "
+                "again."
+            )
+        stream.seek(8)
         if length > min(size, HEADER_LIMIT):
             raise ValueError(f"{name}: {_looks_like(path)}, a safetensors file was expected.")
         header = _parse_header(path, stream.read(length))

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from .fsdp import local_shard
+from .fsdp import is_sharded, local_shard
 
 
 class MasterWeights:
@@ -34,7 +33,7 @@ class MasterWeights:
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         if self.separate:
             return nn.Parameter(local_shard(parameter).detach().clone())
-        return nn.Parameter(local_shard(parameter).detach()) if isinstance(parameter, DTensor) else parameter
+        return nn.Parameter(local_shard(parameter).detach()) if is_sharded(parameter) else parameter
 
     def collect_gradients(self) -> None:
         """Move the working weights' gradients to the master weights, adding up; call after each backward pass."""

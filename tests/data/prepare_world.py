@@ -22,7 +22,9 @@ from tests.mini.test_data_encode import write_tokenizer
 NAMES = ("a", "b", "c", "d")
 
 
-def in_this_process(job: Job, units: Sequence[WorkUnit], options: workers.WorkerOptions) -> Iterator[UnitResult]:
+def in_this_process(
+    job: Job, units: Sequence[WorkUnit], options: workers.WorkerOptions
+) -> Iterator[UnitResult]:
     """Do the work of a worker here: faster, and tests can replace its parts."""
     process = job.start()
     yield from (attempt(job, process, unit) for unit in units)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from microcinema_core.data.videos import decode
 from microcinema_core.data.videos.decode import Survey, frames_at, survey
 from microcinema_core.data.videos.report import Unusable
 from microcinema_core.data.videos.sources import Video
@@ -132,6 +134,30 @@ def test_broken_files_are_one_sentence_each(tmp_path: Path) -> None:
         make(tmp_path / name)
         with pytest.raises(Unusable, match=message):
             survey(video(tmp_path / name))
+
+
+def test_a_library_that_fails_in_any_way_costs_one_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(frame: object) -> None:
+        raise TypeError("an unknown kind\nof frame")
+
+    monkeypatch.setattr(decode, "_thumbnail", odd)
+    with pytest.raises(Unusable, match=r"it cannot be decoded \(TypeError: an unknown kind\\nof frame\)"):
+        survey(video(write_video(tmp_path / "a.mp4")))
+
+
+@pytest.mark.parametrize("name", ["list.mp4", "list.ts"])
+def test_a_playlist_under_a_videos_name_reaches_no_network(tmp_path: Path, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/secret.ts"
+        text = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n"
+        (tmp_path / name).write_text(text)
+        with pytest.raises(Unusable):
+            survey(video(tmp_path / name))
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_what_lies_before_the_damage_is_used(tmp_path: Path) -> None:

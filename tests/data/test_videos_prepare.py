@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from microcinema_core.data.videos.report import read_report
 from microcinema_core.data.videos.sources import scan
 from microcinema_core.data.videos.stable_diffusion import load_encoder_networks
 from tests.data.prepare_world import World, all_sets, copy_of
+from tests.data.test_folder_lock import hold
 from tests.data.video_world import drawing, write_video
 
 for library in ("diffusers", "transformers", "skimage", "pyarrow", "matplotlib"):
@@ -126,6 +129,21 @@ def test_sizes_and_geometry() -> None:
         (["--only-scores", "--score", "x=y"], "expected NAME=MODULE:FUNCTION"),
         (["--only-scores", "--clip-model", "nowhere"], "--clip-model nowhere has no config.json"),
         (["--only-scores", "--test", "2"], "--test is 2.0; expected a fraction"),
+        (["--only-scores", "--test", "nan"], "--test is nan; expected a fraction"),
+        (["--only-scores", "--fps", "nan"], "fps is nan and rounds 2; expected more than 0"),
+        (["--only-scores", "--fps", "inf"], "fps is inf and rounds 2; expected more than 0"),
+        (["--only-scores", "--rounds", "999"], "rounds 999; expected"),
+        (["--only-scores", "--enlarge", "-1"], "enlarge is -1.0; a number above 0 is needed"),
+        (["--only-scores", "--enlarge", "nan"], "enlarge is nan; a number above 0 is needed"),
+        (["--only-scores", "--gpus", "-1"], "--gpus is -1.0; expected a number from 0"),
+        (["--only-scores", "--device", "x\ny"], r"--device x\ny cannot be used here"),
+        (["--only-scores", "--device", "cuda:99"], "--device cuda:99 cannot be used here"),
+        (
+            ["--only-scores", "--score", "rate=math:sqrt"],
+            "--score rate: there is a score or column of this name",
+        ),
+        (["--only-scores", "--score", "a=math:sqrt", "--score", "a=math:cos"], "--score a: there is a score"),
+        (["--only-scores", "--table", "absent.csv"], "absent does not exist; give a folder"),
         (["--only-scores", "--tokenizer", "nowhere"], "holds no vocab.json"),
         (["--only-scores"], "absent does not exist; give a folder"),
     ],
@@ -154,3 +172,88 @@ def test_no_room(world: World, prepared: Path, tmp_path: Path, monkeypatch: Any,
     world.run(tmp_path / "out", code=1)
     assert "No space left" in (said := capsys.readouterr().err) or "the latents need" in said
     assert "free some room and run the same command again" in said
+
+
+def test_odd_files_cost_themselves_alone(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table with odd rows, names and captions: each is a line in the report, and the good videos become clips."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in "ab":
+        shutil.copy(world.clips / f"{name}.mp4", clips)
+    (clips / "two\nlines\u2028.mp4").write_bytes(b"no video")
+    rows = [
+        {"file_name": "a.mp4", "text": "good"},
+        {"file_name": "b.mp4", "text": "good"},
+        {"file_name": "two\nlines\u2028.mp4", "text": "x"},
+        {"file_name": "n" * 300, "text": "x"},
+        {"file_name": "\ud800.mp4", "text": "x"},
+        {"file_name": "b.mp4", "text": "\udfff"},
+        {"file_name": "b.mp4", "text": math.nan},
+    ]
+    lines = [json.dumps(row) for row in rows] + ["[" * 100_000]
+    (clips / "metadata.jsonl").write_text("\n".join(lines))
+    dataclasses.replace(world, clips=clips).run(tmp_path / "out", "--test", "0")
+    [data] = all_sets(tmp_path / "out").values()
+    assert len(data) == 2
+    entries = read_report(tmp_path / "out" / "report.jsonl")
+    files = {entry.file for entry in entries}
+    assert files == {
+        *("two\nlines\u2028.mp4", "n" * 300, "metadata.jsonl, line 5", "metadata.jsonl, line 6"),
+        "metadata.jsonl, line 8",
+    }
+    assert json.loads(capsys.readouterr().out)["skipped"] == 5
+
+
+def test_two_processes_do_not_prepare_into_one_folder(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = hold(tmp_path / "out")
+    try:
+        world.run(tmp_path / "out", code=2)
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"{tmp_path / 'out'} is in use by process {other.pid} " in said
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"], "it wrote nothing"
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_what_a_machine_that_went_down_left_is_mended(world: World, prepared: Path, tmp_path: Path) -> None:
+    """Half a file of each kind, and unfinished ones: all is made again, and the sets are as they were."""
+    out = copy_of(prepared, tmp_path)
+    before = {name: len(data) for name, data in all_sets(out).items()}
+    [first, *_] = sorted(out.glob("base*/*/????????????????.safetensors"))
+    first.write_bytes(first.read_bytes()[:200])
+    [table, *_] = sorted(out.glob("scores/*/*.parquet"))
+    table.write_bytes(b"")
+    (out / "units.json").write_text("[[1], {")
+    left = [out / ".units.json.7.unfinished", first.parent / ".tmpAb3dEf", out / "attempts" / ("0" * 16)]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    world.run(out)
+    assert {name: len(data) for name, data in all_sets(out).items()} == before
+    assert not any(path.exists() for path in left)
+
+
+def test_latents_that_are_not_finite_are_not_stored(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Encoders.latents
+    calls: list[int] = []
+
+    def overflows(self: Encoders, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = real(self, frames)
+        calls.append(1)
+        return (mean * math.inf if len(calls) == 1 else mean), std
+
+    monkeypatch.setattr(Encoders, "latents", overflows)
+    world.run(tmp_path, "--test", "0")
+    [data] = all_sets(tmp_path).values()
+    assert len(data) == 3 and all(bool(data[place]["mean"].isfinite().all()) for place in range(3))
+    reasons = [entry.reason for entry in read_report(tmp_path / "report.jsonl") if not entry.skipped]
+    assert reasons == [
+        "scored, but not encoded: its latents are not finite; with --dtype fp32 or bf16 they may be"
+    ]

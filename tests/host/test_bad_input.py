@@ -191,3 +191,49 @@ def test_the_whole_way_and_its_frame_rate(host: ComfyServer, files: Path) -> Non
     prompt = slow_motion(rounds=2)
     prompt["rate"] = node("PreviewAny", source=["interpolation", 1])
     assert host.run(prompt)["rate"]["text"] == ["32.0"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\ud800.safetensors",
+        "\x00",
+        "",
+        "../../../evil",
+        "..\\..\\evil",
+        "/etc/passwd",
+        "C:\\evil",
+        "x" * 5000,
+    ],
+)
+@pytest.mark.parametrize("kind", ["MicroCinemaInflate", "MicroCinemaCheckpointLoader"])
+def test_names_of_no_file_leave_the_host_alive(host: ComfyServer, files: Path, kind: str, name: str) -> None:
+    outside = host.models_dir.parent / "evil"
+    (outside / "unet").mkdir(parents=True, exist_ok=True)
+    (outside / "model_index.json").write_text("{}")
+    more = {"injection": "spade", "temporal_layout": "paper"} if kind == "MicroCinemaInflate" else {}
+    said = host.run_expect_error(loading(name, kind, **more))
+    assert "no such file" in said or "is no file name" in said or "not in list" in said.lower(), said
+    host.run(loading("tiny_base.safetensors"))
+
+
+def test_a_file_that_is_overwritten_while_it_is_in_use(host: ComfyServer, files: Path) -> None:
+    """The run that uses it goes on, and the next one loads what is there now."""
+    import shutil
+
+    copy = files / "used.safetensors"
+    shutil.copyfile(files / "tiny_base.safetensors", copy)
+    prompt = video(base={"file": copy.name})
+    host.run(prompt)
+    with copy.open("r+b") as file:
+        file.truncate(1000)
+    prompt["sampler"]["inputs"]["seed"] = 99
+    assert "cut short" in host.run_expect_error(prompt)
+    shutil.copyfile(files / "tiny_base.safetensors", copy)
+    host.run(prompt)
+
+
+@pytest.mark.parametrize("name", ["lambda", "gamma", "cfg"])
+def test_a_setting_that_is_no_number(host: ComfyServer, files: Path, name: str) -> None:
+    said = host.run_expect_error(video(sampler={name: float("nan")}))
+    assert "expected a finite number" in said and name in said, said

@@ -21,7 +21,7 @@ from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import build
 from microcinema_core.train.video import VideoStage
-from tests.train.clip_world import CLIPS, table, write_home
+from tests.train.clip_world import CLIPS, table, write_clips, write_home
 
 
 @pytest.fixture(autouse=True)
@@ -236,3 +236,63 @@ def test_a_concat_base_model_is_trained_on_and_made_tsr(name: str, home: Path) -
     batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
     loss, _ = stage.loss(batch, draws())
     assert loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "there"),
+    [("hidden", 17, "16"), ("injected_norm", "clip", "'frame'"), ("injection", "add_dec", "'spade'")],
+)
+def test_a_key_that_the_start_file_contradicts_is_told(key: str, value: object, there: str) -> None:
+    settings = table("tsr", model={**table("tsr")["model"], key: value})
+    with pytest.raises(
+        ValueError, match=rf"model\.{key} is {value!r}, but the file that init_from names has {there}:"
+    ):
+        build_stage(parse(settings))
+
+
+def test_clips_of_another_checkpoint_are_told(home: Path) -> None:
+    write_clips(home / "data" / "channels", 3, [2.0], channels=4)
+    write_clips(home / "data" / "width", 3, [2.0], contexts=48)
+    for name, words in (
+        ("channels", r"\(3, 4, 8, 8\) and captions of width 32"),
+        ("width", "captions of width 48"),
+    ):
+        for keys in ({"folder": name}, {"folder": "base", "test_folder": name}):
+            with pytest.raises(
+                ValueError, match=rf"data/{name} have latents of shape .*{words}; the networks take 8"
+            ):
+                build_stage(parse(table("base", data={**keys, "batch": 2})))
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ("{", "index.json is damaged"),
+        ("[]", "index.json is damaged"),
+        ('{"shards": "x"}', "index.json is damaged"),
+        ('{"shards": [-1]}', "index.json is damaged"),
+        ('{"shards": [6], "files": [1]}', "index.json is damaged"),
+        ("[" * 100_000, "index.json is damaged"),
+        ('{"shards": [], "frames": 3, "fps": [2.0]}', "is empty; prepare the data first"),
+        ('{"shards": [6], "frames": 3}', "has frames 3 and fps None; expected"),
+        ('{"shards": [6], "frames": 3, "fps": [NaN]}', r"has frames 3 and fps \[nan\]; expected"),
+        ('{"shards": [6], "frames": "x", "fps": [2.0]}', "has frames 'x' and fps"),
+        ('{"shards": [9], "frames": 3, "fps": [2.0], "empty_tokens": [1]}', "lacks|cannot be read|latents"),
+        ('{"shards": [6], "frames": 3, "fps": [2.0]}', "lacks `empty_tokens`"),
+    ],
+)
+def test_a_damaged_index_is_one_sentence(home: Path, index: str, words: str) -> None:
+    (home / "data" / "base" / "index.json").write_text(index)
+    if "[9]" in index:
+        (home / "data" / "base" / "00000.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=words):
+        build_stage(parse(table("base")))
+
+
+@pytest.mark.parametrize("norm", ["frame", "clip"])
+def test_tsr_keeps_the_base_models_norm(home: Path, norm: str) -> None:
+    model = {**table("base")["model"], "injected_norm": norm}
+    loop.run(parse(table("base", model=model)))
+    start = "runs/my_base/my_base.safetensors"
+    stage = build_stage(parse(table("tsr", init_from=start, model=model)))
+    assert isinstance(stage, VideoStage) and stage.video.unet.config.injected_norm == norm

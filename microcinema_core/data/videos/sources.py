@@ -97,10 +97,11 @@ def scan(root: Path, *, table: Path | None = None, missing_caption: str = "skip"
             f"{one_line(root)} holds no video ({', '.join(sorted(VIDEO_SUFFIXES))}), "
             "no metadata.csv or metadata.jsonl and no .tar"
         )
+    videos = _merge_repeated(videos)
     if missing_caption == "skip":
         entries += [ReportEntry(video.id, _no_caption(video)) for video in videos if not video.captions]
         videos = [video for video in videos if video.captions]
-    return _merge_repeated(videos), entries
+    return videos, entries
 
 
 def _layout(root: Path, table: Path | None) -> Callable[[], ScanResult]:
