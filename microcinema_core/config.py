@@ -169,18 +169,32 @@ class UNetConfig(Config):
             )
 
         self._require_whole_heads()
+        self._require_one_layout()
 
     def _require_whole_heads(self) -> None:
         """Refuse attention heads that do not divide the width of a level with a transformer, or of the middle."""
         widths = [self.model_channels * multiple for multiple in self.channel_mult]
         attending = [width for width, depth in zip(widths, self.transformer_depth, strict=True) if depth]
-        for width in (*attending, widths[-1]):
-            heads = self.heads(width)
+        spatial = [(width, self.heads(width)) for width in (*attending, widths[-1])]
+        over_frames = attending if self.temporal_at == "transformers" else widths
+        temporal = [(width, self.heads_over_frames(width)) for width in (*over_frames, widths[-1])]
+        for width, heads in (*spatial, *(temporal if self.temporal_attention == "transformer" else [])):
             if heads < 1 or width % heads:
                 raise ValueError(
-                    f"num_heads {self.num_heads} with num_head_channels {self.num_head_channels} does not divide a "
-                    f"level's {width} channels."
+                    f"num_heads {self.num_heads}, num_head_channels {self.num_head_channels} and temporal_heads "
+                    f"{self.temporal_heads} make {heads} heads, which do not divide a level's {width} channels."
                 )
+
+    def _require_one_layout(self) -> None:
+        """Refuse temporal fields that contradict each other."""
+        if self.temporal_attention == "self" and self.position_encoding == "absolute":
+            raise ValueError(
+                'position_encoding "absolute" needs temporal_attention "transformer"; it is "self".'
+            )
+        if self.temporal_conv == "per_resblock" and self.temporal_at != "transformers":
+            raise ValueError(
+                f'temporal_conv "per_resblock" needs temporal_at "transformers"; it is "{self.temporal_at}".'
+            )
 
     @property
     def downscale(self) -> int:
@@ -249,6 +263,19 @@ TEMPORAL_LAYOUTS |= {
 }
 
 
+Motion = Literal["small", "medium", "large"]
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
+AFFINITIES: dict[Motion, tuple[float, ...]] = {
+    "small": (1.0, 0.9, 0.85, 0.85, 0.85, 0.8),
+    "medium": (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75),
+    "large": (1.0, 0.8, *[0.7] * 8, 0.6, 0.5, 0.5),
+}
+"""Likeness of a frame to the given one by their distance; further frames take the last value.
+
+From openmmlab/PIA, animatediff/utils/util.py: the first three masks of its image animation.
+"""
+
+
 @dataclass(frozen=True)
 class AppearNetConfig(Config):
     """The configuration of AppearNet (section 3.2).
@@ -282,6 +309,10 @@ class AppearNetConfig(Config):
     def __post_init__(self) -> None:
         if self.injection not in INJECTIONS:
             raise ValueError(f"injection is {self.injection!r}; expected one of {', '.join(INJECTIONS)}.")
+        if self.own_encoder is not None and self.own_encoder.in_channels != self.input_channels:
+            raise ValueError(
+                f"own_encoder takes {self.own_encoder.in_channels} channels, and its input has {self.input_channels}."
+            )
 
     @property
     def encoder(self) -> UNetConfig:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
+from ..microcinema_core.config import MOTIONS
 from ..microcinema_core.diffusion.noise import GAMMA
-from ..microcinema_core.networks.appearance_input import ANCHORS, MOTIONS
+from ..microcinema_core.networks.appearance_input import ANCHORS
 from .schema import AppearNetSocket, advanced_input, node_schema
 
 APPEARNET_TIP = "The AppearNet that belongs to this MODEL, from the same file."
@@ -23,7 +24,10 @@ GAMMA_TIP = (
     "recommended by the weights. Higher values keep the appearance more stable and reduce motion. Only acts if "
     "sampling starts from full noise on an empty latent. Experimental with models other than MicroCinema."
 )
-ANCHOR_TIP = "The frame that your picture becomes. MicroCinema's own weights take centre only; PIA and SparseCtrl take any."
+ANCHOR_TIP = (
+    "The frame that your picture becomes. MicroCinema's own weights take centre only; PIA and SparseCtrl "
+    "take any."
+)  # fmt: skip
 LAST_FRAME_TIP = (
     "Latent of a second picture, which becomes the last frame. Needs weights that take two pictures, such as "
     "SparseCtrl; set anchor to first."

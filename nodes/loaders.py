@@ -293,9 +293,15 @@ class MicroCinemaMotionLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, motion_file: str, appearance_file: str = OF_MOTION_FILE, motion_lora: str = NO_LORA
+        cls,
+        motion_file: str | None,
+        appearance_file: str | None = OF_MOTION_FILE,
+        motion_lora: str | None = NO_LORA,
     ) -> bool | str:
-        """Check that the files are there before the graph runs; a pickle is refused by its name."""
+        """Check that the files are there before the graph runs; a pickle is refused by its name.
+
+        A name that comes from another node is None here and checked as the node runs.
+        """
         try:
             cls._paths(motion_file, appearance_file, motion_lora)
         except ValueError as error:
@@ -304,7 +310,11 @@ class MicroCinemaMotionLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, motion_file: str, appearance_file: str = OF_MOTION_FILE, motion_lora: str = NO_LORA, **_: Any
+        cls,
+        motion_file: str | None,
+        appearance_file: str | None = OF_MOTION_FILE,
+        motion_lora: str | None = NO_LORA,
+        **_: Any,
     ) -> list[list[str]]:
         """Return what changes when one of the files does; the host reruns the node then."""
         paths = cls._paths(motion_file, appearance_file, motion_lora)
@@ -321,29 +331,28 @@ class MicroCinemaMotionLoader(io.ComfyNode):
     ) -> io.NodeOutput:
         """Return the MODEL and its APPEARNET; using an APPEARNET that the file lacks is an error."""
         motion, appearance, lora = cls._paths(motion_file, appearance_file, motion_lora)
-        video, appearnet = adapter.add_motion(model, motion, lora_file=lora, lora_strength=lora_strength)
-        return io.NodeOutput(video, appearnet if appearance is None else adapter.load_sparsectrl(appearance))
-
-    @staticmethod
-    def _paths(
-        motion_file: str, appearance_file: str, motion_lora: str
-    ) -> tuple[Path, Path | None, Path | None]:
-        chosen = (
-            (motion_file, NO_MOTION_FILE, MOTION_FILES),
-            (appearance_file, OF_MOTION_FILE, APPEARANCE_FILES),
-            (motion_lora, NO_LORA, MOTION_LORAS),
-        )
-        for name, _, _ in chosen:
-            refuse_pickle(str(name))
-        motion, appearance, lora = (
-            None if name == none else adapter.find_file(name, *folders) for name, none, folders in chosen
-        )
         if motion is None:
             raise ValueError(
                 "there is no motion file: put one, such as mm_sd15_v3.safetensors, in models/animatediff_models, and "
                 "press R to list it."
             )
-        return motion, appearance, lora
+        video, appearnet = adapter.add_motion(model, motion, lora_file=lora, lora_strength=lora_strength)
+        return io.NodeOutput(video, appearnet if appearance is None else adapter.load_sparsectrl(appearance))
+
+    @staticmethod
+    def _paths(*names: str | None) -> tuple[Path | None, ...]:
+        """Return the paths of the motion file, the appearance file and the motion LoRA; None for one not chosen."""
+        found = []
+        kinds = (
+            (NO_MOTION_FILE, MOTION_FILES),
+            (OF_MOTION_FILE, APPEARANCE_FILES),
+            (NO_LORA, MOTION_LORAS),
+        )
+        for name, (none, folders) in zip(names, kinds, strict=True):
+            if name is not None:
+                refuse_pickle(str(name))
+            found.append(None if name in (None, none) else adapter.find_file(str(name), *folders))
+        return tuple(found)
 
 
 NODES = [

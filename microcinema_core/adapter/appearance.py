@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import AppearNetConfig, ModelSpec
+from ..config import MOTIONS, AppearNetConfig, ModelSpec, Motion
 from ..diffusion.noise import GAMMA, starting_noise
-from ..networks.appearance_input import ANCHORS, MOTIONS, Anchor, Motion
+from ..networks.appearance_input import ANCHORS, Anchor
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 
@@ -89,6 +89,12 @@ def apply_appearance(
     place = _resolved_anchor(anchor)
     _require_places(appearnet, place, last_frame, windows)
     latent = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
+    last = None if last_frame is None else _checked_last(last_frame, latent)
+    if latent.shape[0] > 1 and windows is None and (place != "centre" or last is not None):
+        raise ValueError(
+            f"centre_frame holds {latent.shape[0]} frames, one for each frame of the video, so anchor and last_frame "
+            "have no place: give one picture, or leave them out."
+        )
     before: Appearance | None = model.get_attachment(ATTACHMENT)
     appearance = replace(
         before or Appearance(latent),
@@ -97,11 +103,9 @@ def apply_appearance(
         lambda_=_resolved_lambda(lambda_, inner, before),
         gamma=_resolved_gamma(gamma, inner, before),
         anchor=place,
-        last_frame=None
-        if last_frame is None
-        else checked_latent(last_frame, inner.latent_format.latent_channels, "last_frame")[:1],
+        last_frame=last,
         windows=windows,
-        motion=_resolved_motion(motion, appearnet),
+        motion=_resolved_motion(motion, appearnet, before),
     )
     clone = model.clone()
     clone.set_additional_models(APPEARNET_KEY, [appearnet.patcher.clone()])
@@ -157,6 +161,10 @@ def _set(**values: float | None) -> dict[str, Any]:
 
 def _resolved_lambda(lambda_: float, inner: Any, before: Appearance | None = None) -> float:
     """Return a node's lambda: -1 is that of the node before, else the weights' own (0 in models of other families)."""
+    if lambda_ > 0 and isinstance(inner, MicroCinemaModel) and inner.spec.betas == "linear":
+        raise ValueError(
+            f"lambda is {lambda_}, but published motion weights were trained without the noise prior: use 0 or -1."
+        )
     if lambda_ >= 0:
         return lambda_
     if before is not None:
@@ -180,9 +188,26 @@ def _resolved_anchor(anchor: str) -> Anchor:
     return chosen
 
 
-def _resolved_motion(motion: str, appearnet: AppearNetHandle) -> Motion:
+def _checked_last(last_frame: dict[str, Tensor], latent: Tensor) -> Tensor:
+    """Return the latents of the last frame, `1 c h w`.
+
+    Raises:
+        ValueError: several frames, or another size than the centre frame's.
+    """
+    last = checked_latent(last_frame, latent.shape[1], "last_frame")
+    if last.shape[0] != 1:
+        raise ValueError(f"last_frame holds {last.shape[0]} frames, one was expected: pick one of them.")
+    if last.shape[1:] != latent.shape[1:]:
+        raise ValueError(
+            f"last_frame has latents of (channels, height, width) {tuple(last.shape[1:])} and centre_frame "
+            f"{tuple(latent.shape[1:])}: give both pictures the same size."
+        )
+    return last
+
+
+def _resolved_motion(motion: str, appearnet: AppearNetHandle, before: Appearance | None) -> Motion:
     if motion == AUTO:
-        return DEFAULT_MOTION
+        return DEFAULT_MOTION if before is None else before.motion
     chosen = next((known for known in MOTIONS if known == motion), None)
     if chosen is None:
         raise ValueError(f"motion is {motion!r}; choose {', '.join((AUTO, *MOTIONS))}.")

@@ -17,6 +17,7 @@ import comfy.ldm.modules.diffusionmodules.openaimodel
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.ops
 import comfy.patcher_extension
 import comfy.sample
@@ -53,6 +54,7 @@ TOUCHED = (
     "comfy.model_management.vae_dtype",
     "comfy.model_management.vae_offload_device",
     "comfy.model_patcher.ModelPatcher",
+    "comfy.model_sampling.V_PREDICTION",
     "comfy.ops.disable_weight_init",
     "comfy.ops.pick_operations",
     "comfy.patcher_extension.CallbacksMP",

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import NUMBERED_FRAMES, UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
+from ..config import NUMBERED_FRAMES, UNTRAINED, AppearNetConfig, ModelSpec, Motion, UNetConfig
 from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
-from ..networks.appearance_input import Anchor, Motion, anchor_index, appearnet_input, line_between
+from ..networks.appearance_input import Anchor, anchor_index, appearnet_input, line_between
 from ..networks.appearnet import AppearNet
 from ..networks.layers import resize_like
 from .feature_cache import (
@@ -44,7 +44,7 @@ SLICES_CONDITIONS = hasattr(comfy.model_base.BaseModel, "resize_cond_for_context
 """Whether the host's context windows over the frames of a batch slice conditions, and work for any number of steps."""
 NO_WINDOWS = (
     "context windows of this ComfyUI do not work here for {frames} frames in a batch: update ComfyUI, or make a longer "
-    "video in parts with the blueprint MicroCinema Longer Video."
+    "video in parts with the blueprint MicroCinema Longer Video, which needs PIA or SparseCtrl."
 )
 
 
@@ -157,6 +157,11 @@ class Appearance:
         if self.last_frame is None:
             return self.latent
         frames = noise.shape[0]
+        if anchor_index(self.anchor, frames) == frames - 1:
+            raise ValueError(
+                f"in a video of {frames} frames the picture at {self.anchor} and last_frame are one frame: make more "
+                "frames, or set anchor to first."
+            )
         pictures = torch.cat([self.latent, self.last_frame])
         return line_between(pictures, [anchor_index(self.anchor, frames), frames - 1], frames)
 
@@ -312,11 +317,12 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
                 f"context windows have {length} frames here, one more than context_length with causal_window_fix, and "
                 f"these motion weights take at most {NUMBERED_FRAMES}: set a smaller context_length, best 16 or less."
             )
-        if absolute and frames > self.spec.frames and prompt_type == "positive":
+        if absolute and frames != self.spec.frames and prompt_type == "positive":
             log.warning(
-                "MicroCinema: %d frames were asked for; these motion weights were trained on %d and get worse beyond.",
+                "MicroCinema: the video has %d frames; these motion weights were trained on %d%s.",
                 frames,
                 self.spec.frames,
+                " and get worse beyond" if frames > self.spec.frames else "",
             )
 
     def _appearance(self) -> Appearance | None:

@@ -6,7 +6,6 @@ and the patches carry over: a LoRA before the loader acts as one after it does, 
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -69,16 +68,23 @@ def stock_unet(patcher: Any) -> StockUNet:
         patcher=patcher,
         weights=weights,
         config=config_of(weights),
-        prediction="v" if inner.model_type == comfy.model_base.ModelType.V_PREDICTION else "eps",
+        prediction=_prediction(patcher),
         dtype=inner.get_dtype(),
         manual_cast=inner.manual_cast_dtype,
     )
 
 
+def _prediction(patcher: Any) -> Prediction:
+    """Return what the network predicts, by the MODEL's sampling, which a node such as ModelSamplingDiscrete may set."""
+    sampling = patcher.get_model_object("model_sampling")
+    return "v" if isinstance(sampling, comfy.model_sampling.V_PREDICTION) else "eps"
+
+
 def carry_over(stock: Any, video: Any, spec: ModelSpec) -> Any:
     """Give a video MODEL the patches, options and hooks of the stock MODEL that it was built from, and return it.
 
-    A patch of the noise schedule gives way to the schedule of weights that have one of their own.
+    A patch of the noise schedule gives way to the schedule of weights that have one of their own; what it says of the
+    prediction is in `StockUNet` already.
 
     Args:
         stock: the stock MODEL; not changed.
@@ -90,13 +96,14 @@ def carry_over(stock: Any, video: Any, spec: ModelSpec) -> Any:
     video.hook_patches = kept.hook_patches
     video.forced_hooks, video.hook_mode = kept.forced_hooks, kept.hook_mode
     video.weight_wrapper_patches = kept.weight_wrapper_patches
-    video.model_options = copy.deepcopy(kept.model_options)
+    video.model_options = kept.model_options
     video.attachments, video.additional_models = kept.attachments, kept.additional_models
     video.callbacks, video.wrappers = kept.callbacks, kept.wrappers
     for name, patch in kept.object_patches.items():
         if name == "model_sampling" and spec.betas != "scaled_linear":
             log.info(
-                "MicroCinema: the MODEL's own noise schedule (%s) gives way to that of the motion weights (%s betas).",
+                "MicroCinema: the MODEL's own noise schedule (%s) gives way to that of the motion weights (%s betas); "
+                "nodes that change the schedule belong after this one.",
                 type(patch).__name__,
                 spec.betas,
             )

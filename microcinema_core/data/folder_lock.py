@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 LOCK = ".lock"
 EARLIER = re.compile(r"\..+\.\d+\.unfinished(\..+)?|\.tmp\w{6}")
 """Names of unfinished files of earlier versions, and of the safetensors library."""
+MOST_TRIES = 1000
+"""Times that a lock file is made, where other processes remove it at the same moment."""
 HOLDER_BYTES = 200
 """Bytes of a lock file that are read: the process that holds it."""
 
@@ -55,7 +57,7 @@ def locked_folder(folder: Path, advice: str) -> Iterator[None]:
 
 def _take(path: Path, advice: str) -> int:
     """Return the lock file, open and locked, with this process's id and machine in it."""
-    while True:
+    for _ in range(MOST_TRIES):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -72,6 +74,7 @@ def _take(path: Path, advice: str) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder removed it between the two lines above
+    raise OSError(f"{one_line(path)} disappears as soon as it is made: choose another folder")
 
 
 def _lock(descriptor: int, path: Path, advice: str) -> None:

@@ -73,8 +73,8 @@ def read_index(path: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise ValueError(
-            f"{one_line(path)} is damaged: a JSON object with a list `shards` of numbers of clips was expected; run the "
-            "command that wrote the set again"
+            f"{one_line(path)} is damaged: a JSON object with a list `shards` of numbers of clips was expected; run "
+            "the command that wrote the set again"
         )
     return index
 
@@ -108,8 +108,8 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         self.folder = Path(folder)
         if not (self.folder / INDEX).exists():
             raise MissingSetError(
-                f"{one_line(self.folder / INDEX)} is missing: a set was expected, as data.prepare writes from your videos "
-                "(OUT/base, OUT/tsr and, if a video was held out, OUT/base-test, OUT/tsr-test)",
+                f"{one_line(self.folder / INDEX)} is missing: a set was expected, as data.prepare writes from your "
+                "videos (OUT/base, OUT/tsr and, if a video was held out, OUT/base-test, OUT/tsr-test)",
                 self.folder,
             )
         self.index: dict[str, Any] = read_index(self.folder / INDEX)

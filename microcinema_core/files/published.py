@@ -7,6 +7,7 @@ sentence that says what it is.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .stable_diffusion import from_diffusers, levels_of
 _PREFIXES = ("module.", LDM_PREFIX, "diffusion_model.", "unet.", "motion_model.", "controlnet.")
 _PLACE = re.compile(r"(down|up|mid)_block(?:s\.(\d+))?\.motion_modules\.(\d+)\.(.+)")
 _POSITIONS = re.compile(r"pos_(encoder|embed)\.pe$")
+log = logging.getLogger(__name__)
 _RGB = "mm_sd15_v3_sparsectrl_rgb.safetensors"
 _V3 = "mm_sd15_v3.safetensors"
 
@@ -66,12 +68,25 @@ def read_motion_module(path: Path, unet: UNetConfig) -> MotionModule:
     """
     with whole(path):
         tensors = _read(path, "motion")
+        _warn_of_no_positions(path, tensors)
         conv_in = {key: tensors.pop(key) for key in ("conv_in.weight", "conv_in.bias") if key in tensors}
         layout = "animatediff_v2" if any(key.startswith("mid_block.") for key in tensors) else "animatediff"
         config = unet.as_2d().inflated(**TEMPORAL_LAYOUTS[layout])
         temporal = {_motion_key(key, config, config.temporal_attentions): t for key, t in tensors.items()}
         appearnet_config, appearnet = _pia(conv_in["conv_in.weight"], unet) if conv_in else (None, None)
     return MotionModule(config, temporal, appearnet_config, appearnet, printable(path.name))
+
+
+def _warn_of_no_positions(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Log a line where version 1 cannot be told from version 3: without a table of positions and a middle."""
+    positions = any(_POSITIONS.search(key) for key in read_header(path))
+    if not positions and not any(key.startswith("mid_block.") for key in tensors):
+        log.warning(
+            "MicroCinema: %s has no table of positions; it is taken for AnimateDiff version 3. If the video is noise, "
+            "it may be version 1: get %s.",
+            printable(path.name),
+            _V3,
+        )
 
 
 def _pia(conv_in: Tensor, unet: UNetConfig) -> tuple[AppearNetConfig, dict[str, Tensor]]:
@@ -154,19 +169,27 @@ def add_motion_lora(
 def _with_lora(
     temporal: Mapping[str, Tensor], tensors: Mapping[str, Tensor], config: UNetConfig, strength: float
 ) -> dict[str, Tensor]:
+    if config.temporal_at != "levels_and_middle":
+        raise ValueError(
+            "motion LoRAs belong to AnimateDiff version 2 (mm_sd15_v2.safetensors) and files made from it; the motion "
+            "file is version 3 or PIA: choose the other, or no motion LoRA."
+        )
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = re.fullmatch(
             r"(.+?)(?:\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight", _dotted(key)
         )
         if match is None:
-            raise ValueError(f"{shown(key)} is no key of a motion LoRA of AnimateDiff version 2.")
+            raise ValueError(
+                f"...{shown(key[-40:])} is no key of a motion LoRA of AnimateDiff version 2 in the original layout; "
+                "this is another format or another kind of LoRA."
+            )
         module, projection, side = match.groups()
         target = f"{module}.{projection}{'.0' if projection == 'to_out' else ''}.weight"
         pairs.setdefault(target, {})[side] = tensor
     answer = dict(temporal)
     for place, pair in pairs.items():
-        key = _motion_key(place, config, 2)
+        key = _motion_key(place, config, config.temporal_attentions)
         if key not in answer or set(pair) != {"up", "down"}:
             raise ValueError(
                 f"it changes {shown(key)}, which this motion module does not have; motion LoRAs belong to "
@@ -331,6 +354,8 @@ def _encoder_config(spatial: Mapping[str, Tensor]) -> UNetConfig:
     """Return the configuration of SparseCtrl's encoder from its tensors, under LDM keys."""
     first = spatial["input_blocks.0.0.weight"]
     levels = levels_of(spatial)
+    if any(not width or not blocks for width, blocks, _ in levels):
+        raise ValueError("the encoder lacks ResBlocks: get the file again.")
     context = spatial["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]
     return UNetConfig(
         in_channels=first.shape[1],

@@ -13,23 +13,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..config import AppearNetConfig, centre_index
+from ..config import AFFINITIES, MOTIONS, AppearNetConfig, Motion, centre_index
 from .appearnet import interpolated_appearance
 
 Anchor = Literal["centre", "first", "last"]
 """Where a picture stands in the video."""
 ANCHORS: tuple[Anchor, ...] = get_args(Anchor)
-Motion = Literal["small", "medium", "large"]
-MOTIONS: tuple[Motion, ...] = get_args(Motion)
-AFFINITIES: dict[Motion, tuple[float, ...]] = {
-    "small": (1.0, 0.9, 0.85, 0.85, 0.85, 0.8),
-    "medium": (1.0, 0.8, 0.8, 0.8, 0.79, 0.78, 0.75),
-    "large": (1.0, 0.8, *[0.7] * 8, 0.6, 0.5, 0.5),
-}
-"""Likeness of a frame to the given one by their distance; further frames take the last value.
-
-From openmmlab/PIA, animatediff/utils/util.py: the first three masks of its image animation.
-"""
 
 
 def anchor_index(anchor: Anchor, frames: int) -> int:

@@ -117,6 +117,7 @@ class AppearNet(nn.Module):
         if not self.config.text_conditioned or context is None:
             context = self.get_buffer("empty_prompt").to(z_c).expand(z_c.shape[0], -1, -1)
         net = self.encoder
+        net.require_numbered(frames)
         options: TransformerOptions = {}
         emb = net.embed(timesteps, z_c.dtype)
         h, features = z_c, []

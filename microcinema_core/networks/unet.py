@@ -56,6 +56,18 @@ class Encoder3D(nn.Module):
             ],
         )
 
+    def require_numbered(self, frames: int) -> None:
+        """Refuse more frames than the weights have numbers for.
+
+        Raises:
+            ValueError: the number of frames and the limit.
+        """
+        if self.config.position_encoding == "absolute" and frames > NUMBERED_FRAMES:
+            raise ValueError(
+                f"the video has {frames} frames, and these motion weights take at most {NUMBERED_FRAMES}: "
+                "make a shorter video, and continue it from its last frame."
+            )
+
     def embed(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
         """Map timesteps `n` to embeddings `n e`, where e is 4 * model_channels."""
         return self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
@@ -174,7 +186,7 @@ class UNet3D(Encoder3D):
             control: the host's ControlNet residuals.
             transformer_options: the host's patches and state.
             frames: frames per clip, f.
-            appearance: AppearNet's output; None is the text-to-video model.
+            injection: AppearNet's output; None is the text-to-video model.
 
         Raises:
             ValueError: the batch is not a multiple of `frames`, or more frames than the weights have numbers for.
@@ -184,11 +196,7 @@ class UNet3D(Encoder3D):
                 f"a batch of {x.shape[0]} latents does not divide into clips of {frames} frames; "
                 f"give a multiple of {frames}."
             )
-        if self.config.position_encoding == "absolute" and frames > NUMBERED_FRAMES:
-            raise ValueError(
-                f"the video has {frames} frames, and these motion weights take at most {NUMBERED_FRAMES}: "
-                "make a shorter video, and continue it from its last frame."
-            )
+        self.require_numbered(frames)
         options: TransformerOptions = {} if transformer_options is None else transformer_options
         options["original_shape"] = list(x.shape)
         options["transformer_index"] = 0

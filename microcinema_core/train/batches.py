@@ -156,7 +156,13 @@ def _clips(folder: Path) -> ShardDataset:
     frames, rates = items.index.get("frames"), items.index.get("fps")
     if len(items) == 0:
         raise ValueError(f"the data set in {one_line(folder)} is empty; prepare the data first")
-    if not (isinstance(frames, int) and frames > 0 and isinstance(rates, list) and rates and all(map(_is_rate, rates))):
+    if not (
+        isinstance(frames, int)
+        and frames > 0
+        and isinstance(rates, list)
+        and rates
+        and all(map(_is_rate, rates))
+    ):
         raise ValueError(
             f"{one_line(folder / INDEX)} has frames {frames!r} and fps {rates!r}; expected a number of frames and a "
             "list of frame rates: encode the set again"

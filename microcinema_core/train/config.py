@@ -345,7 +345,7 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
         value: the value from TOML.
         kind: the type that is expected; only the types of `TYPE_NAMES` are checked.
         name: the key, for messages.
-        limits: smallest and largest allowed value.
+        limits: smallest and largest allowed value; of a list, of each of its numbers.
 
     Raises:
         ValueError: another type, or a value out of range.
@@ -355,7 +355,7 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
         raise ValueError(f"{name} is {value!r}; {words} was expected")
     if limits is not None and not _is_within(value, limits):
         low, high = limits
-        open_end = math.isinf(high) or (high == LARGEST_COUNT and value < low)
+        open_end = math.isinf(high) or (high == LARGEST_COUNT and isinstance(value, int) and value < low)
         allowed = f"{low:g} or more" if open_end else f"from {low:g} to {high:.14g}"
         finite = " and finite" if isinstance(value, float) and math.isinf(value) else ""
         raise ValueError(f"{name} is {value!r}; it must be {allowed}{finite}")
@@ -363,7 +363,11 @@ def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> An
 
 
 def _is_within(value: Any, limits: Range) -> bool:
-    """Return whether a number is finite, also as a float, and within its limits."""
+    """Return whether a number, or each of a list, is finite, also as a float, and within its limits."""
+    if isinstance(value, tuple):
+        return all(_is_within(one, limits) for one in value)
+    if not isinstance(value, int | float):
+        return True
     try:
         return math.isfinite(value) and limits[0] <= value <= limits[1]
     except OverflowError:  # a whole number of hundreds of digits

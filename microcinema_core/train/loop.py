@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import shutil
 import signal
 import time
@@ -25,7 +24,7 @@ from .checkpoints import (
     unfinished_checkpoints,
 )
 from .config import TrainConfig
-from .processes import Processes
+from .processes import Processes, launched_rank
 from .report import Report
 from .sheets import save_animation, save_picture
 from .stage import Stage
@@ -70,7 +69,7 @@ def run(
 
 def _lock(config: TrainConfig) -> AbstractContextManager[None]:
     """Lock the run's folder, in the first process alone: the others of a run write nothing."""
-    if os.environ.get("RANK", "0") != "0":
+    if launched_rank():
         return nullcontext()
     return locked_folder(config.run_folder, "wait until it has ended, or choose another `name`")
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.messages import one_line
 from ..data.videos.stable_diffusion import decode_latents, has_decoder, load_decoder
 
 logger = logging.getLogger(__name__)
@@ -50,11 +51,14 @@ class VAEPreview(nn.Module):
 def make_preview(path: Path) -> LinearPreview | VAEPreview:
     """Return the VAE of a Stable Diffusion file or folder, or a linear preview without VAE or diffusers."""
     if not has_decoder(path):
-        logger.info("%s holds no VAE: sample sheets are linear previews without true colours", path.name)
+        logger.info(
+            "%s holds no VAE: sample sheets are linear previews without true colours", one_line(path.name)
+        )
         return LinearPreview()
     if find_spec("diffusers") is None:
         logger.info(
-            "sample sheets are linear previews: to decode with %s's VAE, pip install diffusers", path.name
+            "sample sheets are linear previews: to decode with %s's VAE, pip install diffusers",
+            one_line(path.name),
         )
         return LinearPreview()
     return VAEPreview(path)

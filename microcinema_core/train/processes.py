@@ -19,6 +19,16 @@ from .stage import Batch, Stage
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 
+RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+"""Where launchers tell a process its rank; accelerate reads the same."""
+
+
+def launched_rank() -> int:
+    """Return the rank that the launcher gave this process, before it has joined the others; 0 without a launcher."""
+    told = [os.environ[name] for name in RANK_VARIABLES if os.environ.get(name, "").isdecimal()]
+    return int(told[0]) if told else 0
+
+
 class Objective(nn.Module):
     """A stage's loss as one module, so that DDP and FSDP see all parameters and every forward pass."""
 

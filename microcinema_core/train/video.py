@@ -97,7 +97,7 @@ class VideoStage(ABC):
         self.alpha_bar = self.video.schedule.alpha_bar.float()
         self.empty_caption = empty_caption(self.dataset)
         self.empty_context = self.encode_text(self.empty_caption[None])
-        _require_fit(self, config.model)
+        require_fit(self, config.model)
 
     def _build_video_model(self, start: Checkpoint, device: str | None) -> VideoModel:
         """Build the two networks with their constructors' weights, or without storage on the device "meta"."""
@@ -298,7 +298,7 @@ def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tenso
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
 
 
-def _require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
+def require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
     """Refuse data sets that do not fit the networks, and keys of [model] that say something else than the start file.
 
     Args:
@@ -309,7 +309,14 @@ def _require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
         ValueError: names both sides.
     """
     unet, appearnet = stage.video.unet.config, stage.video.appearnet.config
-    for key in ("injected_norm", "injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned"):
+    for key in (
+        "injected_norm",
+        "injection",
+        "hidden",
+        "spade_norms",
+        "time_conditioned",
+        "text_conditioned",
+    ):
         there = getattr(unet if key == "injected_norm" else appearnet, key)
         if key in given and given[key] != there:
             raise ValueError(

@@ -424,3 +424,52 @@ def test_a_pickle_is_refused_by_its_name(name: str, twin: str) -> None:
         refuse_pickle(name)
     assert str(refusal.value).startswith(name)
     refuse_pickle(f"{name}.safetensors")
+
+
+def test_motion_loras_are_for_version_2(tmp_path: Path) -> None:
+    module = read_motion_module(write(tmp_path / "m.safetensors", adapter(middle=False).state_dict()), IMAGE)
+    place = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+    weights = {
+        f"{place}.processor.to_q_lora.{way}.weight": torch.zeros(shape)
+        for way, shape in (("up", (32, 4)), ("down", (4, 32)))
+    }
+    with pytest.raises(
+        ValueError, match=r"belong to AnimateDiff version 2 .*the motion file is version 3 or PIA"
+    ):
+        add_motion_lora(module.temporal, write(tmp_path / "l.safetensors", weights), module.config, 1.0)
+    second = read_motion_module(write(tmp_path / "n.safetensors", adapter(middle=True).state_dict()), IMAGE)
+    weights[f"{place}.processor.to_q_lora.alpha"] = torch.ones(1)
+    with pytest.raises(
+        ValueError, match=r"to_q_lora\.alpha.* in the original layout; this is another format"
+    ):
+        add_motion_lora(second.temporal, write(tmp_path / "l.safetensors", weights), second.config, 1.0)
+
+
+def test_a_file_that_may_be_version_1_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bare = {
+        key: value for key, value in adapter(middle=False).state_dict().items() if not key.endswith(".pe")
+    }
+    read_motion_module(write(tmp_path / "m.safetensors", bare), IMAGE)
+    assert "it may be version 1" in caplog.text
+
+
+def test_a_damaged_sparsectrl_says_what_it_lacks(tmp_path: Path) -> None:
+    state = sparse(CONTEXT).state_dict()
+    damaged = {
+        key: value for key, value in state.items() if not key.startswith("down_blocks.0.resnets.0.conv1")
+    }
+    with pytest.raises(ValueError, match=r"s\.safetensors: .*(lacks|missing|whole file)"):
+        read_sparsectrl(write(tmp_path / "s.safetensors", damaged))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"temporal_attention": "transformer", "temporal_heads": 7}, "do not divide"),
+        ({"position_encoding": "absolute"}, "needs temporal_attention"),
+        ({"temporal_conv": "per_resblock", "temporal_at": "levels"}, "needs temporal_at"),
+    ],
+)
+def test_layouts_that_contradict_themselves(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        IMAGE.inflated(**fields)

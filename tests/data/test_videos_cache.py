@@ -91,6 +91,15 @@ def test_any_change_encodes_again(world: World, prepared: Path, tmp_path: Path, 
     assert {path.stem for path in out.rglob("*.safetensors")} - {"empty"} == named, "nothing stale is left"
 
 
+def test_what_others_keep_in_the_folder_stays(world: World, prepared: Path, tmp_path: Path) -> None:
+    out = copy_of(prepared, tmp_path)
+    theirs = out / "mine" / "64x64"
+    shutil.copytree(out / "base" / "64x64", theirs)
+    before = {path: path.read_bytes() for path in theirs.iterdir()}
+    world.run(out)
+    assert {path: path.read_bytes() for path in theirs.iterdir()} == before
+
+
 @pytest.mark.slow
 def test_two_processes_and_ray_give_the_same(world: World, prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")

@@ -402,3 +402,123 @@ def test_the_memory_estimate_counts_an_appearnet_that_sees_each_step(
     values = 2 * 32 * 64 + 32 * 16 + 64 * 16 + 64 * 4 * 2 + 64 * 1 * 3
     for count in alone:
         assert beside[count] - alone[count] == pytest.approx(2 * count * values * 4)
+
+
+def test_a_prediction_set_before_the_loader_stays(stock: Any, module: Any) -> None:
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    from microcinema_core import adapter
+
+    (patched,) = ModelSamplingDiscrete().patch(stock(), "v_prediction", False)
+    video, _ = adapter.add_motion(patched, module())
+    assert video.model.spec.prediction == "v"
+    import comfy.model_sampling
+
+    sampling = video.get_model_object("model_sampling")
+    assert isinstance(sampling, comfy.model_sampling.V_PREDICTION)
+    assert float(sampling.sigma_max) == pytest.approx(25.146, abs=1e-3)
+    inflated = adapter.inflate_model(patched, injection="concat", temporal_layout="paper")
+    assert inflated.model.model.spec.prediction == "v"
+
+
+def test_a_second_picture_fits_or_is_named(stock: Any, module: Any, sparsectrl: Any) -> None:
+    from microcinema_core import adapter
+
+    video, _ = adapter.add_motion(stock(), module())
+    large = {"samples": torch.zeros(1, 4, 16, 16)}
+    several = {"samples": torch.zeros(3, 4, 8, 8)}
+
+    def applied(centre: Any = None, **given: Any) -> Any:
+        return adapter.apply_appearance(video, sparsectrl, centre or picture(1), **given)
+
+    with pytest.raises(ValueError, match=r"last_frame has latents of .* give both pictures the same size"):
+        applied(last_frame=large, anchor="first")
+    with pytest.raises(ValueError, match="last_frame holds 3 frames, one was expected"):
+        applied(last_frame=several, anchor="first")
+    for given in ({"last_frame": picture(2), "anchor": "first"}, {"anchor": "last"}):
+        with pytest.raises(ValueError, match=r"centre_frame holds 3 frames, .* have no place"):
+            applied(several, **given)
+    with pytest.raises(ValueError, match="in a video of 2 frames the picture at centre and last_frame"):
+        sampled(applied(last_frame=picture(2)), frames=2)
+
+
+def test_published_weights_take_no_lambda(stock: Any, module: Any) -> None:
+    from microcinema_core import adapter
+
+    video, pia = adapter.add_motion(stock(), module(pia=True))
+    with pytest.raises(ValueError, match="trained without the noise prior: use 0 or -1"):
+        adapter.apply_appearance(video, pia, picture(1), lambda_=0.5)
+    with pytest.raises(ValueError, match="trained without the noise prior: use 0 or -1"):
+        adapter.override_prior(video, lambda_=0.5, gamma=0.0, centre_frame=picture(1))
+    adapter.override_prior(video, lambda_=-1.0, gamma=0.0, centre_frame=picture(1))
+
+
+def test_an_earlier_nodes_motion_stays_on_auto(stock: Any, module: Any) -> None:
+    from microcinema_core import adapter
+    from microcinema_core.adapter.model import ATTACHMENT
+
+    video, pia = adapter.add_motion(stock(), module(pia=True))
+    first = adapter.apply_appearance(video, pia, picture(1), motion="large")
+    again = adapter.apply_appearance(first, pia, picture(1))
+    assert again.get_attachment(ATTACHMENT).motion == "large"
+    assert (
+        adapter.apply_appearance(first, pia, picture(1), motion="small").get_attachment(ATTACHMENT).motion
+        == "small"
+    )
+
+
+def test_sparsectrl_numbers_its_frames_too(stock: Any, sparsectrl: Any) -> None:
+    from microcinema_core import adapter
+
+    plain = adapter.inflate_model(stock(), injection="concat", temporal_layout="paper").model
+    model = adapter.apply_appearance(plain, sparsectrl, picture(1))
+    with pytest.raises(ValueError, match="33 frames, and these motion weights take at most 32"):
+        sampled(model, frames=33)
+
+
+@pytest.mark.parametrize("frames", [FRAMES, 16, 24])
+def test_another_number_of_frames_is_told(
+    stock: Any, module: Any, caplog: pytest.LogCaptureFixture, frames: int
+) -> None:
+    from microcinema_core import adapter
+
+    video, _ = adapter.add_motion(stock(), module())
+    with caplog.at_level(logging.WARNING):
+        sampled(video, frames=frames)
+    told = [record for record in caplog.records if "were trained on 16" in record.getMessage()]
+    assert len(told) == (frames != 16)
+
+
+def test_two_rounds_of_long_windows_count_progress_and_can_be_cancelled(
+    stock: Any, module: Any, sparsectrl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_management
+    import comfy.utils
+
+    from microcinema_core import adapter
+
+    generator = torch.Generator().manual_seed(2)
+    text = [[torch.randn(1, 77, 768, generator=generator), {}]]
+    settings = adapter.SamplerSettings(text, text, 0, 2, 1.0, "euler", "normal")
+    keys = {"samples": torch.randn(5, 4, 8, 8, generator=generator)}
+    video, _ = adapter.add_motion(stock(), module())
+    seen: list[tuple[int, int]] = []
+    stop_at = 10**9
+
+    def hook(value: int, total: int, *_: Any, **__: Any) -> None:
+        seen.append((value, total))
+        if value >= stop_at:
+            comfy.model_management.interrupt_current_processing()
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+    made = adapter.interpolate_video(video, sparsectrl, keys, settings, rounds=2, chunk=2)["samples"]
+    assert made.shape[0] == 101 and torch.equal(made[::25], keys["samples"])
+    windows = 2 + 7  # 5 keys: pairs 0-2 and 1-3; 21 frames: seven windows of three of their 20 pairs
+    assert {total for _, total in seen} == {2 * windows} and seen[-1][0] == 2 * windows
+    values = [value for value, _ in seen]
+    assert values == sorted(values)
+    seen.clear()
+    stop_at = 6
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        adapter.interpolate_video(video, sparsectrl, keys, settings, rounds=2, chunk=1)
+    assert max(value for value, _ in seen) < 2 * windows

@@ -380,7 +380,7 @@ def test_windows_are_clips_of_their_own(stock: Maker, moving: Maker) -> None:
 def test_an_older_host_is_told_in_a_sentence(watched: Watched) -> None:
     if slices_conditions():
         pytest.skip("this host's context windows work")
-    with pytest.raises(ValueError, match=r"context windows of this ComfyUI do not work for 24 frames"):
+    with pytest.raises(ValueError, match=r"context windows of this ComfyUI do not work here for 24 frames"):
         sampled(windows(watched.model), VIDEO)
 
 

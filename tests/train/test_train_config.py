@@ -14,6 +14,7 @@ from microcinema_core.train.config import (
     LogTable,
     OptimTable,
     TrainConfig,
+    checked,
     from_table,
     load,
     parse,
@@ -265,3 +266,9 @@ def test_a_slip_in_an_earlier_key_suggests_todays(name: str, key: str, meant: st
     config = parse(changed(name, key, 1)) if name in ("model", "loss") else None
     with pytest.raises(ValueError, match=f"has no key '{key}'; did you mean '{meant}'"):
         build_stage(config) if config else parse(changed(name, key, 1))
+
+
+def test_limits_hold_for_each_number_of_a_list() -> None:
+    assert checked([3, 4], tuple[int, ...], "widths", (1, 8)) == (3, 4)
+    with pytest.raises(ValueError, match=r"widths is \(3, 9\); it must be from 1 to 8"):
+        checked([3, 9], tuple[int, ...], "widths", (1, 8))

@@ -182,8 +182,11 @@ def test_a_second_run_of_one_name_is_told_and_one_after_a_kill_goes_on(home: Pat
     assert ".lock" not in names(folder)
 
 
-def test_only_the_first_process_of_a_run_takes_the_lock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
+@pytest.mark.parametrize("variable", ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"])
+def test_only_the_first_process_of_a_run_takes_the_lock(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
     other = hold(config().run_folder)
     try:
         with loop._lock(config()):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..messages import one_line
 from .plan import Geometry, WorkUnit, parse_sizes
 from .run import WorkerOptions, process_units
 from .score import ScoreSettings, folder_digest
@@ -43,8 +44,8 @@ def measure(job: ScoreJob, units: Sequence[WorkUnit], workers: WorkerOptions) ->
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Print one JSON line for each number of workers."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print one JSON line for each number of workers; the exit code is 1 after an error, which stderr states."""
     parser = argparse.ArgumentParser(
         prog="python -m microcinema_core.data.videos.measure", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -56,10 +57,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--unit", type=int, default=1, help="videos in a unit; small for few videos")
     given = parser.parse_args(arguments)
+    if min(given.workers) < 1 or given.unit < 1:
+        parser.error("--workers and --unit must be at least 1")
+    try:
+        _measure_all(given)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
+        return 1
+    return 0
+
+
+def _measure_all(given: argparse.Namespace) -> None:
+    """Measure each number of workers, and print a JSON line for it.
+
+    Raises:
+        ValueError: an input is not what was expected.
+        OSError: the temporary folder cannot be written to, or the workers end as they start.
+    """
     logging.basicConfig(level=logging.WARNING)
     model = given.clip_model
     scoring = ScoreSettings(model, folder_digest(model) if model else "", (), given.tokenizer)
-    videos, _ = scan(given.clips, missing_caption="empty")
+    videos, entries = scan(given.clips, missing_caption="empty")
+    if not videos:
+        raise ValueError(f"{one_line(given.clips)} holds no video that can be used: {entries[0].reason}")
     parts = [videos[start : start + given.unit] for start in range(0, len(videos), given.unit)]
     units = [WorkUnit(tuple(part)) for part in parts]
     for count in given.workers:
@@ -70,4 +90,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,19 +18,20 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..messages import reason
 from .attempt import CRASHED, MAX_ATTEMPTS, Job, UnitResult, attempt
 from .plan import WorkUnit
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds that a worker gets to end by itself before it is killed."""
@@ -123,16 +124,22 @@ def serve(pipe: connection.Connection, job: Job, alone: bool, level: int) -> Non
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=level, format="%(message)s")
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            worker = Worker(job, alone=alone)
-            pipe.send(_READY)
-            while True:
-                pipe.send(worker.attempt(pipe.recv()))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise
-        except Exception as error:  # noqa: BLE001  (the parent raises it)
-            pipe.send(_Failure.of(error))
+    with contextlib.suppress(EOFError, OSError):  # the pipe was closed
+        worker = _or_failure(lambda: Worker(job, alone=alone))
+        if isinstance(worker, _Failure):
+            pipe.send(worker)
+            return
+        pipe.send(_READY)
+        while True:
+            unit = pipe.recv()
+            pipe.send(_or_failure(lambda unit=unit: worker.attempt(unit)))  # type: ignore[misc]
+
+
+def _or_failure(work: Callable[[], T]) -> T | _Failure:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001  (the parent raises it)
+        return _Failure.of(error)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

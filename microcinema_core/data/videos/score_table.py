@@ -47,7 +47,7 @@ def write_rows(path: Path, rows: Sequence[ScoreRow], scores: Sequence[str]) -> N
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether there is a parquet file with a start and an end; a machine that went down may leave half of one."""
+    """Return whether a parquet file has a start and an end; a machine that went down may leave half of one."""
     try:
         with path.open("rb") as file:
             start = file.read(len(PARQUET))

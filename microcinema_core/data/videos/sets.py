@@ -17,6 +17,8 @@ from .encode import EncodeJob, stored_clip_ids
 from .plan import WorkUnit, parse_sizes
 from .score_table import ScoreRow
 
+SET_NAME = re.compile(r"(base|tsr)(-test)?/\d+x\d+")
+"""Names of the sets of this command; other folders with an index are not touched."""
 SHARD_NAME = re.compile(r"[0-9a-f]{16}\.(safetensors|json)")
 """Names that encoding gives to shards; no other file of a folder is touched."""
 
@@ -53,7 +55,8 @@ def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Tensor) -> dict
 
 def list_sets(out: Path) -> list[str]:
     """Return the names of the sets in `out` that have an index, as `ROLE[-test]/WIDTHxHEIGHT`."""
-    return sorted(path.parent.relative_to(out).as_posix() for path in out.glob(f"*/*/{INDEX}"))
+    names = (path.parent.relative_to(out).as_posix() for path in out.glob(f"*/*/{INDEX}"))
+    return sorted(name for name in names if SET_NAME.fullmatch(name))
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
