@@ -13,7 +13,7 @@ from ..microcinema_core.diffusion.noise import GAMMA
 from ..microcinema_core.networks.appearance_input import ANCHORS
 from .schema import AppearNetSocket, advanced_input, node_schema
 
-APPEARNET_TIP = "The AppearNet that belongs to this MODEL, from the same file."
+APPEARNET_TIP = "The AppearNet that fits this MODEL, from the same file or loader."
 LAMBDA_TIP = (
     "Share of the centre frame in the noise that the weights were trained with. Keep -1, which uses the value "
     "stored with the weights. Models trained without the noise prior (SVD, AnimateDiff, plain Stable Diffusion) "

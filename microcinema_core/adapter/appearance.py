@@ -271,7 +271,7 @@ def _require_matching_unet(inner: MicroCinemaModel, appearnet: AppearNetHandle) 
         raise ValueError(
             f"the AppearNet of {appearnet.name} belongs to another U-Net than that of "
             f"{inner.info.name if inner.info else 'this MODEL'} (they differ in {', '.join(different)}): "
-            "load both from the same file."
+            "load both from the same file, or an AppearNet for this model's U-Net."
         )
 
 
