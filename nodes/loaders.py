@@ -342,16 +342,19 @@ class MicroCinemaMotionLoader(io.ComfyNode):
     @staticmethod
     def _paths(*names: str | None) -> tuple[Path | None, ...]:
         """Return the paths of the motion file, the appearance file and the motion LoRA; None for one not chosen."""
-        found = []
         kinds = (
-            (NO_MOTION_FILE, MOTION_FILES),
-            (OF_MOTION_FILE, APPEARANCE_FILES),
-            (NO_LORA, MOTION_LORAS),
+            ("motion_file", NO_MOTION_FILE, MOTION_FILES),
+            ("appearance_file", OF_MOTION_FILE, APPEARANCE_FILES),
+            ("motion_lora", NO_LORA, MOTION_LORAS),
         )
-        for name, (none, folders) in zip(names, kinds, strict=True):
-            if name is not None:
-                refuse_pickle(str(name))
-            found.append(None if name in (None, none) else adapter.find_file(str(name), *folders))
+        found: list[Path | None] = []
+        for name, (label, none, folders) in zip(names, kinds, strict=True):
+            try:
+                if name is not None:
+                    refuse_pickle(str(name))
+                found.append(None if name in (None, none) else adapter.find_file(str(name), *folders))
+            except ValueError as error:
+                raise ValueError(f"{label}: {error} docs/models.md of the pack has the files.") from error
         return tuple(found)
 
 

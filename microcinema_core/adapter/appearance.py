@@ -228,8 +228,8 @@ def require_microcinema(model: Any) -> MicroCinemaModel:
     inner = model.model
     if not isinstance(inner, MicroCinemaModel):
         raise ValueError(
-            f"this MODEL is a {type(inner).__name__}, a MicroCinema model was expected: load one with a "
-            "MicroCinema loader, or make one from a Stable Diffusion file with MicroCinema Inflate."
+            f"this MODEL is a {type(inner).__name__}, a MicroCinema model was expected: make one from a Stable "
+            "Diffusion 1.5 MODEL with MicroCinema Motion Loader, or load a file with another MicroCinema loader."
         )
     return inner
 

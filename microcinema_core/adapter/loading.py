@@ -88,7 +88,9 @@ def find_file(name: str, *keys: str) -> Path:
     first, _, rest = listed.partition("/")
     if first in keys and (path := folder_paths.get_full_path(first, rest)) is not None:
         return Path(path)
-    raise ValueError(f"{printable(name)}: no such file in {searched}.")
+    raise ValueError(
+        f"{printable(name)}: no such file in {searched}. Put it there and press R, or choose another."
+    )
 
 
 def _is_writable(name: str) -> bool:

@@ -52,6 +52,16 @@ def stock_unet(patcher: Any) -> StockUNet:
     inner = patcher.model
     network = getattr(inner, "diffusion_model", None)
     stock = comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel
+    if getattr(network, "num_classes", None) is not None and type(network) is stock:
+        raise ValueError(
+            f"this MODEL is {type(inner).__name__}; Stable Diffusion 1.x or 2.x was expected. SDXL can only draw the "
+            "picture: connect the MODEL of a Stable Diffusion 1.5 checkpoint."
+        )
+    if type(inner).__name__ == "MicroCinemaModel":
+        raise ValueError(
+            "this MODEL is a video model already; a stock Stable Diffusion 1.x or 2.x MODEL was expected: connect the "
+            "one from Load Checkpoint."
+        )
     if type(network) is not stock:
         raise ValueError(
             f"this MODEL is a {type(inner).__name__} with the network {type(network).__name__}; a stock Stable "

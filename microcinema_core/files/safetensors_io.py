@@ -192,6 +192,10 @@ def describe(shapes: Shapes) -> str:
     """Return the kind of model that these keys and shapes belong to, in words for a message."""
     if any(key.startswith(("lora_", "lora_unet")) or ".lora_" in key for key in shapes):
         return "a LoRA"
+    if any("input_hint_block." in key or "controlnet_cond_embedding." in key for key in shapes):
+        return "a ControlNet"
+    if any(".motion_modules." in key for key in shapes):
+        return "a motion module, for models/animatediff_models and the node MicroCinema Motion Loader"
     if (
         any(key.startswith("conditioner.embedders.1.") for key in shapes)
         or f"{LDM_PREFIX}label_emb.0.0.weight" in shapes

@@ -22,6 +22,7 @@ CLIPS = {
     "sd21_inflated_image_to_video": (3, 2.0, 64),
     "sd21_trained_image_to_video": (9, 8.0, 64),
     "sdxl_to_video": (11, 40.0, 64),
+    "picture_to_video": (3, 8.0, 64),
     "first_and_last_frame": (3, 8.0, 64),
     "text_to_video_animatediff": (16, 8.0, 64),
     "sd15_lora_controlnet_to_video": (16, 8.0, 64),

@@ -192,7 +192,7 @@ def test_other_models_are_refused(stock: Any, module: Any) -> None:
     from microcinema_core.adapter.motion import add_motion
 
     video, _ = add_motion(stock(), module())
-    with pytest.raises(ValueError, match="a stock Stable Diffusion"):
+    with pytest.raises(ValueError, match="video model already"):
         add_motion(video, module())
     injected = stock()
     injected.set_injections("other_pack", [])

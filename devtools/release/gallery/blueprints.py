@@ -79,7 +79,9 @@ def longer_video(graph: Graph, mini: Mini) -> Blueprint:
     graph.column("Next frames")
     last = graph.add("LatentFromBatch", "Last frame", batch_index=63, length=1)
     made = graph.add("MicroCinemaSampler", "Next frames", centre_frame=last[0], anchor="first")
-    new = graph.add("LatentFromBatch", "Without the first, which is there", samples=made[0], batch_index=1, length=63)
+    new = graph.add(
+        "LatentFromBatch", "Without the first, which is there", samples=made[0], batch_index=1, length=63
+    )
     joined = graph.add("LatentBatch", "All frames", samples2=new[0])
     return Blueprint(
         graph,

@@ -9,7 +9,7 @@ The graph on the left is a stock SDXL graph. Replace it with **your own**: any g
 refiners, Flux, anything) can be connected to *Centre frame*. PIA then makes 16 frames around that picture, and
 AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 fps.
 
-Needs these files, with their addresses in docs/models.md of the pack:
+Needs these files (docs/models.md of the pack has their addresses):
 
 - `models/checkpoints`: `sd_xl_base_1.0.safetensors` and `v1-5-pruned-emaonly-fp16.safetensors`, or other checkpoints of
 SDXL and Stable Diffusion 1.5.
@@ -25,11 +25,28 @@ Good to know:
 - If colours flash at the key frames, set `end_percent` in *Interpolation* to 0.6. `colour_strength` in *Clip* pulls all
 frames to the colours of your picture.
 - A quick look: set *Interpolation* to bypass (Ctrl+B) to see the 16 key frames.""",
+    "picture_to_video": """## Your picture to video
+
+PIA makes 16 frames around your picture. By default it becomes the centre frame; `anchor` in *Frames* makes it the first
+or the last.
+
+Needs these files (docs/models.md of the pack has their addresses):
+
+- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
+- `models/animatediff_models`: `diffusion_pytorch_model.fp16.safetensors` (PIA).
+
+Good to know:
+
+- Choose your picture, and describe in the prompt what it shows **and how it moves**.
+- `motion` in *Frames* sets how much moves.
+- Stable Diffusion 1.5 moves pictures best that it could have drawn itself, so a checkpoint in the style of your picture
+helps.
+- For a longer video, add the blueprint *MicroCinema Longer Video*; for more frames a second, see `sdxl_to_video`.""",
     "first_and_last_frame": """## The video between two pictures
 
 Your two pictures become the first and the last of 16 frames. AnimateDiff with SparseCtrl makes the frames between them.
 
-Needs these files, with their addresses in docs/models.md of the pack:
+Needs these files (docs/models.md of the pack has their addresses):
 
 - `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
 - `models/animatediff_models`: `mm_sd15_v3.safetensors`.
@@ -44,7 +61,7 @@ For more frames, put *MicroCinema TSR* after *Frames*: each round multiplies the
 *MicroCinema Motion Loader* turns a Stable Diffusion 1.5 MODEL into a video MODEL. A batch of 16 empty latents is one
 video of 16 frames, and the sampler is the stock *KSampler*.
 
-Needs these files, with their addresses in docs/models.md of the pack:
+Needs these files (docs/models.md of the pack has their addresses):
 
 - `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
 - `models/animatediff_models`: `mm_sd15_v3.safetensors`. With version 2, `motion_lora` adds a camera movement.
@@ -55,7 +72,7 @@ The settings are those of AnimateDiff's authors. More than 16 frames get worse, 
 The MODEL goes through *Load LoRA* and then through *MicroCinema Motion Loader*: the video has the LoRA's style. A
 ControlNet with **one hint per frame** makes it follow another video.
 
-Needs these files, with their addresses in docs/models.md of the pack:
+Needs these files (docs/models.md of the pack has their addresses):
 
 - `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
 - `models/animatediff_models`: `mm_sd15_v3.safetensors`.

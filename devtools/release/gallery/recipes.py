@@ -65,6 +65,20 @@ def _sparsectrl(graph: Graph, model: Out) -> Node:
                      appearance_file=SPARSECTRL)  # fmt: skip
 
 
+def picture_to_video(graph: Graph, mini: Mini) -> None:
+    """Animate the user's picture with PIA."""
+    graph.column("1. Checkpoint and prompt")
+    loaded, words = _sd15(graph, "a red fox in fresh snow, turning its head, wind in its fur")
+    graph.column("2. Your picture")
+    centre = picture(graph, loaded[2], width=512, height=512)
+    graph.column("3. 16 frames at 8 fps")
+    pia = graph.add("MicroCinemaMotionLoader", "Load PIA", model=loaded[0], motion_file=PIA)
+    made = graph.add("MicroCinemaSampler", "Frames", model=pia[0], appearnet=pia[1], positive=words[0],
+                     negative=words[1], centre_frame=centre[0])  # fmt: skip
+    frames = graph.add("VAEDecode", "Frames", samples=made[0], vae=loaded[2])
+    clip(graph, frames[0], made[1])
+
+
 def first_and_last_frame(graph: Graph, mini: Mini) -> None:
     """Make the video between two pictures with SparseCtrl."""
     graph.column("1. Checkpoint and prompt")
@@ -268,6 +282,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
         sdxl_to_video,
+        picture_to_video,
         first_and_last_frame,
         text_to_video_animatediff,
         sd15_lora_controlnet_to_video,
