@@ -1,8 +1,7 @@
 """The conformance bench in CI: every node of the host is equal, or not applicable for a stated reason.
 
 The bench runs in a process of its own: it loads all of the host's nodes and registers two small models. Every node is
-applied to an inflated MODEL and to PIA's; the samplers and AnimateDiff's MODELs are left to the run by hand, but for
-the combinations of nodes.
+applied to an inflated MODEL and to PIA's. AnimateDiff's MODELs, and PIA's samplers, are left to the run by hand.
 """
 
 from __future__ import annotations

@@ -53,13 +53,13 @@ def all_rows(
     Args:
         nodes: the host's node classes by id.
         folder: the folder for the families' files.
-        quick: run single nodes for one step, and only with the first family and with PIA; samplers with the first.
+        quick: run single nodes for one step, on the first family and PIA; samplers on the first; no other video family.
         compile_too: include TorchCompileModel with its default backend.
         only: text in the names of the rows to run; empty for all.
         family: text in the names of the families to run; empty for all.
     """
     register_families()
-    videos = [one for one in VIDEOS if not quick or one.motion != "pia alone"]
+    videos = [one for one in VIDEOS if not quick or one is PIA]
     chosen = [one for one in (*FAMILIES, *videos, ALL_BLOCKS) if family.lower() in one.name.lower()]
     for number, current in enumerate(chosen):
         cases = [
