@@ -26,10 +26,11 @@ def motion_models(image: Any, family: Family, folder: Path, prior: dict[str, Any
         image: the stock MODEL; not changed.
         family: its family.
         folder: where the motion files are written.
-        prior: lambda_ and gamma of the random one's noise prior, where it has an AppearNet.
+        prior: gamma of the random one's noise prior, where it has an AppearNet; motion weights take no lambda.
     """
     from microcinema_core.adapter.motion import add_motion
 
+    prior = {**prior, "lambda_": 0.0}
     still, given = add_motion(image, write_motion(folder / "still.safetensors", family, still=True))
     random, acting = add_motion(image, write_motion(folder / "random.safetensors", family))
     if family.motion == "v3":
