@@ -1,15 +1,11 @@
 """The conformance bench in CI: every node of the host is equal, or not applicable for a stated reason.
 
-The bench runs in a process of its own: it loads all of the host's nodes and registers two small models. Every node is
-applied to an inflated MODEL and to PIA's. AnimateDiff's MODELs, and PIA's samplers, are left to the run by hand.
+Every node is applied to an inflated MODEL here, and to PIA's in test_conformance_motion.py. AnimateDiff's MODELs, and
+PIA's samplers, are left to the run by hand.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from devtools.check.conformance.__main__ import PAGE
 from devtools.check.conformance.compare import (
     BUG,
     EQUAL,
@@ -30,94 +25,17 @@ from devtools.check.conformance.compare import (
     repeat,
 )
 from devtools.check.conformance.inputs import make_inputs, socket
-from devtools.check.conformance.models import ALL_BLOCKS, FAMILIES, PIA, VIDEOS
+from devtools.check.conformance.models import ALL_BLOCKS, FAMILIES, VIDEOS
 from devtools.check.conformance.table import mark, outcomes, section, unexplained
 from devtools.release.files import write_section
-from devtools.run.home import ROOT
-from devtools.run.host import VERSION, Host
-
-MUST_BE_EQUAL = (
-    "KSampler, sampler euler",
-    "KSampler, sampler dpmpp_2m_sde",
-    "KSampler, scheduler karras",
-    "KSamplerAdvanced in two halves",
-    "BasicGuider",
-    "CFGGuider",
-    "DualCFGGuider",
-    "PerpNegGuider",
-    "FreeU",
-    "FreeU_V2",
-    "PerturbedAttentionGuidance",
-    "SelfAttentionGuidance",
-    "HyperTile",
-    "TomePatchModel",
-    "RescaleCFG",
-    "PatchModelAddDownscale",
-    "ModelSamplingDiscrete",
-    "ModelSamplingDiscrete, lcm",
-    "VideoLinearCFGGuidance",
-    "ConditioningSetTimestepRange",
-    "areas",
-    "masks",
-    "GLIGENTextBoxApply",
-    "two ControlNets in spans",
-    "T2I-Adapter",
-    "HypernetworkLoader",
-    "LoRA, kohya keys",
-    "LoRA, diffusers keys",
-    "LoCon",
-    "LoRA by hooks and keyframes",
-    "ModelMergeSimple",
-    "ModelMergeBlocks",
-    "merge, ModelSave, load",
-    "pictures as latents, denoise 0.5",
-    "noise mask",
-    "TorchCompileModel",
-    "by hand: picture prompts",
-    "by hand: smoothed energy",
-)
-"""Popular nodes and features: none may disappear from the list or become not applicable."""
-
-WINDOWS = "context windows over frames"
-"""Equal too, where the host's context windows work over the frames of a batch."""
-WRITE = "the page is stale: python3 dev.py python -m devtools.check.conformance --write"
-
-
-def must_be_equal(comfyui: Host) -> set[str]:
-    """Return the names of `MUST_BE_EQUAL`, and what later hosts add."""
-    slices = "resize_cond_for_context_window" in (comfyui.path / "comfy" / "model_base.py").read_text()
-    return {*MUST_BE_EQUAL, *([WINDOWS] if slices else [])}
+from devtools.run.host import Host
+from tests.host.conformance_rows import explained_rows, must_be_equal
 
 
 @pytest.mark.slow
 def test_no_row_is_unexplained(comfyui: Host, tmp_path: Path) -> None:
-    rows_file = tmp_path / "rows.json"
-    environ = {**os.environ, "COMFYUI_PATH": str(comfyui.path)}
-    command = [sys.executable, "-m", "devtools.check.conformance", "--quick", "--json", str(rows_file)]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert rows_file.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
-    rows = [Row(**row) for row in json.loads(rows_file.read_text())]
-    assert not unexplained(rows)
-    assert done.returncode == 0
-    equal = {row.name for row in rows if row.outcome == EQUAL}
-    must = must_be_equal(comfyui)
-    assert not must - equal
-    pia = [row for row in rows if row.family == PIA.name and row.outcome == EQUAL]
-    not_run = {name for name in must if name.startswith("KSampler, ")} | {"T2I-Adapter"}
-    assert not must - not_run - {row.name for row in pia}
-    assert {row.random for row in rows if row.family in {family.name for family in VIDEOS}} == {
-        "",
-        SAME_AGAIN,
-    }
-    acting = [row for row in rows if row.outcome == EQUAL and row.effect and row.effect > 1e-3]
-    assert len(acting) > 100, "most rows change the host's own result, or they would prove nothing"
-    written = outcomes(PAGE.read_text(encoding="utf-8"), mark(comfyui.version, []))
-    if written or comfyui.version == VERSION:
-        assert not must - {name for name, _ in written}, WRITE
-        # Some nodes need libraries that are not installed everywhere, so the written rows may have more or fewer.
-        ran = {(row.name, row.family): row.outcome for row in rows}
-        changed = {row: outcome for row, outcome in ran.items() if written.get(row, outcome) != outcome}
-        assert not changed, WRITE
+    rows = explained_rows(comfyui, tmp_path, "SD")
+    assert not must_be_equal(comfyui) - {row.name for row in rows if row.outcome == EQUAL}
 
 
 def test_what_is_unexplained() -> None:
