@@ -412,3 +412,20 @@ def test_written_configurations_pass() -> None:
         assert type(config).from_dict(again) == config
     spec = ModelSpec("tsr", 0.03, 8.0, 5)
     assert ModelSpec.from_metadata(spec.to_metadata()) == spec
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2],
+)
+def test_finite_is_told_in_every_dtype(dtype: torch.dtype) -> None:
+    from microcinema_core.files.safetensors_io import is_finite
+
+    values = torch.linspace(-3, 3, 1001)
+    assert is_finite(values.to(dtype)) and is_finite(values[:0].to(dtype))
+    for place in (0, 500, 1000):
+        for bad in (float("nan"), float("inf"), -float("inf")):
+            spoilt = values.clone()
+            spoilt[place] = bad
+            told = spoilt.to(dtype)
+            assert is_finite(told) == bool(torch.isfinite(told.float()).all())
