@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+T = TypeVar("T")
 Range = tuple[float, float]
 """Smallest and largest allowed value."""
 _NAMES: dict[Any, str] = {
@@ -30,6 +31,19 @@ def shown(value: Any, limit: int = 60) -> str:
 def printable(name: str) -> str:
     """Return a name for a message, with `\\u` escapes for what no encoding can write (lone surrogates)."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def chosen(value: Any, choices: Iterable[T], name: str) -> T:
+    """Return the one of the choices that a value is.
+
+    Raises:
+        ValueError: it is none of them; the message lists them.
+    """
+    known = list(choices)
+    for choice in known:
+        if choice == value:
+            return choice
+    raise ValueError(f"{name} is {value!r}; choose {', '.join(map(str, known))}.")
 
 
 def checked(value: Any, kind: Any, name: str, within: Range | None = None) -> Any:

@@ -201,22 +201,22 @@ class MicroCinemaFrameCombine(io.ComfyNode):
             loop=loop and not ping_pong,
             colour_strength=colour_strength,
             colour_anchor=anchor,
-            ping_pong=False,
         )
-        once = combined.frames
-        order = combine.playback_order(len(once), ping_pong=ping_pong, repeat=repeat)
-        log.info("MicroCinema Frame Combine: %s", report := combine.describe_video(combined, fps, len(order)))
-        shown = _to_host(once)
-        even = combine.pad_to_even(once)
-        padded = shown if even is once else _to_host(even)
-        del combined, once, even
-        images = _in_order(shown, order)
-        played = images if padded is shown else _in_order(padded, order)
+        shown, even = _to_host(combined.frames), combine.pad_to_even(combined.frames)
+        padded = shown if even is combined.frames else _to_host(even)
+        images = combine.playback_frames(shown, ping_pong=ping_pong, repeat=repeat)
+        log.info(
+            "MicroCinema Frame Combine: %s", report := combine.describe_video(combined, fps, len(images))
+        )
+        del combined, even
+        played = images
+        if padded is not shown:
+            played = combine.playback_frames(padded, ping_pong=ping_pong, repeat=repeat)
         preview = _preview(_host_video(played.as_subclass(_InterruptibleFrames), rate, sound))
         return io.NodeOutput(
             _host_video(played, rate, sound),
             images,
-            len(order),
+            len(images),
             report,
             ui={**preview.as_dict(), "text": [report]},
         )
@@ -230,11 +230,6 @@ class _InterruptibleFrames(Tensor):
         for number in range(len(plain)):
             adapter.stop_if_cancelled()
             yield plain[number]
-
-
-def _in_order(frames: Tensor, order: list[int]) -> Tensor:
-    """Return frames in playback order; the frames themselves where that is their own order."""
-    return frames if len(order) == len(frames) else frames[order]
 
 
 def _host_video(images: Tensor, rate: Fraction, audio: dict[str, Any] | None) -> Any:

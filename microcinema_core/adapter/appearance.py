@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ..config import MOTIONS, AppearNetConfig, ModelSpec, Motion
 from ..diffusion.noise import GAMMA, starting_noise
-from ..networks.appearance_input import ANCHORS, Anchor
+from ..networks.appearance_input import ANCHORS
+from ..values import chosen
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 
@@ -21,7 +22,6 @@ OWN = -1.0
 """Stands for the lambda that the weights were trained with, and for the gamma that suits them."""
 AUTO = "auto"
 """Stands for the weights' own choice, where an input is a combo."""
-DEFAULT_MOTION: Motion = "medium"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def apply_appearance(
     )
     inner = require_microcinema(model)
     _require_matching_unet(inner, appearnet)
-    place = _resolved_anchor(anchor)
+    place = chosen(anchor, ANCHORS, "anchor")
     _require_places(appearnet, place, last_frame, windows)
     latent = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     last = None if last_frame is None else _checked_last(last_frame, latent)
@@ -96,8 +96,9 @@ def apply_appearance(
             "have no place: give one picture, or leave them out."
         )
     before: Appearance | None = model.get_attachment(ATTACHMENT)
+    base = before or Appearance(latent)
     appearance = replace(
-        before or Appearance(latent),
+        base,
         **_set(strength=strength, start_percent=start_percent, end_percent=end_percent),
         latent=latent,
         lambda_=_resolved_lambda(lambda_, inner, before),
@@ -105,7 +106,7 @@ def apply_appearance(
         anchor=place,
         last_frame=last,
         windows=windows,
-        motion=_resolved_motion(motion, appearnet, before),
+        motion=_resolved_motion(motion, appearnet, base.motion),
     )
     clone = model.clone()
     clone.set_additional_models(APPEARNET_KEY, [appearnet.patcher.clone()])
@@ -181,13 +182,6 @@ def _resolved_gamma(gamma: float, inner: Any, before: Appearance | None = None) 
     return inner.spec.sampling.gamma if isinstance(inner, MicroCinemaModel) else GAMMA
 
 
-def _resolved_anchor(anchor: str) -> Anchor:
-    chosen = next((known for known in ANCHORS if known == anchor), None)
-    if chosen is None:
-        raise ValueError(f"anchor is {anchor!r}; choose {', '.join(ANCHORS)}.")
-    return chosen
-
-
 def _checked_last(last_frame: dict[str, Tensor], latent: Tensor) -> Tensor:
     """Return the latents of the last frame, `1 c h w`.
 
@@ -205,18 +199,17 @@ def _checked_last(last_frame: dict[str, Tensor], latent: Tensor) -> Tensor:
     return last
 
 
-def _resolved_motion(motion: str, appearnet: AppearNetHandle, before: Appearance | None) -> Motion:
+def _resolved_motion(motion: str, appearnet: AppearNetHandle, own: Motion) -> Motion:
+    """Return a node's amount of motion; `AUTO` is that of the node before, else the usual one (`own`)."""
     if motion == AUTO:
-        return DEFAULT_MOTION if before is None else before.motion
-    chosen = next((known for known in MOTIONS if known == motion), None)
-    if chosen is None:
-        raise ValueError(f"motion is {motion!r}; choose {', '.join((AUTO, *MOTIONS))}.")
+        return own
+    amount = chosen(motion, (AUTO, *MOTIONS), "motion")
     if appearnet.config.hint != "affinity":
         raise ValueError(
             f"motion is {motion!r}, but {appearnet.name} has no setting for the amount of motion: choose auto, or "
             "weights that have one, such as PIA."
         )
-    return chosen
+    return cast(Motion, amount)
 
 
 def require_microcinema(model: Any) -> MicroCinemaModel:

@@ -17,7 +17,7 @@ from ..files.inflate import Inflated, inflate
 from ..files.safetensors_io import fingerprint
 from ..files.stable_diffusion import files_of, read_stable_diffusion
 from ..networks.appearnet import AppearNet
-from ..values import printable, shown
+from ..values import chosen, printable, shown
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy, folder_paths
@@ -244,11 +244,7 @@ def _inflated(
     Raises:
         ValueError: a choice that does not exist, or as for `inflate`.
     """
-    layout = INFLATE_LAYOUTS.get(temporal_layout)
-    if layout is None:
-        raise ValueError(
-            f"temporal_layout is {temporal_layout!r}; choose one of {', '.join(INFLATE_LAYOUTS)}."
-        )
+    layout = INFLATE_LAYOUTS[chosen(temporal_layout, INFLATE_LAYOUTS, "temporal_layout")]
     kind = cast(InjectionKind, injection)
     return inflate(spatial, config=config, injection=kind, **TEMPORAL_LAYOUTS[layout])
 

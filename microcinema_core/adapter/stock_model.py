@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import ModelSpec, Prediction, UNetConfig
 from ..files.stable_diffusion import config_of
 from .host import comfy
-from .model import with_window_check
+from .model import MicroCinemaModel, with_window_check
 
 NETWORK = "diffusion_model."
 """Prefix of the network's keys in the host's MODEL."""
@@ -57,7 +57,7 @@ def stock_unet(patcher: Any) -> StockUNet:
             f"this MODEL is {type(inner).__name__}; Stable Diffusion 1.x or 2.x was expected. SDXL can only draw the "
             "picture: connect the MODEL of a Stable Diffusion 1.5 checkpoint."
         )
-    if type(inner).__name__ == "MicroCinemaModel":
+    if isinstance(inner, MicroCinemaModel):
         raise ValueError(
             "this MODEL is a video model already; a stock Stable Diffusion 1.x or 2.x MODEL was expected: connect the "
             "one from Load Checkpoint."

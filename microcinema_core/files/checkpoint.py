@@ -181,9 +181,9 @@ def read_checkpoint(
         ValueError: not a readable safetensors file, not a MicroCinema file, of another role, or with keys that belong
             to no network. The message states what was found and what was expected.
     """
-    name = printable(Path(path).name)
-    spec, configs = read_metadata(name, read_header(path), expect_roles)
-    tensors, metadata = read_tensors(path, mapped=mapped)
+    name, header = printable(Path(path).name), read_header(path)
+    spec, configs = read_metadata(name, header, expect_roles)
+    tensors, metadata = read_tensors(path, header=header, mapped=mapped)
     return Checkpoint(_split(name, tensors, spec.role), spec, configs, metadata, name)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,6 @@ def read_motion_module(path: Path, unet: UNetConfig) -> MotionModule:
     """
     with whole(path):
         tensors = _read(path, "motion")
-        _warn_of_no_positions(path, tensors)
         conv_in = {key: tensors.pop(key) for key in ("conv_in.weight", "conv_in.bias") if key in tensors}
         layout = "animatediff_v2" if any(key.startswith("mid_block.") for key in tensors) else "animatediff"
         config = unet.as_2d().inflated(**TEMPORAL_LAYOUTS[layout])
@@ -77,10 +76,9 @@ def read_motion_module(path: Path, unet: UNetConfig) -> MotionModule:
     return MotionModule(config, temporal, appearnet_config, appearnet, printable(path.name))
 
 
-def _warn_of_no_positions(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _warn_of_no_positions(path: Path, keys: Iterable[str]) -> None:
     """Log a line where version 1 cannot be told from version 3: without a table of positions and a middle."""
-    positions = any(_POSITIONS.search(key) for key in read_header(path))
-    if not positions and not any(key.startswith("mid_block.") for key in tensors):
+    if not any(_POSITIONS.search(key) or _bare(key).startswith("mid_block.") for key in keys):
         log.warning(
             "MicroCinema: %s has no table of positions; it is taken for AnimateDiff version 3. If the video is noise, "
             "it may be version 1: get %s.",
@@ -279,10 +277,13 @@ _WANTED = {
 
 def _read(path: Path, kind: str) -> dict[str, Tensor]:
     """Return a file's tensors without prefixes and tables of positions, after checking its kind by the header."""
-    found = kind_of(header_shapes(read_header(path)))
+    header = read_header(path)
+    found = kind_of(header_shapes(header))
     if found != kind:
         raise ValueError(f"this is {_WANTED.get(found, found)}; here, {_WANTED[kind]} was expected.")
-    tensors, _ = read_tensors(path, keep=lambda key: not _POSITIONS.search(key))
+    if kind == "motion":
+        _warn_of_no_positions(path, header)
+    tensors, _ = read_tensors(path, header=header, keep=lambda key: not _POSITIONS.search(key))
     for key, value in tensors.items():
         if not value.is_floating_point():
             raise ValueError(

@@ -79,6 +79,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
 def read_tensors(
     path: str | os.PathLike[str],
     *,
+    header: Mapping[str, dict] | None = None,
     keep: Callable[[str], bool] | None = None,
     mapped: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -89,6 +90,7 @@ def read_tensors(
 
     Args:
         path: the file.
+        header: what `read_header` returned for it; None reads it.
         keep: tells of a key whether its tensor is wanted; None keeps all.
         mapped: let the tensors stay in the mapped file. Only for files that nobody writes to: a file that is
             overwritten while it is mapped changes the weights, or kills the process. Otherwise they are read.
@@ -96,7 +98,7 @@ def read_tensors(
     Raises:
         ValueError: as for `read_header`, or a tensor with values that are not finite.
     """
-    header = read_header(path)
+    header = read_header(path) if header is None else header
     name = printable(Path(path).name)
     own = SAVED_METADATA in header
     keys = [

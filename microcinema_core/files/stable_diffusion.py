@@ -45,12 +45,12 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         raise ValueError("this is a MicroCinema file already: load it with a MicroCinema loader.")
     prefixed = any(key.startswith(LDM_PREFIX) for key in header)
     if prefixed:
-        tensors, _ = read_tensors(path, keep=lambda key: key.startswith(LDM_PREFIX))
+        tensors, _ = read_tensors(path, header=header, keep=lambda key: key.startswith(LDM_PREFIX))
         return {key[len(LDM_PREFIX) :]: value for key, value in tensors.items()}
     if "down_blocks.0.resnets.0.norm1.weight" in header:
-        return from_diffusers(read_tensors(path)[0])
+        return from_diffusers(read_tensors(path, header=header)[0])
     if "input_blocks.0.0.weight" in header:
-        return read_tensors(path)[0]
+        return read_tensors(path, header=header)[0]
     kind = describe(header_shapes(header))
     raise ValueError(f"this is {kind}, a Stable Diffusion 1.x or 2.x checkpoint was expected.")
 

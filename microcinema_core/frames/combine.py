@@ -177,27 +177,19 @@ def _blend(before: Tensor, after: Tensor) -> Tensor:
 
 
 def playback_frames(frames: Tensor, *, ping_pong: bool = False, repeat: int = 1) -> Tensor:
-    """Put frames `f c h w` into playback order: back and forth with `ping_pong`, all of it `repeat` times.
+    """Put frames `f ...` into playback order: back and forth with `ping_pong`, all of it `repeat` times.
 
-    The frames at the turning points are not doubled: n frames become 2n - 2, which repeat without a stutter.
-
-    Raises:
-        ValueError: `repeat` is below 1.
-    """
-    order = playback_order(len(frames), ping_pong=ping_pong, repeat=repeat)
-    return frames if len(order) == len(frames) else frames[order]
-
-
-def playback_order(count: int, *, ping_pong: bool = False, repeat: int = 1) -> list[int]:
-    """Return the indices of a video's frames in playback order, as `playback_frames` puts them.
+    The frames at the turning points are not doubled: n frames become 2n - 2, which repeat without a stutter. Frames
+    that are in this order already come back themselves, without a copy.
 
     Raises:
         ValueError: `repeat` is below 1.
     """
     if repeat < 1:
         raise ValueError(f"repeat must be a number of times, 1 or more, but {repeat} was given.")
-    back = range(count - 2, 0, -1) if ping_pong else range(0)
-    return [*range(count), *back] * repeat
+    back = range(len(frames) - 2, 0, -1) if ping_pong else range(0)
+    order = [*range(len(frames)), *back] * repeat
+    return frames if len(order) == len(frames) else frames[order]
 
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config import AFFINITIES, MOTIONS, AppearNetConfig, Motion, centre_index
+from ..values import chosen
 from .appearnet import interpolated_appearance
 
 Anchor = Literal["centre", "first", "last"]
@@ -82,8 +83,7 @@ def appearnet_input(
 
 def _hint(given: Sequence[int], config: AppearNetConfig, frames: int, motion: Motion) -> Tensor:
     """Return the hint of each frame `(f,)`."""
-    if motion not in MOTIONS:
-        raise ValueError(f"motion is {motion!r}; choose {', '.join(MOTIONS)}.")
+    chosen(motion, MOTIONS, "motion")
     distance = [min(abs(frame - index) for index in given) for frame in range(frames)]
     if config.hint == "given":
         return torch.tensor([float(d == 0) for d in distance])

@@ -19,10 +19,9 @@ from ..config import frozen
 from ..data.messages import one_line, reason
 from ..files.paths import home_folder
 from ..moved import address_of_config
+from ..values import Range
 
 T = TypeVar("T")
-Range = tuple[float, float]
-"""Smallest and largest allowed value of a key; a dataclass lists those of its fields in RANGES."""
 
 TYPE_NAMES: dict[Any, str] = {
     bool: "true or false",

@@ -244,7 +244,9 @@ def test_full_size_keys_and_shapes(layout: str, monkeypatch: pytest.MonkeyPatch)
         published, "header_shapes", lambda _: {key: tuple(t.shape) for key, t in state.items()}
     )
     monkeypatch.setattr(
-        published, "read_tensors", lambda _, keep: ({key: t for key, t in state.items() if keep(key)}, {})
+        published,
+        "read_tensors",
+        lambda _, header, keep: ({key: t for key, t in state.items() if keep(key)}, {}),
     )
     path = Path(f"{layout}.safetensors")
     with torch.device("meta"):

@@ -43,8 +43,7 @@ def sdxl_to_video(graph: Graph, mini: Mini) -> None:
     graph.add("PreviewImage", images=centre[1])
     graph.column("3. 16 key frames at 8 fps")
     pia = graph.add("MicroCinemaMotionLoader", "Load PIA", model=loaded[0], motion_file=PIA)
-    keys = graph.add("MicroCinemaSampler", "Key frames", model=pia[0], appearnet=pia[1], positive=words[0],
-                     negative=words[1], centre_frame=centre[0])  # fmt: skip
+    keys = _sampled(graph, "Key frames", pia, words, centre_frame=centre[0])
     graph.column("4. 76 frames at 40 fps")
     sparse = _sparsectrl(graph, loaded[0])
     between = graph.add("MicroCinemaTSR", "Interpolation", key_frames=keys[0], fps=keys[1], model=sparse[0],
@@ -65,6 +64,12 @@ def _sparsectrl(graph: Graph, model: Out) -> Node:
                      appearance_file=SPARSECTRL)  # fmt: skip
 
 
+def _sampled(graph: Graph, title: str, loaded: Node, words: tuple[Out, Out], **given: Any) -> Node:
+    """Add the sampler of the MODEL and APPEARNET that a motion loader gives: outputs latent and fps."""
+    sockets = {"model": loaded[0], "appearnet": loaded[1], "positive": words[0], "negative": words[1]}
+    return graph.add("MicroCinemaSampler", title, **sockets, **given)
+
+
 def picture_to_video(graph: Graph, mini: Mini) -> None:
     """Animate the user's picture with PIA."""
     graph.column("1. Checkpoint and prompt")
@@ -73,8 +78,7 @@ def picture_to_video(graph: Graph, mini: Mini) -> None:
     centre = picture(graph, loaded[2], width=512, height=512)
     graph.column("3. 16 frames at 8 fps")
     pia = graph.add("MicroCinemaMotionLoader", "Load PIA", model=loaded[0], motion_file=PIA)
-    made = graph.add("MicroCinemaSampler", "Frames", model=pia[0], appearnet=pia[1], positive=words[0],
-                     negative=words[1], centre_frame=centre[0])  # fmt: skip
+    made = _sampled(graph, "Frames", pia, words, centre_frame=centre[0])
     frames = graph.add("VAEDecode", "Frames", samples=made[0], vae=loaded[2])
     clip(graph, frames[0], made[1])
 
@@ -91,8 +95,9 @@ def first_and_last_frame(graph: Graph, mini: Mini) -> None:
                               height=512))  # fmt: skip
     graph.column("3. 16 frames at 8 fps")
     sparse = _sparsectrl(graph, loaded[0])
-    made = graph.add("MicroCinemaSampler", "Frames", model=sparse[0], appearnet=sparse[1], positive=words[0],
-                     negative=words[1], centre_frame=ends[0][0], anchor="first", last_frame=ends[1][0])  # fmt: skip
+    made = _sampled(
+        graph, "Frames", sparse, words, centre_frame=ends[0][0], anchor="first", last_frame=ends[1][0]
+    )
     frames = graph.add("VAEDecode", "Frames", samples=made[0], vae=loaded[2])
     clip(graph, frames[0], made[1])
 
