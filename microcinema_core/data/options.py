@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..files.paths import home_folder, tokenizer_folder
-from .messages import one_line, reason
+from ..messages import one_line, reason
 from .videos.plan import Geometry, parse_sizes
 from .videos.run import WorkerOptions
 from .videos.score import CustomScore, ScoreSettings, folder_digest
@@ -54,7 +54,7 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     add(
         "--keep",
         default="",
-        help='ranges of scores to keep, such as "motion:0.1q..0.9q,clip:0.25.." (q: a quantile)',
+        help='ranges of scores to keep, such as "motion:0.1q..0.9q,clip:0.25.." (q: a quantile), or webvid',
     )
     add("--table", type=Path, help="a table that is not in CLIPS; its file names are relative to CLIPS")
     add("--missing-caption", choices=("skip", "empty"), default="skip", help="videos without a caption")
@@ -114,7 +114,7 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
         raise ValueError(f"--gpus is {given.gpus}; expected a number from 0")
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{one_line(given.out)} is a file; expected a folder for scores, report and sets")
-    _check_device(given.device, here=given.ray is None)
+    check_device(given.device, here=given.ray is None)
     if given.tokenizer is not None and not (given.tokenizer / "vocab.json").is_file():
         raise ValueError(
             f"--tokenizer {given.tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"
@@ -137,7 +137,7 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
     )
 
 
-def _check_device(name: str, *, here: bool) -> None:
+def check_device(name: str, *, here: bool) -> None:
     """Refuse a device that torch does not know, or that this machine does not have where `here` is true.
 
     Raises:

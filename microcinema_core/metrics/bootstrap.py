@@ -31,6 +31,42 @@ def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
     return counts[:, [numbers[key] for key in keys]]
 
 
+def paired_key_weights(
+    real: Sequence[str], made: Sequence[str], resamples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draw the multiplicities of the clips of two sets, (resamples, n) and (resamples, m), float64.
+
+    Keys that both sets have are drawn once for both, as their clips belong together. Keys of one set alone are drawn by
+    themselves, so every resample has as many keys of each kind as there are.
+
+    Raises:
+        ValueError: a set has no clips.
+    """
+    both = set(real) & set(made)
+    drawn: dict[str, Tensor] = {}
+    for place, chosen in enumerate((both, set(real) - both, set(made) - both)):
+        if keys := [key for key in dict.fromkeys((*real, *made)) if key in chosen]:
+            weights = key_weights(keys, resamples, seed + place)
+            drawn |= {key: weights[:, number] for number, key in enumerate(keys)}
+    if not real or not made:
+        raise ValueError("there are no keys to draw from")
+    return torch.stack([drawn[key] for key in real], 1), torch.stack([drawn[key] for key in made], 1)
+
+
+def spread_around(value: float, resampled: Tensor) -> tuple[float, float]:
+    """Return a 95% interval as wide as the resamples' spread, around the value instead of their mean.
+
+    For statistics that a resample's repeated clips shift, such as the Frechet distance: the shift is no uncertainty.
+
+    Args:
+        value: the statistic of all clips.
+        resampled: the statistic of each resample, (resamples,).
+    """
+    shift = value - float(resampled.double().mean())
+    low, high = percentiles(resampled)
+    return low + shift, high + shift
+
+
 def interval(statistic: Callable[[Tensor], float], weights: Tensor) -> tuple[float, float]:
     """Return the 95% percentile interval of a statistic.
 
@@ -38,8 +74,12 @@ def interval(statistic: Callable[[Tensor], float], weights: Tensor) -> tuple[flo
         statistic: function that maps clip weights (n,) to a number.
         weights: one row per resample, (resamples, n).
     """
-    values = torch.tensor([statistic(row) for row in weights], dtype=torch.float64)
-    low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return percentiles(torch.tensor([statistic(row) for row in weights], dtype=torch.float64))
+
+
+def percentiles(resampled: Tensor) -> tuple[float, float]:
+    """Return the 2.5th and the 97.5th percentile of the resamples' statistics (resamples,)."""
+    low, high = torch.quantile(resampled.double(), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+BLOCK = 512
+"""Rows of a kernel matrix that are computed at a time."""
+
 
 def kernel_matrix(x: Tensor, y: Tensor) -> Tensor:
     """Return the kernel (1 + x.y / d)^3 of features (n, d) and (m, d), (n, m) in float64.
@@ -57,7 +60,58 @@ class KernelDistance:
         return float(w @ self.terms @ w) / total
 
 
-def frechet_distance(x: Tensor, y: Tensor) -> float:
+def kernel_distances(
+    real: Tensor,
+    made: Tensor,
+    real_keys: Sequence[str],
+    made_keys: Sequence[str],
+    real_weights: Tensor,
+    made_weights: Tensor,
+) -> Tensor:
+    """Return unbiased squared maximum mean discrepancies of two sets of any sizes, one for each row of weights, (r,).
+
+    As in `KernelDistance`, clips of one key are never compared, be they of one set or of both. The kernel is computed
+    in blocks, so memory grows with the number of clips and not with its square.
+
+    Args:
+        real, made: features, (n, d) and (m, d).
+        real_keys, made_keys: the group of each clip.
+        real_weights, made_weights: multiplicities of the clips, (r, n) and (r, m); ones for the value itself.
+
+    Raises:
+        ValueError: a set has clips of fewer than two keys, or a row has no weight on two keys.
+    """
+    numbers = {key: number for number, key in enumerate(dict.fromkeys((*real_keys, *made_keys)))}
+    sets = [
+        (features.double(), torch.tensor([numbers[key] for key in keys]), weights.double())
+        for features, keys, weights in ((real, real_keys, real_weights), (made, made_keys, made_weights))
+    ]
+    x, y = sets
+    return _mean_kernel(x, x) + _mean_kernel(y, y) - 2 * _mean_kernel(x, y)
+
+
+FeatureSet = tuple[Tensor, Tensor, Tensor]
+"""Features (n, d), key numbers (n,), and weights (r, n)."""
+
+
+def _mean_kernel(x: FeatureSet, y: FeatureSet) -> Tensor:
+    """Return the weighted mean of the kernel over pairs of different keys, (r,)."""
+    total = x[2].new_zeros(len(x[2]))
+    weight = x[2].new_zeros(len(x[2]))
+    for rows in torch.arange(len(x[0])).split(BLOCK):
+        counted = (x[1][rows, None] != y[1][None, :]).double()
+        terms = counted * kernel_matrix(x[0][rows], y[0])
+        w = x[2][:, rows]
+        total += (w * (y[2] @ terms.T)).sum(1)
+        weight += (w * (y[2] @ counted.T)).sum(1)
+    if (weight <= 0).any():
+        raise ValueError("a kernel distance needs clips of at least two keys in each set")
+    return total / weight
+
+
+def frechet_distance(
+    x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_weights: Tensor | None = None
+) -> float:
     """Return the Frechet distance of features (n, d) and (m, d), in float64.
 
     It is |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)), with the covariances C. With I3D features this is
@@ -65,19 +119,25 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     size. There may be fewer clips than features: with C = A'A the trace of the root is the sum of the singular values
     of A_x A_y', and no root of a singular matrix is needed.
 
+    Args:
+        x, y: features of the two sets.
+        x_weights, y_weights: multiplicities of the clips, (n,) and (m,), as in a resample; None counts each once.
+
     Raises:
         ValueError: the widths differ, or there are fewer than two rows.
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"features {tuple(x.shape)} and {tuple(y.shape)} have no Frechet distance")
-    x, y = x.double(), y.double()
-    a, b = _covariance_root(x), _covariance_root(y)
-    means = (x.mean(dim=0) - y.mean(dim=0)).square().sum()
+    mean_x, a = _moments(x.double(), x_weights)
+    mean_y, b = _moments(y.double(), y_weights)
     traces = a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
-    return float(means + traces)
+    return float((mean_x - mean_y).square().sum() + traces)
 
 
-def _covariance_root(x: Tensor) -> Tensor:
-    """Return A (min(n, d), d) such that A'A is the covariance of x (n, d)."""
-    centred = (x - x.mean(dim=0)) / (len(x) - 1) ** 0.5
-    return torch.linalg.qr(centred, mode="r").R
+def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the mean of x (n, d), and A (min(n, d), d) such that A'A is its covariance."""
+    w = torch.ones(len(x), dtype=x.dtype) if weights is None else weights.to(x.dtype)
+    total = w.sum()
+    mean = w @ x / total
+    centred = (w / (total - 1)).sqrt()[:, None] * (x - mean)
+    return mean, torch.linalg.qr(centred, mode="r").R

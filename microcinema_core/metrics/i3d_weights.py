@@ -126,6 +126,11 @@ def _kernel(layer: Mapping[str, Any]) -> Tensor:
     return torch.from_numpy(layer["Conv_0"]["kernel"]).permute(4, 3, 0, 1, 2).contiguous()
 
 
+def i3d_path(home: Path) -> Path:
+    """Return the path of the converted file, which may be missing."""
+    return home / "models" / "i3d" / FILE_NAME
+
+
 def get_i3d(home: Path) -> I3D:
     """Load I3D with its weights from `home`/models/i3d; the first call downloads 47 MB and converts them.
 
@@ -133,7 +138,7 @@ def get_i3d(home: Path) -> I3D:
         ValueError: a file is not what it should be.
         OSError: the download failed.
     """
-    target = home / "models" / "i3d" / FILE_NAME
+    target = i3d_path(home)
     if not target.exists():
         _write(target, convert(read_arrays(_read_member(fetch_archive(home / "downloads")))))
     return load_i3d(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,19 @@ def test_keep_by_value_and_quantile() -> None:
             parse_keep(text)
     with pytest.raises(ValueError, match="a quantile is from 0 to 1"):
         parse_keep("motion:7q..")
+
+
+def test_the_papers_filter_leaves_out_a_tenth_at_each_end() -> None:
+    scores = np.arange(101) / 100
+    columns = {
+        "role": np.array(["base"] * 101),
+        "rate": np.full(101, 2.0),
+        "motion": scores,
+        "clip": scores[::-1],
+    }
+    [limits] = resolve_limits(columns, parse_keep(" webvid ")).values()
+    assert limits["motion"] == pytest.approx((0.1, 0.9))
+    assert limits["clip"] == (pytest.approx(0.1), math.inf)
+    del columns["clip"]
+    with pytest.raises(ValueError, match="keep names 'clip'; the scores are: motion"):
+        resolve_limits(columns, parse_keep("webvid"))

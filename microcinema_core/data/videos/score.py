@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...messages import reason
 from ...optional_deps import require
-from ..messages import reason
 from ..tokens import pad_tokens, text_tokens
 
 FLOW_SIDE = 64
@@ -63,12 +63,15 @@ class CLIPScorer:
         folder: a folder as `CLIPModel.save_pretrained` writes it.
         tokenizer: folder of CLIP's `vocab.json`, used where `folder` has none.
         device: device of the model.
+        most_frames: frames that are compared to the captions, at most, evenly spaced; None compares all.
 
     Raises:
         ValueError: the folder holds no such model.
     """
 
-    def __init__(self, folder: Path, tokenizer: Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, tokenizer: Path, *, device: str = "cpu", most_frames: int | None = CLIP_FRAMES
+    ) -> None:
         require("transformers")
         from transformers import CLIPModel, CLIPTokenizer
 
@@ -85,14 +88,17 @@ class CLIPScorer:
             ) from error
         self.model: Any = model.float().eval().requires_grad_(False).to(device)
         self.device, self.side = device, int(self.model.config.vision_config.image_size)
+        self.most_frames = most_frames
         own = folder if (folder / "vocab.json").is_file() else tokenizer
         self._clip: Any = CLIPTokenizer.from_pretrained(str(own), local_files_only=True)
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor, captions: Sequence[str]) -> float:
-        """Return the mean over captions and at most CLIP_FRAMES frames of uint8 `n 3 h w`."""
-        places = np.unique(np.linspace(0, len(frames) - 1, CLIP_FRAMES).round().astype(int))
+        """Return the mean over captions and at most `most_frames` frames of uint8 `n 3 h w`."""
+        places = np.unique(
+            np.linspace(0, len(frames) - 1, self.most_frames or len(frames)).round().astype(int)
+        )
         pixels = (self._fit(frames[places]) / 255 - self.mean) / self.std
         tokens = torch.tensor([pad_tokens(text_tokens(self._clip, caption)) for caption in captions])
         found = self.model(input_ids=tokens.to(self.device), pixel_values=pixels.to(self.device))

@@ -90,12 +90,20 @@ class KeepRule:
     high: Threshold | None
 
 
+PRESETS = {"webvid": "motion:0.1q..0.9q,clip:0.1q.."}
+"""Named ranges. `webvid` is the form of the paper's filter (section 4), which leaves out pairs of low CLIP score and of
+very little or much motion. Its thresholds are not given: these leave out a tenth at each of the three ends."""
+
+
 def parse_keep(text: str) -> list[KeepRule]:
-    """Parse ranges of scores, such as `motion:0.1q..0.9q,clip:0.25..`; a `q` makes a number a quantile.
+    """Parse ranges of scores, such as `motion:0.1q..0.9q,clip:0.25..`, or a name of PRESETS.
+
+    A `q` makes a number a quantile.
 
     Raises:
         ValueError: the text has another form.
     """
+    text = PRESETS.get(text.strip(), text)
     number = r"(-?(?:\d+(?:\.\d+)?|\.\d+)q?)?"
     form = re.compile(rf"\s*(\w+)\s*:\s*{number}\s*\.\.\s*{number}\s*")
     rules = []

@@ -1,0 +1,67 @@
+"""Measure made videos: `python -m microcinema_core.metrics REAL MADE [--fvd] [--kvd] [--is] [--clipsim] [--motion]`.
+
+Compare made videos with real ones: FVD, KVD, Inception Score, CLIPSIM, motion, colour drift and flicker, of any model's
+videos. Measured values are kept: the same command continues where it stopped. docs/evaluation.md explains it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..data.shards import write_json
+from ..messages import one_line
+from ..optional_deps import install_hint
+from .evaluate import evaluate
+from .figures import Figure, table
+from .options import MetricOptions, build_parser, parse_options
+
+
+def run(options: MetricOptions) -> dict[str, Any]:
+    """Evaluate, print the table and the notes, and write the JSON; errors as for `evaluate`."""
+    report = evaluate(options)
+    sys.stdout.write(table([Figure(**figure) for figure in report["figures"]]) + "\n")
+    left_out = {name: len(entries) for name, entries in report["left_out"].items() if entries}
+    lines = [
+        *report["notes"],
+        *(f"{count} files of {name} were left out" for name, count in left_out.items()),
+    ]
+    sys.stdout.write("".join(f"\n{line}" for line in lines) + "\n")
+    if options.json is not None:
+        write_json(options.json, report)
+    return report
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command, and return its exit code: 0 done, 1 stopped, 2 wrong input, 130 interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        command()
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"{install_hint(error)}\n")
+        return 1
+    except ValueError as error:
+        sys.stderr.write(f"{one_line(error)}\n")
+        return 2
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = ": free some room and run the same command again" if full else ""
+        sys.stderr.write(f"{one_line(error)}{advice}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; finished work is kept: the same command continues from here\n")
+        return 130
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; exit codes as for `guarded`."""
+    given = build_parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
+    return guarded(lambda: run(parse_options(given)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Figures from measured values: a number with its interval, what to compare it with, and what limits it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .bootstrap import interval, key_weights, paired_key_weights, percentiles, spread_around, weighted_mean
+from .distance import frechet_distance, kernel_distances
+from .feature_cache import Measured
+from .inception_score import inception_score
+
+PUBLISHED = (
+    "FVD, KVD and IS compare only between runs with the same network, resize, frames, rate and counts. Figures of the "
+    "mini models' emoji, or of another I3D, say nothing beside published ones."
+)
+AMPLE = 10
+"""Clips per feature above which the bias of FVD is no longer pointed out."""
+LEAST_PART = 20
+"""Least clips of a part of the Inception Score; with fewer, all clips are one part."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Number of resamples, and the seed of their draws."""
+
+    resamples: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the report.
+
+    Attributes:
+        name: the metric.
+        value: the number for the made videos.
+        low, high: its 95% bootstrap interval over keys.
+        reference: the same for something known, to compare with; None if there is nothing.
+        reference_name: what that is.
+        made, real: numbers of clips.
+        network: what the values were measured with.
+        note: what limits the figure.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    reference: float | None
+    reference_name: str
+    made: int
+    real: int
+    network: str
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def fvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> Figure:
+    """Return the Frechet video distance, beside that of two halves of the real clips."""
+    x, y = real.values, made.values
+    value = frechet_distance(x, y)
+    draws = paired_key_weights(real.keys, made.keys, bootstrap.resamples, bootstrap.seed)
+    resampled = [
+        frechet_distance(x, y, *pair)
+        for pair in watched(zip(*draws, strict=True), bootstrap.resamples, "FVD interval")
+    ]
+    low, high = spread_around(value, torch.tensor(resampled, dtype=torch.float64))
+    halves = halves_of(real, bootstrap.seed)
+    floor = frechet_distance(*halves) if halves else None
+    name = f"two halves of REAL, {len(halves[0])} + {len(halves[1])} clips" if halves else ""
+    note = bias_note(min(len(x), len(y)), x.shape[1])
+    return Figure("FVD", value, low, high, floor, name, len(y), len(x), network, note)
+
+
+def kvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> Figure:
+    """Return the unbiased kernel video distance."""
+    draws = paired_key_weights(real.keys, made.keys, bootstrap.resamples, bootstrap.seed)
+    ones = (torch.ones(1, len(measured.keys), dtype=torch.float64) for measured in (real, made))
+    weights = (torch.cat([one, drawn]) for one, drawn in zip(ones, draws, strict=True))
+    value, *resampled = kernel_distances(real.values, made.values, real.keys, made.keys, *weights).tolist()
+    low, high = percentiles(torch.tensor(resampled, dtype=torch.float64))
+    note = "unbiased for any number of clips; may be below 0 where the sets are alike"
+    return Figure(
+        "KVD", value, low, high, 0.0, "the same distribution", len(made.keys), len(real.keys), network, note
+    )
+
+
+def inception(real: Measured, made: Measured, network: str, bootstrap: Bootstrap, *, splits: int) -> Figure:
+    """Return the Inception Score of class probabilities, beside that of the real clips."""
+    clips = min(len(made.keys), len(real.keys))
+    count = splits if clips >= LEAST_PART * splits else 1
+    statistic = partial(inception_score, made.values, splits=count)
+    value = statistic()
+    draws = key_weights(made.keys, bootstrap.resamples, bootstrap.seed)
+    low, high = spread_around(value, torch.tensor([statistic(weights=row) for row in draws]))
+    classes, part = made.values.shape[1], len(made.keys) // count
+    note = (
+        f"{count} x {part} clips for {classes} classes: at most {min(classes, part)}; fewer clips give less"
+    )
+    return Figure(
+        "IS", value, low, high, inception_score(real.values, splits=count), "REAL",
+        len(made.keys), len(real.keys), network, note,
+    )  # fmt: skip
+
+
+def mean(
+    name: str,
+    real: Measured,
+    made: Measured,
+    network: str,
+    bootstrap: Bootstrap,
+    *,
+    column: int = 0,
+    note: str = "",
+) -> Figure:
+    """Return the mean of a value over the made clips, beside that over the real ones."""
+    values = made.values[:, column]
+    statistic = partial(weighted_mean, values)
+    low, high = interval(statistic, key_weights(made.keys, bootstrap.resamples, bootstrap.seed))
+    there = bool(real.keys)
+    reference = float(real.values[:, column].double().mean()) if there else None
+    return Figure(
+        name, float(values.double().mean()), low, high, reference, "REAL" if there else "",
+        len(made.keys), len(real.keys), network, note,
+    )  # fmt: skip
+
+
+def bias_note(clips: int, features: int) -> str:
+    """Return how much the number of clips biases a Frechet distance upwards, in words."""
+    counts = f"{clips} clips for {features} features"
+    if clips <= features:
+        return f"{counts}: its covariances are singular and it is far too high; KVD is not"
+    return f"{counts}: too high; compare equal counts only" if clips < AMPLE * features else counts
+
+
+def halves_of(measured: Measured, seed: int) -> tuple[Tensor, Tensor] | None:
+    """Split a set into two halves by key; None where there are too few keys or clips."""
+    keys = list(dict.fromkeys(measured.keys))
+    order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
+    first = {keys[place] for place in order[: len(keys) // 2]}
+    here = torch.tensor([key in first for key in measured.keys])
+    halves = measured.values[here], measured.values[~here]
+    return halves if min(len(half) for half in halves) >= 2 else None
+
+
+def watched(items: Iterable[Any], total: int, title: str) -> Iterable[Any]:
+    """Return the items with a progress bar where stderr is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc=title, disable=not sys.stderr.isatty())
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Format figures as a Markdown table, with the networks below it."""
+    lines = ["| metric | MADE [95%] | for comparison | clips made / real | note |", "|---|---|---|---|---|"]
+    networks: dict[str, list[str]] = {}
+    for figure in figures:
+        shown = f"{_digits(figure.value)} [{_digits(figure.low)}, {_digits(figure.high)}]"
+        beside = "" if figure.reference is None else f"{_digits(figure.reference)} ({figure.reference_name})"
+        lines.append(
+            f"| {figure.name} | {shown} | {beside} | {figure.made} / {figure.real} | {figure.note} |"
+        )
+        networks.setdefault(figure.network, []).append(figure.name)
+    lines += ["", *(f"{', '.join(names)}: {network}" for network, names in networks.items())]
+    return "\n".join(lines)
+
+
+def _digits(value: float) -> str:
+    """Format with two decimals, small numbers with four."""
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"

@@ -1,0 +1,196 @@
+"""The command line of `python -m microcinema_core.metrics`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.options import check_device
+from ..data.videos.run import WorkerOptions
+from ..data.videos.score import folder_digest
+from ..files.downloads import hash_of
+from ..files.paths import home_folder, tokenizer_folder
+from ..messages import one_line
+from ..optional_deps import require
+from . import i3d_weights
+from .clip_reading import STARTS, Sampling
+from .figures import Bootstrap
+from .i3d import LEAST_FRAMES
+from .i3d_files import is_torchscript
+from .measures import RESIZES, ClipSimilarity, I3DLogits, MotionMeasures, ScriptedClasses
+
+KEYS = ("group", "caption", "folder")
+IS_SPLITS = 10
+"""Parts of the Inception Score in the programs that the field uses."""
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """The checked options of the command; its `--help` describes them. A measure that is None is not asked for."""
+
+    real: Path
+    made: Path
+    captions: Path | None
+    sampling: Sampling
+    fvd: bool
+    kvd: bool
+    i3d: I3DLogits | None
+    classes: ScriptedClasses | None
+    inception: bool
+    splits: int
+    clipsim: ClipSimilarity | None
+    motion: MotionMeasures | None
+    key: str
+    most: int | None
+    bootstrap: Bootstrap
+    workers: WorkerOptions
+    cache: Path
+    json: Path | None
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """Describe the command line."""
+    command = argparse.ArgumentParser(prog="python -m microcinema_core.metrics", description=description)
+    add = command.add_argument
+    add("real", metavar="REAL", type=Path, help="real videos: a folder, a table (.csv, .jsonl) or tar shards")
+    add("made", metavar="MADE", type=Path, help="made videos, likewise")
+    add_metric_options(command)
+    return command
+
+
+def add_metric_options(command: argparse.ArgumentParser) -> None:
+    """Add what does not depend on the two sets; the protocols take these options too."""
+    add = command.add_argument
+    add("--fvd", action="store_true", help="Frechet video distance. Without any metric: FVD, KVD and motion")
+    add("--kvd", action="store_true", help="unbiased kernel video distance, for small sets")
+    add(
+        "--is", dest="inception", nargs="?", const="", metavar="FILE",
+        help="Inception Score by a TorchScript classifier, such as C3D of UCF-101; without FILE by I3D's classes",
+    )  # fmt: skip
+    add(
+        "--clipsim", nargs="?", const="", metavar="CAPTIONS",
+        help="CLIPSIM; CAPTIONS is a table for MADE, by default captions are read beside the videos",
+    )  # fmt: skip
+    add("--motion", action="store_true", help="motion, colour drift and flicker")
+    add(
+        "--i3d",
+        type=Path,
+        metavar="FILE",
+        help="I3D of Kinetics-400: i3d_torchscript.pt, i3d_pretrained_400.pt ...",
+    )
+    add("--fetch-i3d", action="store_true", help="download an I3D with pip (47 MB) if there is none")
+    add(
+        "--resize",
+        choices=RESIZES,
+        help="how I3D's 224x224 pixels are made (default: bilinear, TorchScript: network)",
+    )
+    add("--is-splits", type=int, default=IS_SPLITS, help="parts whose Inception Scores are averaged")
+    add("--clip-model", type=Path, metavar="FOLDER", help="folder of transformers' CLIPModel, for --clipsim")
+    add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: the model's, then ComfyUI's")
+    add("--frames", type=int, default=16, help="frames that are read of each video")
+    add("--fps", type=float, help="rate at which they are read (default: consecutive frames)")
+    add("--start", choices=STARTS, default="first", help="where they begin")
+    add("--most", type=int, help="most videos of each set, drawn by their names; FVD needs equal counts")
+    add("--key", choices=KEYS, default="group", help="clips of one key are alike; intervals resample keys")
+    add("--resamples", type=int, default=200, help="bootstrap resamples")
+    add("--seed", type=int, default=0, help="seed of the resamples")
+    add("--device", default="cpu", help="device of the networks: cpu, cuda ...")
+    add("--workers", type=int, default=1, help="processes, each with one thread")
+    add("--cache", type=Path, help="folder of measured values (default: $MICROCINEMA_HOME/metrics)")
+    add("--json", type=Path, metavar="FILE", help="write the figures here too, with all settings")
+
+
+def parse_options(given: argparse.Namespace) -> MetricOptions:
+    """Check the parsed command line.
+
+    Raises:
+        ValueError: an option has an impossible value, or a file is missing; the message says what is expected.
+    """
+    for name, least in (("workers", 1), ("resamples", 2), ("is_splits", 1)):
+        if getattr(given, name) < least:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {getattr(given, name)}; at least {least} is needed"
+            )
+    if given.most is not None and given.most < 2:
+        raise ValueError(f"--most is {given.most}; at least 2 are needed")
+    check_device(given.device, here=True)
+    if not (
+        given.fvd or given.kvd or given.motion or given.inception is not None or given.clipsim is not None
+    ):
+        given.fvd = given.kvd = given.motion = True
+    require(
+        "tqdm", *(["skimage"] if given.motion else []), *([] if given.clipsim is None else ["transformers"])
+    )
+    sampling = Sampling(given.frames, given.fps, given.start)
+    needs_i3d = given.fvd or given.kvd or given.inception == ""
+    return MetricOptions(
+        real=given.real,
+        made=given.made,
+        captions=Path(given.clipsim) if given.clipsim else None,
+        sampling=sampling,
+        fvd=given.fvd,
+        kvd=given.kvd,
+        i3d=_i3d(given, sampling) if needs_i3d else None,
+        classes=_classes(Path(given.inception), given.device) if given.inception else None,
+        inception=given.inception is not None,
+        splits=given.is_splits,
+        clipsim=_clipsim(given) if given.clipsim is not None else None,
+        motion=MotionMeasures() if given.motion else None,
+        key=given.key,
+        most=given.most,
+        bootstrap=Bootstrap(given.resamples, given.seed),
+        workers=WorkerOptions(given.workers),
+        cache=given.cache or home_folder() / "metrics",
+        json=given.json,
+    )
+
+
+def _i3d(given: argparse.Namespace, sampling: Sampling) -> I3DLogits:
+    if sampling.frames < LEAST_FRAMES:
+        raise ValueError(f"--frames is {sampling.frames}, and I3D takes {LEAST_FRAMES} or more")
+    file, name = given.i3d, "I3D-K400"
+    if file is None:
+        file, name = i3d_weights.i3d_path(home_folder()), i3d_weights.NAME
+        if given.fetch_i3d:
+            i3d_weights.get_i3d(home_folder())
+        if not file.is_file():
+            raise ValueError(
+                "there is no I3D yet: name a file with --i3d, or add --fetch-i3d (47 MB, with pip)"
+            )
+    _refuse_missing(file, "--i3d")
+    script = is_torchscript(file)
+    if given.i3d is not None:
+        name = f"{name} ({one_line(file.name)})"
+    return I3DLogits(
+        file.absolute(),
+        name,
+        hash_of(file),
+        given.resize or ("network" if script else "bilinear"),
+        given.device,
+    )
+
+
+def _classes(file: Path, device: str) -> ScriptedClasses:
+    _refuse_missing(file, "--is")
+    if not is_torchscript(file):
+        raise ValueError(
+            f"--is {one_line(file)} is no TorchScript file; expected a classifier such as c3d_ucf101.pt"
+        )
+    return ScriptedClasses(file.absolute(), hash_of(file), device)
+
+
+def _clipsim(given: argparse.Namespace) -> ClipSimilarity:
+    folder = given.clip_model
+    if folder is None or not (folder / "config.json").is_file():
+        raise ValueError(
+            "--clipsim needs --clip-model: a folder of transformers' CLIPModel, with its config.json"
+        )
+    own = (folder / "vocab.json").is_file()
+    tokenizer = folder if own else given.tokenizer or tokenizer_folder(home_folder())
+    return ClipSimilarity(folder.absolute(), folder_digest(folder), tokenizer.absolute(), given.device)
+
+
+def _refuse_missing(file: Path, option: str) -> None:
+    if not file.is_file():
+        raise ValueError(f"{option} {one_line(file)}: there is no such file")

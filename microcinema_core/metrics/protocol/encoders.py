@@ -1,0 +1,137 @@
+"""What surrounds a video model: text encoder, VAE and image model, of Stable Diffusion or a MicroCinema image file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ...data.tokens import CaptionTokenizer
+from ...data.videos.encode import Encoders
+from ...data.videos.stable_diffusion import decode_latents, load_decoder, load_encoder_networks
+from ...diffusion.ddim import classifier_free_guidance, ddim
+from ...diffusion.schedule import Denoiser, NoiseSchedule, denoiser
+from ...files.checkpoint import Checkpoint, load_strict, read_checkpoint
+from ...files.load_networks import load_text_encoder, load_vae
+from ...files.safetensors_io import read_header
+from ...files.stable_diffusion import read_stable_diffusion
+from ...networks.unet import UNet3D
+
+DECODE_BATCH = 4
+"""Frames that the VAE decodes at a time."""
+
+
+class Surroundings(Protocol):
+    """Text encoder and VAE."""
+
+    channels: int
+    """Channels of the latents; they have an eighth of the sides."""
+
+    def contexts(self, captions: Sequence[str]) -> Tensor:
+        """Encode captions to contexts `n l d`."""
+        ...
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Encode pictures `n 3 h w` in [-1, 1] to latents `n c h/8 w/8`."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents `n c h w` to pictures `n 3 8h 8w` in [-1, 1]."""
+        ...
+
+
+class StableDiffusion:
+    """The encoders and the decoder of a Stable Diffusion checkpoint, with ComfyUI's conventions."""
+
+    channels = 4
+
+    def __init__(self, path: Path, tokenizer: Path, device: str) -> None:
+        self.encoders = Encoders(load_encoder_networks(path), tokenizer, device=device)
+        self.vae = load_decoder(path).to(device)
+        self.device = device
+
+    def contexts(self, captions: Sequence[str]) -> Tensor:
+        """Encode captions to contexts `n 77 d`."""
+        return self.encoders.contexts(captions).to(self.device)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Encode pictures `n 3 h w` in [-1, 1] to the posterior's mean."""
+        frames = ((pictures + 1) * 127.5).round().to(torch.uint8)
+        return self.encoders.latents(frames)[0].to(self.device)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents `n c h w` to pictures, clamped to [-1, 1]."""
+        parts = [decode_latents(self.vae, part.float()) for part in latents.split(DECODE_BATCH)]
+        return torch.cat(parts).clamp(-1, 1)
+
+
+class MicroCinemaImage:
+    """The text encoder and VAE of a MicroCinema file of the role image, such as `mini_image.safetensors`."""
+
+    def __init__(self, path: Path, tokenizer: Path, device: str) -> None:
+        file = read_checkpoint(path, expect_roles=("image",))
+        self.text, self.vae = load_text_encoder(file).to(device), load_vae(file).to(device)
+        self.tokenizer, self.device = CaptionTokenizer(tokenizer), device
+        self.channels = self.vae.config.latent_channels
+
+    @torch.no_grad()
+    def contexts(self, captions: Sequence[str]) -> Tensor:
+        """Encode captions to contexts `n l d`."""
+        return self.text(self.tokenizer(captions).long().to(self.device))
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Encode pictures `n 3 h w` in [-1, 1] to the posterior's mean."""
+        return self.vae.encode(pictures.to(self.device))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents `n c h w` to pictures, clamped to [-1, 1]."""
+        return torch.cat([self.vae.decode(part.float()) for part in latents.split(DECODE_BATCH)]).clamp(-1, 1)
+
+
+def is_microcinema(path: Path) -> bool:
+    """Return whether a file is one of MicroCinema's."""
+    return path.is_file() and "microcinema.format" in read_header(path).get("__metadata__", {})
+
+
+def load_surroundings(path: Path, tokenizer: Path, device: str) -> StableDiffusion | MicroCinemaImage:
+    """Load text encoder and VAE; errors as for `load_encoder_networks` and `read_checkpoint`."""
+    kind = MicroCinemaImage if is_microcinema(path) else StableDiffusion
+    return kind(path, tokenizer, device)
+
+
+class ImageModel:
+    """The image model of the same file, which draws centre frames by DDIM."""
+
+    def __init__(self, path: Path, device: str, dtype: torch.dtype) -> None:
+        file: Checkpoint = (
+            read_checkpoint(path, expect_roles=("image",))
+            if is_microcinema(path)
+            else read_stable_diffusion(path)
+        )
+        self.unet = UNet3D(file.config("unet"))
+        load_strict(self.unet, file.part("unet"), f"the U-Net of {file.name}")
+        self.unet.eval().requires_grad_(False).to(device=device, dtype=dtype)
+        self.spec, self.schedule = file.spec, NoiseSchedule.from_spec(file.spec)
+
+    @torch.no_grad()
+    def sample(
+        self, text: Tensor, empty: Tensor, noise: Tensor, *, steps: int, guidance_scale: float
+    ) -> Tensor:
+        """Draw latents in the shape of the plain noise `n c h w`, of contexts `n l d` and the empty one `1 l d`."""
+        with_text = self._denoiser(text)
+        without = self._denoiser(empty.expand(len(text), -1, -1)) if guidance_scale != 1 else None
+        denoise = classifier_free_guidance(with_text, without, guidance_scale)
+        return ddim(denoise, noise.to(text.device), steps=steps, schedule=self.schedule)
+
+    def _denoiser(self, context: Tensor) -> Denoiser:
+        dtype = next(self.unet.parameters()).dtype
+
+        def network(x: Tensor, timesteps: Tensor) -> Tensor:
+            return self.unet(x.to(dtype), timesteps, context.to(dtype)).float()
+
+        return denoiser(network, self.schedule, self.spec.prediction)

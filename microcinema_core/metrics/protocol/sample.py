@@ -1,0 +1,240 @@
+"""Make the samples of a prompt list, without ComfyUI: centre frame, key frames, interpolation, one video at a time.
+
+All noise of a sample comes from its own seed, so the videos do not depend on which process made them. Existing files
+are kept: a command that stopped continues, and several processes may share a list (`--part`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from ...config import ModelSpec, SamplerDefaults
+from ...diffusion import tsr
+from ...diffusion.ddim import KnownFrames
+from ...diffusion.video_model import VideoModel
+from ...files.atomic import atomic_write
+from ...files.checkpoint import read_checkpoint
+from ...files.load_networks import load_video_model
+from ...frames.centre_frame import prepare_centre_frame
+from ...messages import one_line
+from .encoders import ImageModel, Surroundings, load_surroundings
+from .prompts import Prompt, read_prompts, read_texts
+
+CENTRES = "centres"
+"""Folder of the drawn centre frames, inside that of the samples."""
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGE_SEED = 1 << 40
+"""Added to a sample's seed for its centre frame, so that both stages have noise of their own."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of DDIM that were given; None takes those of the model's file."""
+
+    steps: int | None = None
+    cfg: float | None = None
+    gamma: float | None = None
+
+    def completed(self, spec: ModelSpec) -> SamplerDefaults:
+        """Return all settings."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(spec.sampling, **given)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """The checked options of the action `sample`; its `--help` describes them."""
+
+    out: Path
+    base: Path | None
+    encoders: Path
+    tokenizer: Path
+    tsr: Path | None = None
+    rounds: int = 0
+    centres: Path | None = None
+    captions: Path | None = None
+    frames: int = 17
+    size: tuple[int, int] = (320, 320)
+    base_settings: Settings = Settings()
+    image_settings: Settings = Settings()
+    tsr_settings: Settings = Settings()
+    fps: float | None = None
+    part: tuple[int, int] = (1, 1)
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+
+def sample(options: SampleOptions) -> int:
+    """Make all samples of this part that are missing, and return how many there are to make in this part.
+
+    Without a base model only the centre frames are drawn.
+
+    Raises:
+        ValueError: an input is not what was expected; the message names it.
+        OSError: the folder cannot be written to.
+    """
+    number, parts = options.part
+    prompts = read_prompts(options.out)[number - 1 :: parts]
+    texts = read_texts(options.captions) if options.captions else {}
+    if texts and (lacking := [prompt.file_name for prompt in prompts if prompt.stem not in texts]):
+        raise ValueError(
+            f"{one_line(options.captions)} has no caption of {lacking[0]}, and {len(lacking)} are missing"
+        )
+    sampler = Sampler(options)
+    for prompt in _watched(prompts):
+        sampler.make(prompt, texts.get(prompt.stem, prompt.text))
+    return len(prompts)
+
+
+def _watched(prompts: Sequence[Prompt]) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(prompts, desc="samples", unit="video", disable=not sys.stderr.isatty())
+
+
+class Sampler:
+    """The networks, and the three stages of a sample."""
+
+    def __init__(self, options: SampleOptions) -> None:
+        self.options = options
+        self.around: Surroundings = load_surroundings(options.encoders, options.tokenizer, options.device)
+        self.image: ImageModel | None = None
+        self.base = self._video_model(options.base, "base") if options.base else None
+        self.tsr = self._video_model(options.tsr, "tsr") if options.tsr and options.rounds else None
+        self.empty = self.around.contexts([""])
+
+    def _video_model(self, path: Path, role: str) -> VideoModel:
+        model = load_video_model(read_checkpoint(path, expect_roles=(role,)), dtype=self.options.dtype)
+        for network in (model.unet, model.appearnet):
+            network.to(self.options.device)
+        return model
+
+    def make(self, prompt: Prompt, text: str) -> None:
+        """Make one video, unless it is there; `text` is what the video model reads."""
+        target = self.options.out / prompt.file_name
+        if target.exists() or (self.base is None and self._drawn(prompt).exists()):
+            return
+        centre = self.centre_frame(prompt)
+        if self.base is None:
+            return
+        context = self.around.contexts([text])
+        keys = self.key_frames(self.around.encode(centre), context, prompt.seed)
+        frames = self.interpolated(keys, context, prompt.seed)
+        rate = self.options.fps or tsr.fps_after(self.base.spec.fps, self.options.rounds if self.tsr else 0)
+        write_video(target, self.around.decode(frames), rate)
+
+    def _drawn(self, prompt: Prompt) -> Path:
+        return self.options.out / CENTRES / f"{prompt.stem}.png"
+
+    def centre_frame(self, prompt: Prompt) -> Tensor:
+        """Return the centre frame `1 3 h w` in [-1, 1]: that of the folder, or one that the image model draws.
+
+        Raises:
+            ValueError: the folder has no such picture.
+        """
+        width, height = self.options.size
+        if self.options.centres is not None:
+            return read_picture(self.options.centres, prompt.stem, width=width, height=height)
+        path = self._drawn(prompt)
+        if not path.exists():
+            self._draw(prompt, path)
+        return read_picture(path.parent, path.stem, width=width, height=height)
+
+    def _draw(self, prompt: Prompt, path: Path) -> None:
+        if self.image is None:
+            self.image = ImageModel(self.options.encoders, self.options.device, self.options.dtype)
+        width, height = self.options.size
+        noise = _noise((1, self.around.channels, height // 8, width // 8), prompt.seed + IMAGE_SEED)
+        settings = self.options.image_settings.completed(self.image.spec)
+        context = self.around.contexts([prompt.text])
+        latents = self.image.sample(
+            context, self.empty, noise, steps=settings.steps, guidance_scale=settings.cfg
+        )
+        [picture] = to_bytes(self.around.decode(latents))
+        with atomic_write(path, suffix=".png") as part:
+            Image.fromarray(picture).save(part)
+
+    def key_frames(self, z_c: Tensor, context: Tensor, seed: int) -> Tensor:
+        """Sample the key frames `f c h w` around a centre frame's latents `1 c h w`."""
+        assert self.base is not None
+        frames, settings = self.options.frames, self.options.base_settings.completed(self.base.spec)
+        noise = _noise((1, frames, *z_c.shape[1:]), seed)
+        return self.base.sample(
+            z_c, context, self.empty, frames=frames, steps=settings.steps, guidance_scale=settings.cfg,
+            gamma=settings.gamma, noise=noise,
+        )[0].float()  # fmt: skip
+
+    def interpolated(self, keys: Tensor, context: Tensor, seed: int) -> Tensor:
+        """Interpolate key frames `k c h w` by TSR; without it they are returned as they are."""
+        model = self.tsr
+        if model is None:
+            return keys
+        settings = self.options.tsr_settings.completed(model.spec)
+
+        def windows(batch: tsr.Windows) -> Tensor:
+            count = len(batch.noise) // batch.frames
+            split = lambda x: rearrange(x, "(p f) c h w -> p f c h w", p=count).to(keys)  # noqa: E731
+            known = KnownFrames(split(batch.latents), split(batch.mask))
+            made = model.sample(
+                batch.appearance.to(keys), context.expand(count, -1, -1), self.empty, frames=batch.frames,
+                steps=settings.steps, guidance_scale=settings.cfg, gamma=settings.gamma,
+                given=known, noise=split(batch.noise),
+            )  # fmt: skip
+            return rearrange(made, "p f c h w -> (p f) c h w").float()
+
+        return tsr.interpolate(keys, windows, shape=model.spec.window, rounds=self.options.rounds, seed=seed)
+
+
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def read_picture(folder: Path, stem: str, *, width: int, height: int) -> Tensor:
+    """Read a picture by its stem as `1 3 height width` in [-1, 1], cropped around the centre as the nodes do.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    found = next(
+        (path for suffix in PICTURE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None
+    )
+    if found is None:
+        raise ValueError(f"{one_line(folder)} has no picture {stem}{{{','.join(PICTURE_SUFFIXES)}}}")
+    try:
+        with Image.open(found) as image:
+            pixels = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{one_line(found)} cannot be read as a picture") from error
+    picture = rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")
+    return prepare_centre_frame(picture, width=width, height=height) * 2 - 1
+
+
+def to_bytes(pictures: Tensor) -> np.ndarray:
+    """Convert pictures `n 3 h w` in [-1, 1] to uint8 `n h w 3`."""
+    levels = ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
+
+
+def write_video(path: Path, pictures: Tensor, fps: float) -> None:
+    """Write pictures `f 3 h w` in [-1, 1] as a video without loss, so that the codec changes no score."""
+    import av
+
+    frames = to_bytes(pictures)
+    with atomic_write(path, suffix=".mp4") as part, av.open(str(part), "w") as container:
+        stream: Any = container.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.options = "rgb24", {"qp": "0", "preset": "veryfast"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,368 @@
+"""The paper's protocols: prompt lists, samples by tiny models, captions by tiny models, and a run from end to end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from devtools.check.stable_diffusion import write_stable_diffusion
+from devtools.check.tiny import unet_weights, write_family
+from microcinema_core.config import AppearNetConfig, ModelSpec, UNetConfig
+from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
+from microcinema_core.metrics.protocol import __main__ as command
+from microcinema_core.metrics.protocol.captions import Captioner
+from microcinema_core.metrics.protocol.classes import UCF101
+from microcinema_core.metrics.protocol.prompts import msrvtt_prompts, read_prompts, read_texts, ucf101_prompts
+from microcinema_core.networks.appearnet import AppearNet
+from microcinema_core.networks.unet import UNet3D
+from tests.core.metric_world import TinyC3D, TinyI3D, no_processes, write_script, write_set
+from tests.data.test_videos_choose import clip_model
+from tests.mini.test_data_encode import write_tokenizer
+
+MSRVTT = {
+    "videos": [{"video_id": f"video{i}", "split": "test" if i % 2 else "train"} for i in range(12)],
+    "sentences": [
+        {"video_id": f"video{i}", "caption": f"take {j} of  {i}"} for i in range(12) for j in range(4)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("family")
+    write_family(folder)
+    write_tokenizer(folder / "tokenizer")
+    return folder
+
+
+def sampling(
+    models: Path, out: Path, *more: str, base: str = "tiny_base", image: str = "tiny_image"
+) -> list[str]:
+    files = [
+        "--base",
+        str(models / f"{base}.safetensors"),
+        "--encoders",
+        str(models / f"{image}.safetensors"),
+    ]
+    settings = ["--tokenizer", str(models / "tokenizer"), "--size", "64x64", "--frames", "5"]
+    steps = ["--steps", "2", "--image-steps", "2", "--tsr-steps", "2"]
+    return ["ucf101", "sample", str(out), *files, *settings, *steps, *more]
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_ucf101_prompts_are_the_papers() -> None:
+    prompts = ucf101_prompts(10_000)
+    assert len(UCF101) == len(set(UCF101)) == 101
+    assert prompts[0].text == "a video of apply eye makeup" and prompts[100].text == "a video of yo yo"
+    assert [prompt.seed for prompt in prompts] == list(range(10_000))
+    assert len({prompt.file_name for prompt in prompts}) == 10_000
+    counts = Counter(prompt.source for prompt in prompts)
+    assert set(counts) == set(UCF101) and set(counts.values()) == {99, 100}
+    assert ucf101_prompts(2000)[:101] == prompts[:101], "the smaller list is the beginning of the larger one"
+
+
+def test_classes_may_be_as_frequent_as_in_the_reference(tmp_path: Path) -> None:
+    for kind, count in (("Archery", 3), ("YoYo", 1)):
+        for number in range(count):
+            path = tmp_path / kind / f"v_{kind}_g01_c{number:02d}.avi"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    assert (
+        command.main(["ucf101", "prompts", str(tmp_path / "out"), "--count", "9", "--balance", str(tmp_path)])
+        == 0
+    )
+    counts = Counter(prompt.source for prompt in read_prompts(tmp_path / "out"))
+    assert counts == {"Archery": 7, "YoYo": 2}
+
+
+def test_msrvtt_prompts_are_one_caption_of_each_video_of_the_split(tmp_path: Path) -> None:
+    path = tmp_path / "videodatainfo.json"
+    path.write_text(json.dumps(MSRVTT))
+    first = msrvtt_prompts(path, caption="first")
+    assert [prompt.source for prompt in first] == [
+        "video1",
+        "video3",
+        "video5",
+        "video7",
+        "video9",
+        "video11",
+    ]
+    assert [prompt.text for prompt in first] == [f"take 0 of {i}" for i in (1, 3, 5, 7, 9, 11)]
+    drawn = [msrvtt_prompts(path, seed=seed) for seed in range(8)]
+    assert drawn[0] == msrvtt_prompts(path) and len({prompts[0].text for prompts in drawn}) > 1
+    assert len(msrvtt_prompts(path, split="all")) == 12 and len(msrvtt_prompts(path, count=2)) == 2
+    path.write_text(json.dumps({"sentences": MSRVTT["sentences"]}))  # the test set's own file has no splits
+    assert len(msrvtt_prompts(path)) == 12
+    with pytest.raises(ValueError, match="no captioned video of the split 'validate'"):
+        path.write_text(json.dumps(MSRVTT))
+        msrvtt_prompts(path, split="validate")
+    for text in ("[1]", "{}", "no JSON"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="is not MSR-VTT's JSON"):
+            msrvtt_prompts(path)
+
+
+def test_a_list_is_not_replaced_by_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["ucf101", "prompts", str(tmp_path), "--count", "3"]) == 0
+    assert command.main(["ucf101", "prompts", str(tmp_path), "--count", "3"]) == 0
+    assert command.main(["ucf101", "prompts", str(tmp_path), "--count", "4"]) == 2
+    assert "holds another list" in capsys.readouterr().err
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "../a.mp4", "text": "", "seed": 0, "source": ""}\n'
+    )
+    with pytest.raises(ValueError, match="is no prompt list"):
+        read_prompts(tmp_path)
+
+
+def test_samples_do_not_depend_on_processes_and_are_continued(models: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        command.main(["ucf101", "prompts", str(tmp_path / name), "--count", "2"])
+    assert command.main(sampling(models, tmp_path / "one")) == 0
+    for part in ("2/2", "1/2"):
+        assert command.main(sampling(models, tmp_path / "two", "--part", part)) == 0
+    names = [f"{i:05d}.mp4" for i in range(2)]
+    one, two = ([frames_of(tmp_path / folder / name) for name in names] for folder in ("one", "two"))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert one[0].shape == (5, 64, 64, 3) and not np.array_equal(one[0], one[1])
+    before = (tmp_path / "one" / names[0]).stat().st_mtime_ns
+    (tmp_path / "one" / names[1]).unlink()
+    assert command.main(sampling(models, tmp_path / "one")) == 0
+    assert (tmp_path / "one" / names[0]).stat().st_mtime_ns == before
+    assert np.array_equal(frames_of(tmp_path / "one" / names[1]), one[1]), "it is made again as it was"
+
+
+def test_given_centre_frames_and_captions_are_used_and_tsr_adds_frames(models: Path, tmp_path: Path) -> None:
+    out, centres = tmp_path / "out", tmp_path / "centres"
+    command.main(["ucf101", "prompts", str(out), "--count", "2"])
+    assert command.main(sampling(models, out, "--only-centres")) == 0
+    assert sorted(path.name for path in (out / "centres").iterdir()) == ["00000.png", "00001.png"]
+    assert not list(out.glob("*.mp4"))
+    centres.mkdir()
+    for number, shade in enumerate((40, 200)):
+        Image.fromarray(np.full((80, 100, 3), shade, np.uint8)).save(centres / f"{number:05d}.jpg")
+    assert command.main(sampling(models, out, "--centres", str(centres))) == 0
+    plain = frames_of(out / "00000.mp4")
+    for path in out.glob("*.mp4"):
+        path.unlink()
+    captions = tmp_path / "captions.jsonl"
+    captions.write_text(
+        "".join(json.dumps({"file_name": f"{i:05d}.png", "text": "other"}) + "\n" for i in range(2))
+    )
+    tsr = ["--tsr", str(models / "tiny_tsr.safetensors"), "--rounds", "1", "--captions", str(captions)]
+    assert command.main(sampling(models, out, "--centres", str(centres), *tsr)) == 0
+    more = frames_of(out / "00000.mp4")
+    assert more.shape == (17, 64, 64, 3)
+    assert not np.array_equal(more[::4], plain), "the caption has changed the key frames"
+    with av.open(str(out / "00000.mp4")) as container:
+        assert container.streams.video[0].average_rate == 8
+
+
+def test_a_stable_diffusion_checkpoint_surrounds_the_models_too(tmp_path: Path) -> None:
+    """The whole file: image model, text encoder and VAE; sampled at the latent size of 320x320 pixels' eighth."""
+    config = UNetConfig(
+        model_channels=32, channel_mult=(1, 2), num_res_blocks=1, transformer_depth=(0, 1), context_dim=64
+    )
+    weights = unet_weights(config.as_2d())
+    write_stable_diffusion(tmp_path / "sd.safetensors", "sd2", unet=weights)
+    net = AppearNetConfig(config, hidden=16)
+    parts = {"unet": UNet3D(config).state_dict(), "appearnet": AppearNet(net).state_dict()}
+    write_checkpoint(
+        tmp_path / "base.safetensors", parts, spec=ModelSpec("base", 0.03, 2, 9),
+        configs={"unet": config, "appearnet": net},
+    )  # fmt: skip
+    assert read_checkpoint(tmp_path / "base.safetensors").spec.role == "base"
+    write_tokenizer(tmp_path / "tokenizer")
+    command.main(["ucf101", "prompts", str(tmp_path / "out"), "--count", "1"])
+    assert command.main(sampling(tmp_path, tmp_path / "out", base="base", image="sd")) == 0
+    assert frames_of(tmp_path / "out" / "00000.mp4").shape == (5, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--rounds", "1"], "--tsr FILE"),
+        (["--part", "3/2"], "expected K/N"),
+        (["--size", "100x100"], "multiples of 8"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--captions", "/nowhere.jsonl"], "no such file"),
+        (["--centres", "/nowhere"], "has no picture 00000"),
+    ],
+)
+def test_wrong_sampling_options_end_with_one_sentence(
+    models: Path, tmp_path: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.main(["ucf101", "prompts", str(tmp_path), "--count", "1"])
+    assert command.main(sampling(models, tmp_path, *more)) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
+def test_from_prompts_to_the_papers_table(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command.main(["ucf101", "prompts", str(out), "--count", "4"])
+    assert command.main(sampling(models, out, "--frames", "16")) == 0
+    networks = ["--i3d", str(write_script(TinyI3D(), tmp_path / "i3d.pt")), "--resamples", "10"]
+    cache = ["--cache", str(tmp_path / "cache")]
+    reference = str(write_set(tmp_path / "real", 5))
+    classes = ["--fvd", "--is", str(write_script(TinyC3D(), tmp_path / "c3d.pt"))]
+    with no_processes():
+        assert command.main(["ucf101", "score", reference, str(out), *networks, *cache, *classes]) == 0
+        printed = capsys.readouterr().out
+        assert "| FVD | 342.86 | " in printed and "| IS | 37.46 | " in printed and "4 samples |" in printed
+        clip = ["--clip-model", str(clip_model(tmp_path / "clip")), "--tokenizer", str(models / "tokenizer")]
+        assert command.main(["msrvtt", "score", reference, str(out), *networks, *cache, *clip]) == 0
+    printed = capsys.readouterr().out
+    assert "| FVD | 377.4 | " in printed and "| CLIPSIM | 0.2967 | " in printed and "KVD" in printed
+
+
+def blip(folder: Path) -> Path:
+    """Write a tiny BLIP with random weights, and its processor."""
+    from transformers import (
+        BertTokenizer,
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )
+
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *(f"word{i}" for i in range(40))]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {
+        **size,
+        "vocab_size": len(words),
+        "bos_token_id": 5,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "pad_token_id": 0,
+    }
+    vision = {**size, "image_size": 32, "patch_size": 16}
+    config = BlipConfig(
+        text_config={**text, "encoder_hidden_size": 32}, vision_config=vision, projection_dim=16
+    )
+    torch.manual_seed(0)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    images = BlipImageProcessor(size={"height": 32, "width": 32})
+    BlipProcessor(images, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
+    return folder
+
+
+def test_pictures_are_captioned_once_and_the_file_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "centres"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(pictures / f"{number:05d}.png")
+    asked: list[str] = []
+    original = Captioner.__call__
+
+    def counted(self: Captioner, paths: list[Path]) -> list[str]:
+        asked.extend(path.name for path in paths)
+        if len(asked) > stop:
+            raise KeyboardInterrupt
+        return original(self, paths)
+
+    monkeypatch.setattr(Captioner, "__call__", counted)
+    arguments = ["ucf101", "captions", str(pictures), str(tmp_path / "c.jsonl"), "--batch", "2"]
+    arguments += ["--model", str(blip(tmp_path / "blip"))]
+    stop = 2
+    assert command.main(arguments) == 130
+    first = read_texts(tmp_path / "c.jsonl")
+    assert sorted(first) == ["00000", "00001"]
+    stop = 99
+    asked.clear()
+    assert command.main(arguments) == 0
+    texts = read_texts(tmp_path / "c.jsonl")
+    assert asked == ["00002.png", "00003.png", "00004.png"] and sorted(texts) == [
+        f"{i:05d}" for i in range(5)
+    ]
+    assert {name: texts[name] for name in first} == first
+    assert all("word" in text for text in texts.values())
+    alone = tmp_path / "alone.jsonl"
+    assert command.main([*arguments[:3], str(alone), "--model", str(tmp_path / "blip"), "--batch", "1"]) == 0
+    assert read_texts(alone) == texts, "captions do not depend on the batch"
+    alone.unlink()
+    assert command.main([*arguments[:3], str(alone), "--model", str(pictures)]) == 2
+    assert "cannot be opened" in capsys.readouterr().err and not alone.exists()
+
+
+def llava(folder: Path) -> Path:
+    """Write a tiny LLaVA with random weights, and its processor with a chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerFast,
+    )  # fmt: skip
+
+    words = [
+        "<pad>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<image>",
+        "USER:",
+        "ASSISTANT:",
+        *(f"word{i}" for i in range(40)),
+    ]
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        additional_special_tokens=["<image>"],
+    )  # fmt: skip
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**size, image_size=32, patch_size=16),
+        text_config=LlamaConfig(
+            **size, vocab_size=len(words), pad_token_id=0, bos_token_id=1, eos_token_id=2
+        ),
+        image_token_index=4,
+    )
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    square = {"height": 32, "width": 32}
+    LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square), tokenizer, patch_size=16,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template="USER: <image> {{ messages[0]['content'][1]['text'] }} ASSISTANT:",
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def test_a_model_that_chats_is_asked_and_its_answer_does_not_repeat_the_question(tmp_path: Path) -> None:
+    (tmp_path / "centres").mkdir()
+    for number in range(2):
+        picture = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / "centres" / f"{number:05d}.png")
+    texts = {}
+    for asked in ("word1 word2", "word30"):
+        out = tmp_path / f"{asked}.jsonl"
+        options = ["--model", str(tmp_path / "llava"), "--instruction", asked]
+        if not (tmp_path / "llava").exists():
+            llava(tmp_path / "llava")
+        assert command.main(["ucf101", "captions", str(tmp_path / "centres"), str(out), *options]) == 0
+        texts[asked] = read_texts(out)
+    assert texts["word1 word2"] != texts["word30"], "the instruction is read"
+    for asked, captions in texts.items():
+        assert all(text and not text.startswith(f"USER: {asked}") for text in captions.values())
