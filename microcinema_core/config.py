@@ -18,6 +18,7 @@ START_TOKEN, END_TOKEN = 49406, 49407
 """CLIP's tokens around a prompt. Stable Diffusion 1.x pads with the end token, 2.x with 0."""
 
 InjectedNorm = Literal["frame", "clip"]
+INJECTED_NORMS: tuple[InjectedNorm, ...] = get_args(InjectedNorm)
 TemporalConvLayout = Literal["per_conv", "per_resblock", "none"]
 TemporalAttentionLayout = Literal["self", "transformer", "none"]
 TemporalPlaces = Literal["transformers", "levels", "levels_and_middle"]
@@ -116,6 +117,9 @@ class UNetConfig(Config):
         temporal_at: where temporal transformers stand: after the spatial `transformers`; at all `levels`, so also
             after ResBlocks without a transformer, but not in the middle block; or at `levels_and_middle`.
         temporal_stem: whether a temporal transformer of eight heads of 64 channels follows the first convolution.
+        image_context: tokens of the given picture that each frame attends to beside the text, where a clip has as many
+            for each of its frames; 0 for networks that see no such tokens.
+        fps_embedding: whether the network is told a frame rate, which is embedded as the timestep is.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
@@ -125,6 +129,7 @@ class UNetConfig(Config):
         "num_res_blocks": (1, 64),
         "transformer_depth": (0, 64),
         "temporal_attentions": (1, 8),
+        "image_context": (0, 4096),
     }
 
     in_channels: int = 4
@@ -147,6 +152,8 @@ class UNetConfig(Config):
     temporal_norm: Literal["clip", "frame"] = "clip"
     temporal_at: TemporalPlaces = "transformers"
     temporal_stem: bool = False
+    image_context: int = 0
+    fps_embedding: bool = False
 
     def __post_init__(self) -> None:
         if len(self.channel_mult) != len(self.transformer_depth):
@@ -231,9 +238,11 @@ TEMPORAL_LAYOUTS: dict[str, dict[str, Any]] = {
         "temporal_norm": "clip",
         "temporal_at": "transformers",
         "temporal_stem": False,
+        "image_context": 0,
+        "fps_embedding": False,
     }
 }
-"""Values of `UNetConfig`'s temporal fields by name: where temporal layers stand, and what they are.
+"""Values by name of `UNetConfig`'s fields that an image model lacks: where temporal layers stand, and what they are.
 
 `paper` is section 3.1. The others are those of published weights: `animatediff` (version 3, and PIA), `animatediff_v2`,
 `sparsectrl` (its encoder), and `modelscope` (ModelScope and ZeroScope).
@@ -277,6 +286,33 @@ From openmmlab/PIA, animatediff/utils/util.py: the first three masks of its imag
 
 
 @dataclass(frozen=True)
+class ResamplerConfig(Config):
+    """The configuration of the network that turns a picture's CLIP features into image tokens; by default Crafter's.
+
+    Attributes:
+        tokens: tokens of a whole clip.
+        width: channels inside.
+        layers: layers of attention and feed-forward.
+        heads, head_width: attention heads of each layer, and their channels.
+        in_width: channels of the features, the last hidden state of a CLIP vision model.
+        out_width: channels of the tokens, the same as the text's.
+    """
+
+    RANGES: ClassVar[dict[str, Range]] = {
+        **dict.fromkeys(("tokens", "width", "heads", "head_width", "in_width", "out_width"), (1, 65536)),
+        "layers": (1, 128),
+    }
+
+    tokens: int = 256
+    width: int = 1024
+    layers: int = 4
+    heads: int = 12
+    head_width: int = 64
+    in_width: int = 1280
+    out_width: int = 1024
+
+
+@dataclass(frozen=True)
 class AppearNetConfig(Config):
     """The configuration of AppearNet (section 3.2).
 
@@ -292,6 +328,9 @@ class AppearNetConfig(Config):
             with the distance to the given frame; `none` adds none.
         between: what AppearNet sees at frames whose picture is not given: the `line` between the given ones, or
             `zeros`.
+        places: where the weights take pictures: at the `centre`, at `any` frame, or at both `ends`. Those with a hint
+            take them at any.
+        resampler: what makes image tokens of a picture's CLIP features; None for weights that take none.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {"hidden": (1, 65536)}
@@ -305,6 +344,8 @@ class AppearNetConfig(Config):
     own_encoder: UNetConfig | None = None
     hint: Hint = "none"
     between: Literal["line", "zeros"] = "line"
+    places: Literal["centre", "any", "ends"] = "centre"
+    resampler: ResamplerConfig | None = None
 
     def __post_init__(self) -> None:
         if self.injection not in INJECTIONS:
@@ -329,6 +370,8 @@ class AppearNetConfig(Config):
             position_encoding="none",
             temporal_padding="edge",
             injected_norm="frame",
+            image_context=0,
+            fps_embedding=False,
         )
 
     @property
@@ -338,8 +381,8 @@ class AppearNetConfig(Config):
 
     @property
     def takes_any_place(self) -> bool:
-        """Whether the weights were trained with the given picture at any frame, which the hint tells them."""
-        return self.hint != "none"
+        """Whether the weights were trained with a given picture at any frame, or at both ends."""
+        return self.hint != "none" or self.places != "centre"
 
     @property
     def sees_z_c_alone(self) -> bool:
@@ -353,11 +396,18 @@ class AppearNetConfig(Config):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AppearNetConfig:
-        """Build the dataclass from a JSON object with U-Nets' inside; errors as for `Config.from_dict`."""
+        """Build the dataclass from a JSON object with other configurations inside; errors as `Config.from_dict`."""
         if not isinstance(values, dict):
             raise ValueError(f"{cls.__name__} is {shown(values)}; expected a JSON object")
-        inner = {key: values[key] for key in ("unet", "own_encoder") if values.get(key) is not None}
-        return super().from_dict({**values, **{key: UNetConfig.from_dict(inner[key]) for key in inner}})
+        kinds: dict[str, type[Config]] = {
+            "unet": UNetConfig,
+            "own_encoder": UNetConfig,
+            "resampler": ResamplerConfig,
+        }
+        given = {key: kind for key, kind in kinds.items() if values.get(key) is not None}
+        return super().from_dict(
+            {**values, **{key: kind.from_dict(values[key]) for key, kind in given.items()}}
+        )
 
 
 @dataclass(frozen=True)
@@ -516,6 +566,9 @@ class ModelSpec:
         residual: scale of the difference from z_c that is diffused (`noise.from_residual`); 0 diffuses the frames.
         sampling: the sampler settings that suit the weights.
         window: the shape of the windows that a TSR model was trained on.
+        origin: name of the published weights; empty for MicroCinema's own. Published ones know no noise prior.
+        rates: what a network with `fps_embedding` is told for small, medium and large motion, or one value for all.
+        rescale: factor on clean latents at the noisiest steps (`schedule.latent_scales`); 1 for none.
     """
 
     role: str
@@ -528,6 +581,9 @@ class ModelSpec:
     residual: float = 0.0
     sampling: SamplerDefaults = SamplerDefaults()
     window: WindowShape = WindowShape()
+    origin: str = ""
+    rates: tuple[float, ...] = ()
+    rescale: float = 1.0
 
     PREFIX: ClassVar[str] = "microcinema."
     RANGES: ClassVar[dict[str, Range]] = {
@@ -535,6 +591,7 @@ class ModelSpec:
         "fps": (0, 1000),
         "frames": (1, 4096),
         "residual": (0, 100),
+        "rescale": (0.01, 1),
     }
 
     def __post_init__(self) -> None:
@@ -546,6 +603,9 @@ class ModelSpec:
         for name in self.RANGES:
             kind = int if name == "frames" else float
             checked(getattr(self, name), kind, name.rstrip("_"), self.RANGES[name])
+        checked(self.rates, tuple[float, ...], "rates", (0, 1000))
+        if len(self.rates) not in (0, 1, len(MOTIONS)):
+            raise ValueError(f"rates has {len(self.rates)} numbers; expected none, one or {len(MOTIONS)}")
         if self.role in ("base", "tsr") and not self.fps:
             raise ValueError(f"fps is 0 in a file of role {self.role!r}; expected its frame rate")
         if self.zero_terminal_snr and self.prediction == "eps":
@@ -571,6 +631,12 @@ class ModelSpec:
             entries["sampling"] = json.dumps(self.sampling.to_dict(), sort_keys=True)
         if self.window != WindowShape():
             entries["window"] = json.dumps(self.window.to_dict(), sort_keys=True)
+        if self.origin:
+            entries["origin"] = self.origin
+        if self.rates:
+            entries["rates"] = json.dumps(self.rates)
+        if self.rescale != 1:
+            entries["rescale"] = repr(float(self.rescale))
         return {self.PREFIX + key: value for key, value in entries.items()}
 
     @classmethod
@@ -603,7 +669,14 @@ class ModelSpec:
             residual=_number("residual", entries.get("residual", "0")),
             sampling=SamplerDefaults.from_dict(parse_json("sampling", entries.get("sampling", "{}"))),
             window=WindowShape.from_dict(parse_json("window", entries.get("window", "{}"))),
+            origin=entries.get("origin", ""),
+            rates=frozen(parse_json("rates", entries.get("rates", "[]"))),
+            rescale=_number("rescale", entries.get("rescale", "1")),
         )
+
+    def rate(self, motion: Motion = "medium") -> float | None:
+        """Return what a network with `fps_embedding` is told for an amount of motion; None where it is told none."""
+        return None if not self.rates else self.rates[MOTIONS.index(motion) if len(self.rates) > 1 else 0]
 
 
 def parse_json(name: str, text: str) -> Any:

@@ -3,6 +3,9 @@
 Sampling uses the variance-exploding form of ComfyUI's samplers, x = z_0 + sigma * eps. Training uses the
 variance-preserving form of Eq. 4, z_t = sqrt(alpha_bar) z_0 + sqrt(1 - alpha_bar) eps. The two differ by the factor
 sqrt(1 + sigma^2) = 1 / sqrt(alpha_bar).
+
+Some weights were trained on clean latents scaled by s_t (`latent_scales`): z_t = sqrt(alpha_bar) s_t z_0 + ... Then
+x = z_0 + sigma * eps with sigma = sqrt((1 - alpha_bar) / alpha_bar) / s_t, and the network sees s_t x.
 """
 
 from __future__ import annotations
@@ -47,6 +50,16 @@ def zero_terminal(alpha_bar: Tensor) -> Tensor:
     return answer
 
 
+def latent_scales(rescale: float, steps: int = 1000, turning_step: int = 400) -> Tensor:
+    """Return the factor s_t on clean latents for t = 0 .. steps - 1, float64: a line from 1 to `rescale`, then that.
+
+    Source: "dynamic rescale" of DynamiCrafter (Xing et al. 2023; lvdm/models/ddpm3d.py of Doubiiu/DynamiCrafter).
+    """
+    scales = torch.full((steps,), rescale, dtype=torch.float64)
+    scales[:turning_step] = torch.linspace(1.0, rescale, turning_step, dtype=torch.float64)[:steps]
+    return scales
+
+
 def diffuse(z_0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
     """Return z_t of Eq. 4 at noise eps; alpha_bar broadcasts against z_0."""
     return alpha_bar.sqrt() * z_0 + (1.0 - alpha_bar).sqrt() * eps
@@ -71,18 +84,22 @@ class NoiseSchedule:
 
     Attributes:
         alpha_bar: alpha_bar_t for t = 0 .. steps - 1.
-        sigmas: the same as sigma_t, float32.
+        scales: factor on clean latents s_t, float32; None for 1.
+        sigmas: sigma_t, float32.
     """
 
-    def __init__(self, alpha_bar: Tensor | None = None) -> None:
+    def __init__(self, alpha_bar: Tensor | None = None, scales: Tensor | None = None) -> None:
         self.alpha_bar = alphas_cumprod() if alpha_bar is None else alpha_bar
-        self.sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt().float()
+        self.scales = None if scales is None else scales.float()
+        sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
+        self.sigmas = (sigmas if scales is None else sigmas / scales).float()
 
     @classmethod
     def from_spec(cls, spec: ModelSpec) -> NoiseSchedule:
         """Return the schedule that a model's weights were trained with."""
         alpha_bar = alphas_cumprod(betas=spec.betas)
-        return cls(zero_terminal(alpha_bar) if spec.zero_terminal_snr else alpha_bar)
+        scales = None if spec.rescale == 1 else latent_scales(spec.rescale)
+        return cls(zero_terminal(alpha_bar) if spec.zero_terminal_snr else alpha_bar, scales)
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """Return fractional timesteps in the shape of sigma, interpolated linearly in log sigma as in ComfyUI."""
@@ -92,6 +109,15 @@ class NoiseSchedule:
         low = high - 1
         weight = (log_sigma - log_sigmas[low]) / (log_sigmas[high] - log_sigmas[low])
         return low + weight
+
+    def scale(self, timesteps: Tensor) -> Tensor | float:
+        """Return the factor s_t at fractional timesteps, between two steps by a line; 1 where there is none."""
+        if self.scales is None:
+            return 1.0
+        scales = self.scales.to(timesteps.device)
+        low = timesteps.floor().long().clamp(0, len(scales) - 1)
+        high = (low + 1).clamp(max=len(scales) - 1)
+        return torch.lerp(scales[low], scales[high], (timesteps - low).to(scales))
 
     def sampling_sigmas(self, steps: int) -> Tensor:
         """Return (steps + 1,) falling sigmas, evenly spaced in t, with a final 0 (ComfyUI's `normal`).
@@ -121,8 +147,10 @@ def denoiser(
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        timesteps = schedule.timestep(sigma).expand(x.shape[0]).to(x.device)
-        output = network(x / (sigma**2 + 1).sqrt(), timesteps)
-        return denoised_from_output(output.float(), x, sigma, prediction)
+        t = schedule.timestep(sigma)
+        scale = schedule.scale(t)
+        x, sigma = x * scale, sigma * scale
+        output = network(x / (sigma**2 + 1).sqrt(), t.expand(x.shape[0]).to(x.device))
+        return denoised_from_output(output.float(), x, sigma, prediction) / scale
 
     return denoise

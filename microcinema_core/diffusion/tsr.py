@@ -7,6 +7,7 @@ does not depend on how windows are batched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,13 @@ def frames_after(key_frames: int, rounds: int, factor: int = FACTOR) -> int:
 
 
 def fps_after(fps: float, rounds: int, factor: int = FACTOR) -> float:
-    """Return the frame rate after some rounds: 2 -> 8 -> 32 fps."""
+    """Return the frame rate after some rounds: 2 -> 8 -> 32 fps.
+
+    Raises:
+        ValueError: `fps` is not a finite number above 0.
+    """
+    if not math.isfinite(fps) or fps <= 0:
+        raise ValueError(f"fps is {fps}; expected a finite number above 0.")
     return fps * factor**rounds
 
 

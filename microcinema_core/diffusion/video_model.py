@@ -8,7 +8,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..config import ModelSpec
+from ..config import ModelSpec, centre_index
+from ..networks.appearance_input import appearnet_input
 from ..networks.appearnet import AppearNet
 from ..networks.injection import Injection
 from ..networks.layers import per_frame
@@ -54,12 +55,22 @@ class VideoModel:
             strength: strength of the injection, one for all clips or (b,).
         """
         clips, dtype = t.shape[0], self.dtype
+        appearance = self._with_hint(appearance, clips)
         seen = appearance.shape[0] // clips
         s = torch.as_tensor(strength, dtype=dtype).expand(clips)[:, None, None, None]
         features = self.appearnet.features(
             appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
         )
         return self.appearnet.inject(features, frames=seen, strength=per_frame(s, seen))
+
+    def _with_hint(self, appearance: Tensor, clips: int) -> Tensor:
+        """Return AppearNet's input, for all frames where it takes more than the appearance latents."""
+        config, frames = self.appearnet.config, self.spec.frames
+        if config.sees_z_c_alone:
+            return appearance
+        given = (centre_index(frames),) if self.spec.role == "base" else (0, frames - 1)
+        z_c = per_frame(appearance, frames * clips // appearance.shape[0])
+        return appearnet_input(z_c, given, config, frames=frames)
 
     def predict(self, z_t: Tensor, t: Tensor, context: Tensor, injection: Injection) -> Tensor:
         """Return the U-Net's output for clips `b f c h w`, timesteps (b,) and encoded captions `b l d`."""
@@ -70,6 +81,7 @@ class VideoModel:
             per_frame(context, frames).to(self.dtype),
             frames=frames,
             injection=injection,
+            fps=self.spec.rate(),
         )
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
@@ -111,6 +123,7 @@ class VideoModel:
         gamma: float = GAMMA,
         strength: float = 1.0,
         given: KnownFrames | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Sample clips `b f c h w` by DDIM.
 
@@ -126,6 +139,7 @@ class VideoModel:
             strength: strength of the injection. 0 is the U-Net alone, without AppearNet and prior, as it was trained
                 when appearance was dropped.
             given: frames to keep; None generates all.
+            noise: plain noise `b f c h w`; None draws it from `seed`.
         """
         clips = text.shape[0]
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
@@ -134,9 +148,10 @@ class VideoModel:
         if guidance_scale != 1:
             without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength)
         denoise = classifier_free_guidance(with_text, without, guidance_scale)
-        eps_n = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed)).to(z_c.device)
+        if noise is None:
+            noise = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed))
         mask = 1.0 if given is None else given.mask
-        noise = starting_noise(eps_n, z_c, gamma if strength else 0.0, mask)
+        start = starting_noise(noise.to(z_c.device), z_c, gamma if strength else 0.0, mask)
         if given is not None:
-            denoise = inpaint(denoise, given, noise)
-        return ddim(denoise, noise, steps=steps, schedule=self.schedule)
+            denoise = inpaint(denoise, given, start)
+        return ddim(denoise, start, steps=steps, schedule=self.schedule)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..config import CONTEXT_LENGTH, AppearNetConfig
 from .injection import Injection
 from .layers import AttentionFunction, LayerFactory, attention, zero_
+from .resampler import Resampler
 from .spatial import Modulation, TransformerOptions
 from .temporal import TemporalAttention, TemporalConv
 from .unet import Encoder3D, UNet3D
@@ -68,6 +69,8 @@ class AppearNet(nn.Module):
         self.dtype = make.dtype
         self.compute_dtype = make.dtype
         self.spade_targets: list[SpadeTarget] = []
+        if config.resampler is not None:
+            self.resampler = Resampler(config.resampler, make)
         if config.injection == "concat":
             self.concat = zero_(make.conv(config.input_channels, config.unet.model_channels, 3, padding=1))
             return

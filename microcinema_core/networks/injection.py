@@ -5,12 +5,13 @@ It is computed before the U-Net runs, so the U-Net depends on an `Injection` and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from .layers import resize_like, split_videos
+from .layers import ImageContext, per_frame, resize_like, split_videos
 from .spatial import Modulation
 
 
@@ -27,6 +28,7 @@ class Injection:
         skips: by input block, added to its skip when the decoder takes it, so that a skip counts once.
         middle: added to h after the middle block.
         norms: by ResBlock and norm within it, such as `("input_blocks.1.0", "in" | "out")`.
+        image: tokens of the given picture, `v l d` for the v videos of the batch, or None.
     """
 
     conv_in: Tensor | None = None
@@ -34,6 +36,7 @@ class Injection:
     skips: dict[int, Tensor] = field(default_factory=dict)
     middle: Tensor | None = None
     norms: dict[tuple[str, str], Modulation] = field(default_factory=dict)
+    image: ImageContext | None = None
 
     def to(self, dtype: torch.dtype) -> Injection:
         """Return the injection in a dtype: that of the U-Net, which AppearNet's may differ from."""
@@ -49,6 +52,7 @@ class Injection:
             norms={
                 at: Modulation(norm.gamma.to(dtype), norm.beta.to(dtype)) for at, norm in self.norms.items()
             },
+            image=self.image and replace(self.image, tokens=self.image.tokens.to(dtype)),
         )
 
 
@@ -61,3 +65,13 @@ def add_feature(x: Tensor, feature: Tensor | None, frames: int) -> Tensor:
     if feature is None:
         return x
     return (split_videos(x, feature, frames) + resize_like(feature, x)).flatten(0, 2)
+
+
+def tokens_of_frames(image: ImageContext, frames: int, per_frame_count: int) -> ImageContext:
+    """Return a picture's tokens `(b f) l d` from those of its video, `b n d`.
+
+    A clip of as many frames as the tokens are made for shares them out in order; in others each frame sees them all.
+    """
+    if image.tokens.shape[1] == frames * per_frame_count:
+        return replace(image, tokens=rearrange(image.tokens, "b (f l) d -> (b f) l d", f=frames))
+    return replace(image, tokens=per_frame(image.tokens, frames))

@@ -168,19 +168,56 @@ def feed_forward(dim: int, make: LayerFactory) -> nn.Sequential:
     return nn.Sequential(OrderedDict(net=net))
 
 
-class CrossAttention(nn.Module):
-    """Multi-head attention with Stable Diffusion's key names; self-attention without a context."""
+@dataclass(frozen=True)
+class ImageContext:
+    """Tokens of a given picture, to which frames attend beside the text.
 
-    def __init__(self, dim: int, heads: int, make: LayerFactory, *, context_dim: int | None = None) -> None:
+    Attributes:
+        tokens: `b l d`, one entry for each entry of the queries.
+        strength: factor on what they add.
+    """
+
+    tokens: Tensor
+    strength: float = 1.0
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention with Stable Diffusion's key names; self-attention without a context.
+
+    Args:
+        dim: channels of the queries.
+        heads: attention heads.
+        make: constructor of the layers.
+        context_dim: channels of the context; None for those of the queries.
+        sees_image: whether there are keys and values of image tokens too.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        make: LayerFactory,
+        *,
+        context_dim: int | None = None,
+        sees_image: bool = False,
+    ) -> None:
         super().__init__()
         self.heads, self.attend = heads, make.attend
         self.to_q = make.linear(dim, dim, bias=False)
         self.to_k = make.linear(context_dim or dim, dim, bias=False)
         self.to_v = make.linear(context_dim or dim, dim, bias=False)
         self.to_out = nn.Sequential(make.linear(dim, dim), nn.Identity())
+        if sees_image:
+            self.to_k_ip = make.linear(context_dim or dim, dim, bias=False)
+            self.to_v_ip = zero_(make.linear(context_dim or dim, dim, bias=False))
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, value: Tensor | None = None, **options: Any
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+        image: ImageContext | None = None,
+        **options: Any,
     ) -> Tensor:
         """Attend from tokens `b l dim` to a context `b m context_dim`; returns `b l dim`.
 
@@ -188,9 +225,18 @@ class CrossAttention(nn.Module):
             x: tokens of the queries.
             context: tokens of the keys; None attends to x itself.
             value: tokens of the values; None takes the context.
+            image: tokens of a picture; None leaves the context alone.
             options: passed on to the attention function.
         """
         context = x if context is None else context
         value = context if value is None else value
-        out = self.attend(self.to_q(x), self.to_k(context), self.to_v(value), self.heads, **options)
-        return self.to_out(out)
+        q = self.to_q(x)
+        out = self.attend(q, self.to_k(context), self.to_v(value), self.heads, **options)
+        return self.to_out(self.with_image(out, q, image, **options))
+
+    def with_image(self, out: Tensor, q: Tensor, image: ImageContext | None, **options: Any) -> Tensor:
+        """Add the attention from queries `b l dim` to image tokens to that to the context, before `to_out`."""
+        if image is None:
+            return out
+        k, v = self.to_k_ip(image.tokens), self.to_v_ip(image.tokens)
+        return out + image.strength * self.attend(q, k, v, self.heads, **options)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig
 from . import temporal
-from .layers import CrossAttention, LayerFactory, feed_forward, resize_like, split_videos
+from .layers import CrossAttention, ImageContext, LayerFactory, feed_forward, resize_like, split_videos
 
 TransformerOptions = dict[str, Any]
 """The host's `transformer_options`, patches included; all blocks of one call share it."""
@@ -154,19 +154,26 @@ class TransformerBlock(nn.Module):
         heads = config.heads(dim)
         self.attn1 = CrossAttention(dim, heads, make)
         self.ff = feed_forward(dim, make)
-        self.attn2 = CrossAttention(dim, heads, make, context_dim=config.context_dim)
+        sees_image = bool(config.image_context)
+        self.attn2 = CrossAttention(dim, heads, make, context_dim=config.context_dim, sees_image=sees_image)
         self.norm1, self.norm2, self.norm3 = (make.layer_norm(dim) for _ in range(3))
         self.heads, self.dim_head, self.attn_precision = heads, dim // heads, make.attn_precision
 
-    def forward(self, x: Tensor, context: Tensor | None, options: TransformerOptions) -> Tensor:
-        """Map tokens `n (h w) c` to tokens of the same shape; the context is `n l d`."""
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        options: TransformerOptions,
+        image: ImageContext | None = None,
+    ) -> Tensor:
+        """Map tokens `n (h w) c` to tokens of the same shape; context and image tokens are `n l d`."""
         extra = {k: v for k, v in options.items() if k not in ("patches", "patches_replace")}
         extra |= {"n_heads": self.heads, "dim_head": self.dim_head, "attn_precision": self.attn_precision}
         patches = options.get("patches", {})
         x = x + self._attend("attn1", self.norm1(x), None, options, extra)
         for patch in patches.get("middle_patch", ()):
             x = patch(x, extra)
-        x = x + self._attend("attn2", self.norm2(x), context, options, extra)
+        x = x + self._attend("attn2", self.norm2(x), context, options, extra, image)
         return x + self.ff(self.norm3(x))
 
     def _attend(
@@ -176,6 +183,7 @@ class TransformerBlock(nn.Module):
         context: Tensor | None,
         options: TransformerOptions,
         extra: TransformerOptions,
+        image: ImageContext | None = None,
     ) -> Tensor:
         """Run one attention of the block with its input patch, its replacement and its output patch."""
         layer: CrossAttention = getattr(self, name)
@@ -186,12 +194,15 @@ class TransformerBlock(nn.Module):
             for patch in patches[f"{name}_patch"]:
                 n, context, value = patch(n, context, value, extra)
         replacement = _replacement(name, options)
+        attending = {"attn_precision": extra["attn_precision"], "transformer_options": options}
         if replacement is None:
-            n = layer(n, context, value, attn_precision=extra["attn_precision"], transformer_options=options)
+            n = layer(n, context, value, image, **attending)
         else:
             context = n if context is None else context
             value = context if value is None else value
-            n = layer.to_out(replacement(layer.to_q(n), layer.to_k(context), layer.to_v(value), extra))
+            q = layer.to_q(n)
+            n = replacement(q, layer.to_k(context), layer.to_v(value), extra)
+            n = layer.to_out(layer.with_image(n, q, image, **attending))
         for patch in patches.get(f"{name}_output_patch", ()):
             n = patch(n, extra)
         return n
@@ -226,8 +237,15 @@ class SpatialTransformer(nn.Module):
         )
         self.temporal = temporal.after_attention(channels, config, make, middle=middle)
 
-    def forward(self, x: Tensor, context: Tensor | None, options: TransformerOptions, frames: int) -> Tensor:
-        """Map `(b f) c h w` to `(b f) c h w`; the context is `(b f) l d`."""
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        options: TransformerOptions,
+        frames: int,
+        image: ImageContext | None = None,
+    ) -> Tensor:
+        """Map `(b f) c h w` to `(b f) c h w`; context and image tokens are `(b f) l d`."""
         options["activations_shape"] = list(x.shape)
         h, w = x.shape[-2:]
         y = self.norm(x)
@@ -239,7 +257,7 @@ class SpatialTransformer(nn.Module):
             y = self.proj_in(y)
         for index, block in enumerate(self.transformer_blocks):
             options["block_index"] = index
-            y = block(y, context, options)
+            y = block(y, context, options, image)
         if self.use_linear:
             y = self.proj_out(y)
         y = rearrange(y, "n (h w) c -> n c h w", h=h, w=w)

@@ -7,6 +7,7 @@ a stock model works on this one: comfy/ldm/modules/diffusionmodules/openaimodel.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from ..config import NUMBERED_FRAMES, UNetConfig
 from . import temporal
-from .injection import NO_INJECTION, Injection, add_feature
-from .layers import AttentionFunction, LayerFactory, attention, timestep_embedding
+from .injection import NO_INJECTION, Injection, add_feature, tokens_of_frames
+from .layers import AttentionFunction, LayerFactory, attention, timestep_embedding, zero_
 from .spatial import Downsample, ResBlock, SpatialTransformer, TransformerOptions, Upsample
 
 
@@ -41,9 +42,10 @@ class Encoder3D(nn.Module):
         self.config = config
         self.dtype = make.dtype
         embed_dim = config.model_channels * 4
-        self.time_embed = nn.Sequential(
-            make.linear(config.model_channels, embed_dim), nn.SiLU(), make.linear(embed_dim, embed_dim)
-        )
+        self.time_embed = _embedding(config.model_channels, embed_dim, make)
+        if config.fps_embedding:
+            self.fps_embed = _embedding(config.model_channels, embed_dim, make)
+            zero_(self.fps_embed[-1])
         self.input_blocks, self.skip_channels = _input_blocks(config, embed_dim, make)
         channels = self.skip_channels[-1]
         self.conv_in_temporal = temporal.after_first_conv(config.model_channels, config, make)
@@ -68,9 +70,17 @@ class Encoder3D(nn.Module):
                 "make a shorter video, and continue it from its last frame."
             )
 
-    def embed(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map timesteps `n` to embeddings `n e`, where e is 4 * model_channels."""
-        return self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
+    def embed(self, timesteps: Tensor, dtype: torch.dtype, fps: float | None = None) -> Tensor:
+        """Map timesteps `n`, and the frame rate that a network may be told, to embeddings `n e`.
+
+        e is 4 * model_channels. Without a rate, or a layer for it, the timesteps stand alone.
+        """
+        channels = self.config.model_channels
+        emb = self.time_embed(timestep_embedding(timesteps, channels).to(dtype))
+        if fps is None or not self.config.fps_embedding:
+            return emb
+        rate = torch.full((1,), fps, device=timesteps.device)
+        return emb + self.fps_embed(timestep_embedding(rate, channels).to(dtype))
 
     def run_block(
         self,
@@ -93,7 +103,8 @@ class Encoder3D(nn.Module):
             context: text `(b f) l d`.
             options: the host's `transformer_options`.
             frames: frames per video, f.
-            injection: what the block itself adds: SPADE's modulations, and the first block `conv_in`.
+            injection: what the block itself adds: SPADE's modulations, image tokens `(b f) l d`, and the first block
+                `conv_in`.
             size: height and width that an upsampler must reach.
         """
         assert isinstance(block, UNetBlock)
@@ -103,7 +114,7 @@ class Encoder3D(nn.Module):
                 first, second = injection.norms.get((name, "in")), injection.norms.get((name, "out"))
                 h = layer(h, emb, frames, first=first, second=second)
             elif isinstance(layer, SpatialTransformer):
-                h = layer(h, context, options, frames)
+                h = layer(h, context, options, frames, injection.image)
                 options["transformer_index"] = options.get("transformer_index", 0) + 1
             elif isinstance(layer, Upsample):
                 h = layer(h, frames, size)
@@ -175,6 +186,7 @@ class UNet3D(Encoder3D):
         *,
         frames: int = 1,
         injection: Injection | None = None,
+        fps: float | None = None,
     ) -> Tensor:
         """Predict the noise (Eq. 5) or v of a batch of clips, `(b f) c h w`.
 
@@ -187,6 +199,7 @@ class UNet3D(Encoder3D):
             transformer_options: the host's patches and state.
             frames: frames per clip, f.
             injection: AppearNet's output; None is the text-to-video model.
+            fps: frame rate that a network with `fps_embedding` is told (`ModelSpec.rates`); None tells it none.
 
         Raises:
             ValueError: the batch is not a multiple of `frames`, or more frames than the weights have numbers for.
@@ -202,8 +215,11 @@ class UNet3D(Encoder3D):
         options["transformer_index"] = 0
         patches = options.get("patches", {})
         injection = injection or NO_INJECTION
+        if injection.image is not None:
+            image = tokens_of_frames(injection.image, frames, self.config.image_context)
+            injection = replace(injection, image=image)
 
-        emb = self.embed(timesteps, x.dtype)
+        emb = self.embed(timesteps, x.dtype, fps)
         for patch in patches.get("emb_patch", ()):
             emb = patch(emb, self.config.model_channels, options)
 
@@ -239,6 +255,10 @@ class UNet3D(Encoder3D):
             h = self.run_block(block, h, emb, context, options, frames, injection=injection, size=size)
 
         return self.out_temporal(self.out(h.to(x.dtype)), frames)
+
+
+def _embedding(channels: int, embed_dim: int, make: LayerFactory) -> nn.Sequential:
+    return nn.Sequential(make.linear(channels, embed_dim), nn.SiLU(), make.linear(embed_dim, embed_dim))
 
 
 def is_temporal(key: str) -> bool:

@@ -17,8 +17,8 @@ RANK = 4
 """Rank of the LoRA files."""
 
 
-Motion = Literal["v3", "v2", "pia", "pia alone"]
-"""Published motion weights: AnimateDiff's of version 3 or 2, and PIA's, its AppearNet applied or not."""
+Motion = Literal["v3", "v2", "pia", "pia alone", "crafter"]
+"""Published weights: AnimateDiff's of version 3 or 2, PIA's, its AppearNet applied or not, and DynamiCrafter."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,17 @@ VIDEOS = (
     _moving("AnimateDiff v3", "v3", 2),
     _moving("AnimateDiff v2", "v2", 1),
     _moving("PIA alone", "pia alone", 1),
+    _family(
+        "DynamiCrafter",
+        "SD20",
+        (8, 8),
+        motion="crafter",
+        model_channels=64,
+        context_dim=1024,
+        **_LEVELS,
+    ),
 )
-"""Video MODELs from motion weights, which exist for SD 1.5 and its four levels only."""
+"""Video MODELs from published weights: motion modules are for SD 1.5's four levels only, DynamiCrafter is of SD 2.1."""
 
 
 def register_families() -> None:

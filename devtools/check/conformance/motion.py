@@ -10,13 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from devtools.check import tiny
+from devtools.check.crafter_files import CLIP_WIDTH, LAYOUT, write_crafter
 
 from .models import Family
 
 LAST_PROJECTIONS = ("proj_out.", "conv_in.weight")
 """Parts of the keys of the layers that add a motion module to the image model: zeros there are no motion."""
-LINEAR_BETAS = "sqrt_linear"
-"""The host's name for betas that rise linearly, AnimateDiff's and PIA's."""
 
 
 def motion_models(image: Any, family: Family, folder: Path, prior: dict[str, Any]) -> tuple[Any, Any]:
@@ -31,6 +30,8 @@ def motion_models(image: Any, family: Family, folder: Path, prior: dict[str, Any
     from microcinema_core.adapter.motion import add_motion
 
     prior = {**prior, "lambda_": 0.0}
+    if family.motion == "crafter":
+        return _crafter(image, family, folder, still=True), _crafter(image, family, folder, still=False)
     still, given = add_motion(image, write_motion(folder / "still.safetensors", family, still=True))
     random, acting = add_motion(image, write_motion(folder / "random.safetensors", family))
     if family.motion == "v3":
@@ -58,13 +59,50 @@ def write_motion(path: Path, family: Family, *, still: bool = False) -> Path:
     return path
 
 
-def with_linear_betas(model: Any) -> Any:
-    """Return a clone of a stock MODEL with the motion weights' noise schedule, for nodes that rebuild it as well."""
+def _crafter(image: Any, family: Family, folder: Path, *, still: bool) -> Any:
+    """Return DynamiCrafter's MODEL around a stock MODEL's weights, with a picture, and without rescaled latents."""
+    from microcinema_core.adapter import apply_appearance
+    from microcinema_core.adapter.crafter import load_crafter
+
+    prefix = "diffusion_model."
+    stock = image.model.state_dict()
+    path = write_crafter(
+        folder / "checkpoints" / f"dynamicrafter_512_{still}.safetensors",
+        family.config.inflated(**LAYOUT),
+        spatial={key.removeprefix(prefix): value for key, value in stock.items() if key.startswith(prefix)},
+        still=still,
+        extra={"scale_arr": torch.ones(1400)},
+    )
+    loaded = load_crafter(path, use="base", clip_vision=_Vision())
+    return apply_appearance(
+        loaded.model,
+        loaded.appearnet,
+        picture(family),
+        features=_Vision().features(1),
+        lambda_=0.0,
+        gamma=0.0,
+    )
+
+
+class _Vision:
+    """A stand-in for CLIP vision."""
+
+    def features(self, seed: int) -> Tensor:
+        """Return the features of a picture."""
+        return torch.randn(1, 9, CLIP_WIDTH, generator=torch.Generator().manual_seed(seed))
+
+    def encode_image(self, image: Tensor, crop: bool) -> dict[str, Tensor]:
+        """Return what the host's CLIP vision does, for one picture."""
+        return {"last_hidden_state": self.features(2)}
+
+
+def with_sampling_of(video: Any, model: Any) -> Any:
+    """Return a clone of a stock MODEL with a video MODEL's noise schedule, for nodes that rebuild it as well."""
     import comfy.model_base
 
     inner = model.model
-    settings = inner.model_config.sampling_settings
-    inner.model_config.sampling_settings = {**settings, "beta_schedule": LINEAR_BETAS}
+    inner.model_config.sampling_settings = dict(video.model.model_config.sampling_settings)
+    inner.model_type = video.model.model_type
     clone = model.clone()
     sampling = comfy.model_base.model_sampling(inner.model_config, inner.model_type)
     clone.add_object_patch("model_sampling", sampling)

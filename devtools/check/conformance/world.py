@@ -16,7 +16,7 @@ from microcinema_core.config import ModelSpec, TextConfig
 from microcinema_core.files.checkpoint import Checkpoint
 
 from .models import Family, write_files
-from .motion import motion_models, picture, with_linear_betas
+from .motion import motion_models, picture, with_sampling_of
 
 FRAMES, STEPS, CFG, SEED = 3, 4, 4.0, 7
 PRIOR: dict[str, Any] = {"lambda_": 0.05, "gamma": 0.05}
@@ -157,7 +157,7 @@ class World:
 
     def as_stock(self, model: Any) -> Any:
         """Return a MODEL from the host's loader as `stock` is: with the noise schedule of the motion weights."""
-        return model if self.family.motion is None else with_linear_betas(model)
+        return model if self.family.motion is None else with_sampling_of(self.ours, model)
 
     @contextmanager
     def using(self, model: Any) -> Iterator[None]:
@@ -212,7 +212,7 @@ def build(family: Family, models: Path, nodes: dict[str, Any]) -> World:
         ours, random = _inflated(models / "checkpoints" / "small.safetensors", family)
     else:
         ours, random = motion_models(image, family, models, PRIOR)
-        image = with_linear_betas(image)
+        image = with_sampling_of(ours, image)
     return World(
         family=family,
         models=models,
