@@ -16,9 +16,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import CONTEXT_LENGTH, NUMBERED_FRAMES, TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig
-from ..values import printable, shown
-from .safetensors_io import LDM_PREFIX, Shapes, describe, header_shapes, read_header, read_tensors, whole
+from ..config import CONTEXT_LENGTH, NUMBERED_FRAMES, TEMPORAL_LAYOUTS, AppearNetConfig, Betas, UNetConfig
+from ..messages import one_line
+from ..values import shown
+from .safetensors_io import (
+    LDM_PREFIX,
+    Shapes,
+    describe,
+    header_shapes,
+    is_finite,
+    read_header,
+    read_tensors,
+    whole,
+)
 from .stable_diffusion import from_diffusers, levels_of
 
 _PREFIXES = ("module.", LDM_PREFIX, "diffusion_model.", "unet.", "motion_model.", "controlnet.")
@@ -38,6 +48,7 @@ class MotionModule:
         temporal: the temporal layers' tensors under the U-Net's keys.
         appearnet_config, appearnet: PIA's AppearNet, which widens the first convolution; None for AnimateDiff.
         name: the file's name, for messages.
+        betas: form of the noise schedule that it was trained with.
     """
 
     config: UNetConfig
@@ -45,6 +56,7 @@ class MotionModule:
     appearnet_config: AppearNetConfig | None = None
     appearnet: dict[str, Tensor] | None = None
     name: str = ""
+    betas: Betas = "linear"
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,7 @@ def read_motion_module(path: Path, unet: UNetConfig) -> MotionModule:
         config = unet.as_2d().inflated(**TEMPORAL_LAYOUTS[layout])
         temporal = {_motion_key(key, config, config.temporal_attentions): t for key, t in tensors.items()}
         appearnet_config, appearnet = _pia(conv_in["conv_in.weight"], unet) if conv_in else (None, None)
-    return MotionModule(config, temporal, appearnet_config, appearnet, printable(path.name))
+    return MotionModule(config, temporal, appearnet_config, appearnet, one_line(path.name))
 
 
 def _warn_of_no_positions(path: Path, keys: Iterable[str]) -> None:
@@ -82,7 +94,7 @@ def _warn_of_no_positions(path: Path, keys: Iterable[str]) -> None:
         log.warning(
             "MicroCinema: %s has no table of positions; it is taken for AnimateDiff version 3. If the video is noise, "
             "it may be version 1: get %s.",
-            printable(path.name),
+            one_line(path.name),
             _V3,
         )
 
@@ -115,7 +127,7 @@ def read_sparsectrl(path: Path) -> SparseCtrl:
     """
     with whole(path):
         config, weights = _sparsectrl(_read(path, "sparsectrl"))
-    return SparseCtrl(config, weights, printable(path.name))
+    return SparseCtrl(config, weights, one_line(path.name))
 
 
 def _sparsectrl(tensors: dict[str, Tensor]) -> tuple[AppearNetConfig, dict[str, Tensor]]:
@@ -193,12 +205,18 @@ def _with_lora(
                 f"it changes {shown(key)}, which this motion module does not have; motion LoRAs belong to "
                 "AnimateDiff version 2 (mm_sd15_v2.safetensors)."
             )
-        weight, change = answer[key], pair["up"].float() @ pair["down"].float()
-        if change.shape != weight.shape:
+        weight, up, down = answer[key], pair["up"].float(), pair["down"].float()
+        if up.ndim != 2 or (up.shape[0], *down.shape) != (weight.shape[0], up.shape[1], weight.shape[1]):
             raise ValueError(
-                f"it changes {shown(key)} of shape {tuple(weight.shape)} by {tuple(change.shape)}."
+                f"it changes {shown(key)} of shape {tuple(weight.shape)} by matrices of shapes {tuple(up.shape)} and "
+                f"{tuple(down.shape)}, which do not fit: get the file again."
             )
-        answer[key] = (weight.float() + strength * change).to(weight.dtype)
+        answer[key] = (weight.float() + strength * (up @ down)).to(weight.dtype)
+        if not is_finite(answer[key]):
+            raise ValueError(
+                f"with a strength of {strength:g}, it changes {shown(key)} beyond what {weight.dtype} holds: get the "
+                "file again, or lower the strength."
+            )
     return answer
 
 
@@ -231,8 +249,12 @@ def kind_of(shapes: Shapes) -> str:
     return "motion"
 
 
-def refuse_pickle(name: str) -> None:
+def refuse_pickle(name: str, instead: str | None = None) -> None:
     """Refuse a file by its name alone where it is a pickle, which is never opened.
+
+    Args:
+        name: the file's name.
+        instead: the safetensors file to get; None takes that of the same use among AnimateDiff's.
 
     Raises:
         ValueError: the name ends as those of PyTorch's pickles do; the message names the safetensors file to get.
@@ -240,9 +262,9 @@ def refuse_pickle(name: str) -> None:
     stem, dot, ending = name.replace("\\", "/").rpartition("/")[2].rpartition(".")
     if not dot or ending.lower() not in ("ckpt", "pt", "pth", "bin"):
         return
-    twin = _TWINS.get(stem, f"the same weights as a safetensors file, such as {_V3}")
+    twin = instead or _TWINS.get(stem, f"the same weights as a safetensors file, such as {_V3}")
     raise ValueError(
-        f"{printable(name)}: a .{ending} file is a pickle, which can run code as it opens and is never read: "
+        f"{one_line(name)}: a .{ending} file is a pickle, which can run code as it opens and is never read: "
         f"get {twin}."
     )
 
@@ -306,14 +328,15 @@ def _motion_key(key: str, config: UNetConfig, attentions: int) -> str:
         raise ValueError(f"{shown(key)} is no key of a motion module.")
     side, block, index, rest = match.groups()
     if side == "mid":
-        return f"middle_block.1.temporal.{_inside(rest, attentions)}"
+        return f"middle_block.1.temporal.{temporal_transformer_key(rest, attentions)}"
     blocks = config.num_res_blocks + 1
     place = int(block) * blocks + int(index) + (side == "down")
     depths = config.transformer_depth if side == "down" else config.transformer_depth[::-1]
     if int(block) >= len(depths):
         raise ValueError(f"{shown(key)} is at a level that this U-Net does not have.")
     layer = 1 if depths[int(block)] else 0
-    return f"{'input' if side == 'down' else 'output'}_blocks.{place}.{layer}.temporal.{_inside(rest, attentions)}"
+    inner = temporal_transformer_key(rest, attentions)
+    return f"{'input' if side == 'down' else 'output'}_blocks.{place}.{layer}.temporal.{inner}"
 
 
 def _dotted(key: str) -> str:
@@ -331,7 +354,7 @@ def _dotted(key: str) -> str:
     return f"{side}.motion_modules.{module}.{inside}.processor.{projection}_lora.{way}.weight"
 
 
-def _inside(rest: str, attentions: int) -> str:
+def temporal_transformer_key(rest: str, attentions: int) -> str:
     """Return a temporal transformer's key from the original's or diffusers' name of it."""
     rest = rest.removeprefix("temporal_transformer.").removeprefix("transformer_blocks.0.")
     rest = rest.replace("attention_blocks.", "attns.")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..data.messages import one_line, reason
+from ..messages import one_line, reason
 from ..optional_deps import install_hint
 from .config import load
 from .loop import run

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.messages import one_line
 from ..files.checkpoint import read_metadata
 from ..files.safetensors_io import read_header, read_tensors, write_tensors
+from ..messages import one_line
 from .writing import refuse_unwritable, writing
 
 AVERAGED = "microcinema.averaged"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..config import AppearNetConfig, UNetConfig, centre_index
+from ..config import TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig, centre_index
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
 from ..files.load_networks import load_video_weights, video_configs
 from .video import VideoStage
+from .warm_start import own_appearnet, start_configs, with_motion
 
 
 class BaseStage(VideoStage):
@@ -22,24 +23,34 @@ class BaseStage(VideoStage):
         if start.spec.role != "image":
             return video_configs(start)
         unet = UNetConfig.from_dict(start.configs["unet"]).inflated(injected_norm=self.model.injected_norm)
-        fields = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
-        return unet, AppearNetConfig(unet, **{name: getattr(self.model, name) for name in fields})
+        names = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
+        fields = {name: getattr(self.model, name) for name in names}
+        if self.motion is not None:
+            return start_configs(self.motion, injected_norm=self.model.injected_norm, appearnet=fields)
+        return unet, AppearNetConfig(unet, **fields)
 
     def load_start(self, start: Checkpoint) -> None:
-        """Load a base file's weights, or inflate an image file's."""
+        """Load a base file's weights, or inflate an image file's, with the motion weights where there are any."""
         if start.spec.role == "base":
             load_video_weights(self.video, start)
             return
-        net = self.video.appearnet.config
+        net, unet = self.video.appearnet.config, self.video.unet.config
         inflated = inflate(
             start.part("unet"),
-            config=self.video.unet.config.as_2d(),
+            config=unet.as_2d(),
             injection=net.injection,
             seed=self.seed,
             appearnet={"hidden": net.hidden, "spade_norms": net.spade_norms},
+            **{name: getattr(unet, name) for name in TEMPORAL_LAYOUTS["paper"]},
         )
-        self.video.unet.load_state_dict(inflated.unet)
-        self.video.appearnet.load_state_dict(inflated.appearnet)
+        weights, appearnet = inflated.unet, inflated.appearnet
+        if self.motion is not None:
+            weights = with_motion(weights, self.motion)
+            if own_appearnet(self.motion, net.injection):
+                appearnet = self.motion.appearnet or {}
+            self.motion = None  # its tensors are copied
+        self.video.unet.load_state_dict(weights)
+        self.video.appearnet.load_state_dict(appearnet)
 
     def appearance(self, z_0: Tensor) -> Tensor:
         """Return the centre frames `b c h w` of clips `b f c h w`."""
@@ -51,4 +62,4 @@ class BaseStage(VideoStage):
         AppearNet's frames are all equal here. Attention over equal frames returns the value itself, so q and k get no
         gradient.
         """
-        return "temporal.attn.to_q" in name or "temporal.attn.to_k" in name
+        return "temporal." in name and (".to_q." in name or ".to_k." in name)

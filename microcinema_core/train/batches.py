@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ..data.messages import one_line
 from ..data.shards import INDEX, ShardDataset
+from ..messages import one_line
 from .shared_random import SharedRandom
 from .stage import Batch, Items
 

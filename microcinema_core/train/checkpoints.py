@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..data.messages import one_line, reason
+from ..messages import one_line, reason
 from .config import TrainConfig
 from .fsdp import full_tensor, local_shard, shard_of
 from .stage import Parts

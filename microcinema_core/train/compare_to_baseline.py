@@ -18,9 +18,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ..config import centre_index
-from ..data.messages import one_line
 from ..diffusion.noise import GAMMA
 from ..files.paths import home_folder
+from ..messages import one_line
 from ..metrics.psnr import frame_difference, psnr
 from ..optional_deps import install_hint
 from .batches import open_set

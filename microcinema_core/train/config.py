@@ -8,29 +8,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[no-redef]
 
-from ..config import frozen
-from ..data.messages import one_line, reason
 from ..files.paths import home_folder
+from ..messages import one_line, reason
 from ..moved import address_of_config
-from ..values import Range
+from ..values import Range, checked
 
 T = TypeVar("T")
-
-TYPE_NAMES: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text in quotes",
-    dict: "a table",
-    tuple: "a list",
-}
 
 UNLIMITED = math.inf
 """No limit; the number itself must be finite."""
@@ -335,60 +325,3 @@ def nearest(name: str, known: Mapping[str, str]) -> str:
         if near
         else f"; known: {', '.join(dict.fromkeys(known.values()))}"
     )
-
-
-def checked(value: Any, kind: Any, name: str, limits: Range | None = None) -> Any:
-    """Return a value with lists as tuples, after checking its type and range.
-
-    Args:
-        value: the value from TOML.
-        kind: the type that is expected; only the types of `TYPE_NAMES` are checked.
-        name: the key, for messages.
-        limits: smallest and largest allowed value; of a list, of each of its numbers.
-
-    Raises:
-        ValueError: another type, or a value out of range.
-    """
-    value = frozen(value)
-    if words := _expected(value, kind):
-        raise ValueError(f"{name} is {value!r}; {words} was expected")
-    if limits is not None and not _is_within(value, limits):
-        low, high = limits
-        open_end = math.isinf(high) or (high == LARGEST_COUNT and isinstance(value, int) and value < low)
-        allowed = f"{low:g} or more" if open_end else f"from {low:g} to {high:.14g}"
-        finite = " and finite" if isinstance(value, float) and math.isinf(value) else ""
-        raise ValueError(f"{name} is {value!r}; it must be {allowed}{finite}")
-    return value
-
-
-def _is_within(value: Any, limits: Range) -> bool:
-    """Return whether a number, or each of a list, is finite, also as a float, and within its limits."""
-    if isinstance(value, tuple):
-        return all(_is_within(one, limits) for one in value)
-    if not isinstance(value, int | float):
-        return True
-    try:
-        return math.isfinite(value) and limits[0] <= value <= limits[1]
-    except OverflowError:  # a whole number of hundreds of digits
-        return False
-
-
-def _expected(value: Any, kind: Any) -> str:
-    """Return in words what was expected instead of a value; "" if it fits or its type is not in `TYPE_NAMES`."""
-    plain = get_origin(kind) or kind
-    taken = (int, float) if plain is float else plain
-    if plain not in TYPE_NAMES:
-        return ""
-    if not isinstance(value, taken) or (isinstance(value, bool) and plain is not bool):
-        return TYPE_NAMES[plain]
-    return _expected_inside(value, get_args(kind)) if isinstance(value, tuple) else ""
-
-
-def _expected_inside(values: tuple[Any, ...], kinds: tuple[Any, ...]) -> str:
-    """Return what was expected of a list's members, in words; "" where they fit."""
-    if Ellipsis in kinds:
-        kinds = kinds[:1] * len(values)
-    if len(values) != len(kinds):
-        return f"a list of {len(kinds)}"
-    wrong = [words for value, kind in zip(values, kinds, strict=True) if (words := _expected(value, kind))]
-    return f"a list with {wrong[0]} in each place" if wrong else ""

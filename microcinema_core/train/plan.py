@@ -56,6 +56,8 @@ def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> st
         "",
         "memory of each process, GiB (2^30 bytes)",
     ]
+    if isinstance(stage, VideoStage):
+        lines[-2:-2] = ["", "where weights come from", *_origins(config, stage)]
     parts = memory(config, stage, total, moved)
     lines += [f"  {name:<42}{size / GIB:8.2f}" for name, size in parts.items()]
     lines += [f"  {'together':<42}{sum(parts.values()) / GIB:8.2f}"]
@@ -72,6 +74,24 @@ def describe(config: TrainConfig, world: int = 1, stages: Stages = STAGES) -> st
             f"; {config.optim.max_steps} steps are {config.optim.max_steps * taken / items:.2f} epochs"
         )
     return "\n".join(lines)
+
+
+def _origins(config: TrainConfig, stage: VideoStage) -> list[str]:
+    """Return one line for each file that a video stage's weights start from, and one for its new layers."""
+    known = [f"  {one.file}: {one.kind}; licence: {one.licence}" for one in stage.sources]
+    if stage.start is not None and stage.start.spec.role != "image":
+        return [f"  {stage.start.name}: all", *known]
+    given = {group for one in stage.sources for group in one.gives} | {"spatial"}
+    new = [group for group in ("temporal", "injection") if group not in given]
+    lines = [
+        f"{line}; gives {', '.join(_with_rate(group, config) for group in one.gives)}"
+        for line, one in zip(known, stage.sources, strict=True)
+    ]
+    return [*lines, *(f"  new: {_with_rate(group, config)}" for group in new)]
+
+
+def _with_rate(group: str, config: TrainConfig) -> str:
+    return f"{group} (rate {config.optim.lr * config.optim.groups.get(group, 1.0):g})"
 
 
 def memory(config: TrainConfig, stage: Stage, total: int, trained: int) -> dict[str, float]:

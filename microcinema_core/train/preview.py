@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.messages import one_line
 from ..data.videos.stable_diffusion import decode_latents, has_decoder, load_decoder
+from ..messages import one_line
 
 logger = logging.getLogger(__name__)
 DECODE_BATCH = 4

@@ -21,6 +21,7 @@ from ..diffusion.schedule import diffuse, training_target
 from ..diffusion.video_model import VideoModel
 from ..files.checkpoint import Checkpoint, write_checkpoint
 from ..files.paths import home_folder
+from ..files.published import MotionModule
 from ..networks.appearnet import AppearNet
 from ..networks.layers import attention, unfused_attention
 from ..networks.unet import UNet3D, is_temporal
@@ -42,6 +43,7 @@ from .sheets import grid
 from .stage import Batch, Parts, Sheet
 from .start_files import load_frozen_networks, read_start
 from .video_config import LossTable, ModelTable
+from .warm_start import read_motion, sources, sources_entry
 
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
 """Clips, DDIM steps and guidance scale of a sample sheet."""
@@ -62,6 +64,8 @@ class VideoStage(ABC):
         video: the U-Net and AppearNet, which are trained.
         text: the frozen text encoder; None where captions are encoded already.
         vae: the frozen decoder of sample sheets.
+        motion: published motion weights to start from, until they are loaded; None for none.
+        sources: the files of others that the weights come from.
         captions: the items' key that holds the captions, "text" or "tokens".
         empty_caption, empty_context: the empty prompt in the captions' form, and encoded, `1 77 d`.
 
@@ -77,10 +81,18 @@ class VideoStage(ABC):
         self.objective = from_table(LossTable, config.loss, "[loss]")
         self.seed = config.seed
         _require_inputs(config, self.starts_from)
-        self.start: Checkpoint | None = read_start(home_folder() / config.init_from, self.starts_from)
+        start = read_start(home_folder() / config.init_from, self.starts_from)
         self.dataset = open_set(config.data_folder)
+        self.motion: MotionModule | None = None
+        motion_from = home_folder() / self.model.motion_from
+        if self.model.motion_from:
+            start, self.motion = read_motion(motion_from, start, frames=self.dataset.index["frames"])
+        self.start: Checkpoint | None = start
+        self.sources = sources(
+            home_folder() / config.init_from, start, self.motion, motion_from, injection=self.model.injection
+        )
         self.test = open_set(config.test_folder) if config.data.test_folder else self.dataset
-        self.video = self._build_video_model(self.start, device)
+        self.video = self._build_video_model(start, device)
         self.text, self.vae = load_frozen_networks(
             home_folder() / (self.model.image_file or config.init_from), with_text=bool(self.model.image_file)
         )
@@ -270,14 +282,15 @@ class VideoStage(ABC):
         }
         if isinstance(self.vae, FoldedVAE):
             configs["vae"] = self.vae.config  # for linear previews; the weights stay in the image file
-        training = {"microcinema.training": json.dumps(self.settings())}
-        write_checkpoint(path, parts, spec=self.video.spec, configs=configs, extra_metadata=training)
+        about = {"microcinema.training": json.dumps(self.settings()), **sources_entry(self.sources)}
+        write_checkpoint(path, parts, spec=self.video.spec, configs=configs, extra_metadata=about)
 
     def settings(self) -> dict[str, Any]:
         """Return the [model] and [loss] tables for the metadata; other files by name, without their folders."""
         return {
             **to_table(self.model),
             "image_file": Path(self.model.image_file).name,
+            "motion_from": Path(self.model.motion_from).name,
             **to_table(self.objective),
         }
 

@@ -18,6 +18,9 @@ class ModelTable:
     Attributes:
         image_file: a MicroCinema image file with text encoder and VAE, needed where captions are tokens; or the Stable
             Diffusion file or folder whose VAE decodes sample sheets, if not `init_from`. Empty takes `init_from`.
+        motion_from: published motion weights that the temporal layers start from, where `init_from` is a Stable
+            Diffusion 1.x model: a file of AnimateDiff or PIA, absolute or in $MICROCINEMA_HOME. Empty starts them anew.
+            AppearNet starts from PIA's where `injection` is "concat".
         lambda_: `lambda` in TOML, of the Appearance Noise Prior (Eq. 3).
         injected_norm, injection, hidden, spade_norms, time_conditioned, text_conditioned: as in `UNetConfig` and
             `AppearNetConfig`, for the inflation of an image model.
@@ -44,6 +47,7 @@ class ModelTable:
     }
 
     image_file: str = ""
+    motion_from: str = ""
     lambda_: float = LAMBDA
     injected_norm: str = "frame"
     injection: str = "spade"

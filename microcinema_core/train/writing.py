@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from ..data.messages import one_line, reason
+from ..messages import one_line, reason
 
 
 class NotWritten(OSError):

@@ -1,0 +1,37 @@
+"""A small Stable Diffusion 1.x file, motion files of diffusers, clips, and configs that train on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tests.core.motion_oracles import adapter, image_unet
+from tests.train.clip_world import table, write_clips
+
+CONTEXT, FRAMES, RATE = 32, 3, 1e-3
+
+
+def write_warm_home(home: Path) -> None:
+    """sd.safetensors, motion.safetensors, pia.safetensors, and a set of clips."""
+    save(home / "sd.safetensors", image_unet(CONTEXT).state_dict())
+    save(home / "motion.safetensors", adapter(middle=False).state_dict())
+    save(home / "pia.safetensors", adapter(middle=False, conv_in_channels=9).state_dict())
+    write_clips(home / "data" / "mine", FRAMES, [2.0], channels=4, contexts=CONTEXT, side=(16, 8))
+
+
+def save(path: Path, state: dict[str, Tensor], **metadata: str) -> None:
+    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata=metadata)
+
+
+def config(motion: str = "motion.safetensors", *, stage: str = "base", **changes: Any) -> dict[str, Any]:
+    optim = {
+        "lr": RATE, "groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1}, "max_steps": 1, "warmup_steps": 0,
+        "decay": "none", "clip": 1e9,
+    }  # fmt: skip
+    model = {"motion_from": motion, **changes.pop("model", {})}
+    given = {"init_from": "sd.safetensors", "data": {"folder": "mine", "batch": 2}, "optim": optim, **changes}
+    loss = {"text_dropout": 0.0, "appearance_dropout": 0.0}
+    return {**table(stage, model=model), "loss": loss, **given}
