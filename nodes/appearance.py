@@ -11,6 +11,7 @@ from ..microcinema_core.adapter.host import io
 from ..microcinema_core.config import MOTIONS
 from ..microcinema_core.diffusion.noise import GAMMA
 from ..microcinema_core.networks.appearance_input import ANCHORS
+from .inputs import checked_inputs
 from .schema import AppearNetSocket, advanced_input, node_schema
 
 APPEARNET_TIP = "The AppearNet that fits this MODEL, from the same file or loader."
@@ -35,6 +36,10 @@ LAST_FRAME_TIP = (
 MOTION_TIP = (
     "Amount of motion, for weights that have such a setting, such as PIA. auto is medium. All other weights accept "
     "only auto."
+)
+CLIP_VISION_OUTPUT_TIP = (
+    "The same picture from the stock CLIP Vision Encode with crop none, for weights that look at it through CLIP "
+    "vision too: DynamiCrafter and ToonCrafter."
 )
 
 
@@ -62,6 +67,7 @@ def place_inputs() -> list[io.Input]:
             tooltip=MOTION_TIP,
         ),
         io.Latent.Input("last_frame", optional=True, tooltip=LAST_FRAME_TIP),
+        io.ClipVisionOutput.Input("clip_vision_output", optional=True, tooltip=CLIP_VISION_OUTPUT_TIP),
     ]
 
 
@@ -76,7 +82,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
             "MicroCinema Apply AppearNet",
             "Makes a MicroCinema MODEL follow a centre frame. It adds AppearNet and the Appearance Noise Prior with "
             "the weights' own lambda. The result works with KSampler and every other stock sampler.",
-            search_aliases=["appearnet", "image to video", "centre frame"],
+            search_aliases=["appearnet", "image to video", "centre frame", "center frame"],
             inputs=[
                 io.Model.Input(
                     "model",
@@ -120,6 +126,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         model: Any,
@@ -128,6 +135,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
         strength: float,
         start_percent: float,
         end_percent: float,
+        clip_vision_output: Any = None,
         **place: Any,
     ) -> io.NodeOutput:
         """Return the patched copy of the MODEL."""
@@ -139,6 +147,7 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
                 strength=strength,
                 start_percent=start_percent,
                 end_percent=end_percent,
+                features=adapter.features_of(clip_vision_output),
                 **place,
             )
         )
@@ -154,7 +163,8 @@ class MicroCinemaNoisePrior(io.ComfyNode):
             "MicroCinemaNoisePrior",
             "MicroCinema Noise Prior",
             "Overrides lambda and gamma of the Appearance Noise Prior. MicroCinema Apply AppearNet already sets "
-            "both; use this node to try other values.",
+            "both; use this node to try other values, or gamma alone on another video model, such as Wan or LTX: an "
+            "experiment.",
             search_aliases=["appearance noise prior", "lambda", "gamma"],
             inputs=[
                 io.Model.Input(
@@ -165,14 +175,15 @@ class MicroCinemaNoisePrior(io.ComfyNode):
                 advanced_input(
                     io.Latent.Input,
                     "centre_frame",
-                    tooltip="Latent of the centre frame. Only needed for a MODEL that did not go through "
-                    "MicroCinema Apply AppearNet.",
+                    tooltip="Latent of the centre frame. Only needed for a MODEL that did not go through MicroCinema "
+                    "Apply AppearNet. For a video model, encode the picture with that model's own VAE.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="A copy of the MODEL with this noise prior.")],
         )
 
     @classmethod
+    @checked_inputs
     def execute(
         cls, model: Any, gamma: float, centre_frame: dict[str, Tensor] | None = None, **named: float
     ) -> io.NodeOutput:

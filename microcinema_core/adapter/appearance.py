@@ -1,23 +1,22 @@
-"""A MODEL's centre frame: attaching AppearNet, setting the noise prior, adding gamma * z_c to the starting noise."""
+"""A MODEL's centre frame: attaching AppearNet, and setting the noise prior."""
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from ..config import MOTIONS, AppearNetConfig, ModelSpec, Motion
-from ..diffusion.noise import GAMMA, starting_noise
+from ..diffusion.noise import GAMMA
 from ..networks.appearance_input import ANCHORS
 from ..values import chosen
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
+from .picture import checked_picture
+from .starting_noise import add_gamma, checked_latent
 
-log = logging.getLogger(__name__)
 OWN = -1.0
 """Stands for the lambda that the weights were trained with, and for the gamma that suits them."""
 AUTO = "auto"
@@ -33,12 +32,14 @@ class AppearNetHandle:
         config: its configuration.
         spec: what its weights were trained for.
         name: name of its file, for messages.
+        grey: CLIP vision's features of mid grey, for weights that look at pictures through it; None where not loaded.
     """
 
     patcher: Any
     config: AppearNetConfig
     spec: ModelSpec
     name: str
+    grey: Tensor | None = None
 
 
 def apply_appearance(
@@ -55,6 +56,7 @@ def apply_appearance(
     last_frame: dict[str, Tensor] | None = None,
     motion: str = AUTO,
     windows: tuple[int, tuple[int, ...]] | None = None,
+    features: Tensor | None = None,
 ) -> Any:
     """Return a clone of a MicroCinema MODEL that follows a centre frame.
 
@@ -72,10 +74,12 @@ def apply_appearance(
         last_frame: LATENT of the video's last frame, for weights that take two pictures.
         motion: amount of motion, one of `MOTIONS` for weights that take it, or `AUTO`.
         windows: for TSR, frames of a window and the indices of its key frames.
+        features: CLIP vision's features of the picture (`picture.features_of`), for weights that take them; for TSR,
+            those of each window's first key frame.
 
     Raises:
         ValueError: a MODEL of another family, an AppearNet of another U-Net, latents of another VAE, or an anchor,
-            last frame or motion that the weights do not take.
+            last frame, motion or features that the weights do not take.
     """
     require_numbers(
         strength=strength,
@@ -107,6 +111,13 @@ def apply_appearance(
         last_frame=last,
         windows=windows,
         motion=_resolved_motion(motion, appearnet, base.motion),
+        picture=checked_picture(
+            appearnet.name,
+            appearnet.config.resampler,
+            features,
+            appearnet.grey,
+            videos=1 if windows is None else latent.shape[0] // windows[0],
+        ),
     )
     clone = model.clone()
     clone.set_additional_models(APPEARNET_KEY, [appearnet.patcher.clone()])
@@ -128,8 +139,9 @@ def override_prior(
     inner = model.model
     appearance: Appearance | None = model.get_attachment(ATTACHMENT)
     if centre_frame is not None:
-        channels = model.get_model_object("latent_format").latent_channels
-        latent = checked_latent(centre_frame, channels, "centre_frame")
+        kind = model.get_model_object("latent_format")
+        video = kind.latent_dimensions == 3
+        latent = checked_latent(centre_frame, kind.latent_channels, "centre_frame", video=video)
         appearance = Appearance(latent) if appearance is None else replace(appearance, latent=latent)
     if appearance is None:
         raise ValueError(
@@ -162,7 +174,7 @@ def _set(**values: float | None) -> dict[str, Any]:
 
 def _resolved_lambda(lambda_: float, inner: Any, before: Appearance | None = None) -> float:
     """Return a node's lambda: -1 is that of the node before, else the weights' own (0 in models of other families)."""
-    if lambda_ > 0 and isinstance(inner, MicroCinemaModel) and inner.spec.betas == "linear":
+    if lambda_ > 0 and isinstance(inner, MicroCinemaModel) and _is_published(inner.spec):
         raise ValueError(
             f"lambda is {lambda_}, but published motion weights were trained without the noise prior: use 0 or -1."
         )
@@ -171,6 +183,11 @@ def _resolved_lambda(lambda_: float, inner: Any, before: Appearance | None = Non
     if before is not None:
         return before.lambda_
     return inner.spec.lambda_ if isinstance(inner, MicroCinemaModel) else 0.0
+
+
+def _is_published(spec: ModelSpec) -> bool:
+    """Whether weights are others' and were not trained further with the noise prior."""
+    return (spec.betas == "linear" or bool(spec.origin)) and not spec.lambda_
 
 
 def _resolved_gamma(gamma: float, inner: Any, before: Appearance | None = None) -> float:
@@ -204,10 +221,10 @@ def _resolved_motion(motion: str, appearnet: AppearNetHandle, own: Motion) -> Mo
     if motion == AUTO:
         return own
     amount = chosen(motion, (AUTO, *MOTIONS), "motion")
-    if appearnet.config.hint != "affinity":
+    if appearnet.config.hint != "affinity" and len(appearnet.spec.rates) != len(MOTIONS):
         raise ValueError(
             f"motion is {motion!r}, but {appearnet.name} has no setting for the amount of motion: choose auto, or "
-            "weights that have one, such as PIA."
+            "weights that have one, such as PIA or DynamiCrafter."
         )
     return cast(Motion, amount)
 
@@ -225,30 +242,6 @@ def require_microcinema(model: Any) -> MicroCinemaModel:
             "Diffusion 1.5 MODEL with MicroCinema Motion Loader, or load a file with another MicroCinema loader."
         )
     return inner
-
-
-def checked_latent(latent: dict[str, Tensor], channels: int, what: str) -> Tensor:
-    """Return a LATENT's samples `f c h w` in float32.
-
-    Args:
-        latent: the LATENT.
-        channels: number of channels that the model takes.
-        what: the input's name for the message.
-
-    Raises:
-        ValueError: no frames, another number of channels, or values that are not finite.
-    """
-    samples = latent["samples"]
-    if samples.ndim != 4 or samples.shape[0] == 0 or samples.shape[1] != channels:
-        raise ValueError(
-            f"{what} has latents of shape {tuple(samples.shape)}, (frames, {channels}, height, width) was "
-            "expected: encode the picture with the VAE of the model's own family."
-        )
-    if not bool(torch.isfinite(samples).all()):
-        raise ValueError(
-            f"{what} holds NaN or infinite values: look at the picture and the VAE that made it."
-        )
-    return samples.detach().float()
 
 
 def _require_matching_unet(inner: MicroCinemaModel, appearnet: AppearNetHandle) -> None:
@@ -286,6 +279,11 @@ def _require_places(appearnet: AppearNetHandle, anchor: str, last_frame: Any, wi
             f"the AppearNet of {appearnet.name} takes one picture, and last_frame is a second one: disconnect it, or "
             "use weights that take several, such as SparseCtrl."
         )
+    if config.places == "ends" and windows is None and (anchor != "first" or last_frame is None):
+        raise ValueError(
+            f"{appearnet.name} makes the frames between two pictures: set anchor to first and connect last_frame, or "
+            "use MicroCinema Interpolate Frames, which takes any number of key frames."
+        )
     if last_frame is not None and anchor == "last":
         raise ValueError(
             "anchor is last and last_frame is connected, two pictures for one frame: choose another anchor."
@@ -297,7 +295,7 @@ def _attach(patcher: Any, appearance: Appearance) -> Any:
     calls, wrappers = comfy.patcher_extension.CallbacksMP, comfy.patcher_extension.WrappersMP
     patcher.set_attachments(ATTACHMENT, appearance)
     patcher.remove_wrappers_with_key(wrappers.SAMPLER_SAMPLE, ATTACHMENT)
-    patcher.add_wrapper_with_key(wrappers.SAMPLER_SAMPLE, ATTACHMENT, _add_gamma)
+    patcher.add_wrapper_with_key(wrappers.SAMPLER_SAMPLE, ATTACHMENT, add_gamma)
     patcher.remove_wrappers_with_key(wrappers.PREPARE_SAMPLING, ATTACHMENT)
     patcher.add_wrapper_with_key(wrappers.PREPARE_SAMPLING, ATTACHMENT, _estimate_with_appearnet)
     for call in (calls.ON_PRE_RUN, calls.ON_CLEANUP):
@@ -316,34 +314,3 @@ def _estimate_with_appearnet(executor: Any, patcher: Any, *args: Any, **kwargs: 
     if isinstance(patcher.model, MicroCinemaModel):
         patcher.model.current_patcher = patcher
     return executor(patcher, *args, **kwargs)
-
-
-def _add_gamma(
-    executor: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra_args: dict[str, Any],
-    callback: Any,
-    noise: Tensor,
-    latent_image: Tensor | None = None,
-    denoise_mask: Tensor | None = None,
-    disable_pbar: bool = False,
-) -> Tensor:
-    """Add gamma * z_c to the starting noise (section 4.2.2) where sampling starts from noise alone."""
-    appearance: Appearance | None = guider.model_patcher.get_attachment(ATTACHMENT)
-    mask = 1.0 if denoise_mask is None else denoise_mask
-    if appearance is not None and appearance.gamma:
-        noise_alone = latent_image is None or not bool((latent_image * mask).any())
-        full_noise = executor.class_obj.max_denoise(guider, sigmas)
-        if noise_alone and not full_noise:
-            log.info(
-                "MicroCinema: gamma %g is not applied, because sampling starts at sigma %.3f, below the maximum: for "
-                "gamma, use the scheduler normal, simple or sgm_uniform.",
-                appearance.gamma,
-                float(sigmas[0]),
-            )
-        if noise_alone and full_noise and bool(noise.any()):
-            z_c = guider.inner_model.process_latent_in(appearance.latent_for(noise).to(noise))
-            z_c = z_c.repeat(noise.shape[0] // z_c.shape[0], 1, 1, 1)
-            noise = starting_noise(noise, z_c, appearance.gamma, mask)
-    return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
