@@ -22,7 +22,10 @@ WIDTH, OFFSET, MARGIN, TITLE = 340, 160, 10, 32
 """Pixels: width of a node, its position on the canvas, the margin around it, the title bar above it."""
 TIMEOUT = 600_000
 """Milliseconds."""
-CHOSEN = {"MicroCinemaInflate": {"file": "v1-5-pruned-emaonly-fp16.safetensors"}}
+CHOSEN = {
+    "MicroCinemaInflate": {"file": "v1-5-pruned-emaonly-fp16.safetensors"},
+    "MicroCinemaCrafterLoader": {"file": "dynamicrafter_512_fp16_pruned.safetensors"},
+}
 """Widget values, where the first of the host's files would be misleading."""
 
 ALONE = """([kind, width, at, chosen]) => {

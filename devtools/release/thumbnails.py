@@ -1,27 +1,32 @@
 """Make the thumbnails of the shipped workflows: `python3 dev.py python -m devtools.release.thumbnails`.
 
 A thumbnail shows nine frames, 3 by 3, of the video that the workflow makes. Workflows that start from pictures get a
-drawn face, those that upscale get the demo's upscaler. If weights are missing, the thumbnail is a drawing of the graph.
+drawn face, those that upscale get the demo's upscaler. If weights are missing, the thumbnail is a card that says what
+the workflow makes. Without names, the page docs/workflows.md is written too: thumbnails, and the time of each run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..run import edit
+from ..run.example_pictures import drawn_face
 from ..run.home import ROOT, Problem, say
 from ..run.host import find_host
 from ..run.server import ComfyServer
 from ..run.upscaler import FILE_NAME as UPSCALER
 from ..run.upscaler import fetch_upscaler
 from ..run.workflow import Prompt, read_prompt
+from .cards import SIDE, card
 from .files import write_picture
-from .pictures.inputs import drawn_face
+from .gallery.templates import TEMPLATES
 from .pictures.layout import evenly_spaced
+from .showcase import write_page
 
 FOLDER = ROOT / "workflows"
 FILES = (
@@ -34,14 +39,26 @@ FILES = (
     "appearance_file",
 )
 """Inputs that name a file of weights."""
-SIDE, ACROSS = 384, 3
-"""Pixels of a thumbnail's side, and frames in a row."""
+ACROSS = 3
+"""Frames in a row of a thumbnail."""
 LIMIT = 60
 """Largest size of a thumbnail in kilobytes."""
-GROUND, BOX, BAR, LINE, INK = "#1c1c1e", "#353539", "#44444a", "#7aa2d8", "#e6e6e6"
 
 Pictures = Sequence[Any]
 """PIL images."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a workflow is shown by.
+
+    Attributes:
+        picture: its thumbnail.
+        seconds: how long its run took; None if its weights are not there.
+    """
+
+    picture: Any
+    seconds: float | None
 
 
 def main() -> int:
@@ -51,33 +68,53 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = sorted(file.stem for file in FOLDER.glob("*.json"))
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"workflows (default: all of {', '.join(names)})"
-    )
-    wanted = parser.parse_args().names or names
+    parser.add_argument("names", nargs="*", metavar="NAME", help="workflows (default: all)")
+    wanted = parser.parse_args().names
     try:
-        fetch_upscaler()  # first: a host looks for model folders when it starts
-        with ComfyServer(sys.executable, find_host()) as server:
-            for name in wanted:
-                say(f"{name} ...")
-                size = write_picture(FOLDER / f"{name}.jpg", [thumbnail(server, name)], limit=LIMIT)
-                say(f"  {size / 1000:.0f} kB")
+        if unknown := set(wanted) - set(TEMPLATES):
+            raise Problem(
+                f"There is no workflow {', '.join(sorted(unknown))}: choose of {', '.join(TEMPLATES)}."
+            )
+        make_all(wanted or list(TEMPLATES), page=not wanted)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 1
     return 0
 
 
+def make_all(names: list[str], *, page: bool) -> None:
+    """Write the thumbnails of these workflows, and the page about them if `page`."""
+    fetch_upscaler()  # first: a host looks for model folders when it starts
+    seconds = {}
+    with ComfyServer(sys.executable, find_host()) as server:
+        for name in names:
+            say(f"{name} ...")
+            shown = show(server, name)
+            size = write_picture(FOLDER / f"{name}.jpg", [shown.picture], limit=LIMIT)
+            seconds[name] = shown.seconds
+            took = "no weights" if shown.seconds is None else f"{shown.seconds:.0f} s"
+            say(f"  {took}, {size / 1000:.0f} kB")
+    if page:
+        write_page(seconds)
+
+
 def thumbnail(server: ComfyServer, name: str) -> Any:
-    """Return the thumbnail of a shipped workflow: of its video, or of its graph if weights are missing."""
+    """Return the thumbnail of a shipped workflow: of its video, or a card if weights are missing."""
+    return show(server, name).picture
+
+
+def show(server: ComfyServer, name: str) -> Shown:
+    """Run a shipped workflow if its weights are there; it loads them anew, as the first run does."""
     schemas = server.object_info()
     prompt = _prompt(name, schemas)
     if not _host_has_files(prompt, schemas):
-        return draw_graph(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+        return Shown(card(name, TEMPLATES[name]), None)
     if any(node["class_type"] == "LoadImage" for node in prompt.values()):
         prompt = _with_pictures(server, prompt, [drawn_face(0.44), drawn_face(0.56)])
-    return sheet(run(server, prompt))
+    server.free()
+    start = time.monotonic()
+    frames = run(server, prompt)
+    return Shown(sheet(frames), time.monotonic() - start)
 
 
 def _prompt(name: str, schemas: Mapping[str, Any]) -> Prompt:
@@ -128,35 +165,6 @@ def sheet(frames: Pictures) -> Any:
     for place, frame in enumerate(evenly_spaced(frames, ACROSS * ACROSS)):
         page.paste(frame.resize((cell, cell)), (place % ACROSS * cell, place // ACROSS * cell))
     return page
-
-
-def draw_graph(workflow: dict[str, Any]) -> Any:
-    """Draw the boxes, titles and links of a workflow's graph, scaled to a square."""
-    from PIL import Image, ImageDraw
-
-    nodes = {node["id"]: node for node in workflow["nodes"] if node["type"] != "MarkdownNote"}
-    boxes = {key: (*node["pos"], *(p + s for p, s in zip(node["pos"], node["size"], strict=True)))
-             for key, node in nodes.items()}  # fmt: skip
-    left, top = (min(box[axis] for box in boxes.values()) for axis in (0, 1))
-    right, bottom = (max(box[axis] for box in boxes.values()) for axis in (2, 3))
-    large, margin = 2 * SIDE, 24
-    scale = (large - 2 * margin) / max(right - left, bottom - top)
-    down = (large - (bottom - top) * scale) / 2
-    page = Image.new("RGB", (large, large), GROUND)
-    draw = ImageDraw.Draw(page)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return margin + (x - left) * scale, down + (y - top) * scale
-
-    for _, origin, _, target, _, _ in workflow["links"]:
-        start, end = boxes[origin], boxes[target]
-        draw.line([place(start[2], start[1] + 20), place(end[0], end[1] + 20)], fill=LINE, width=3)
-    for key, (x, y, x2, y2) in boxes.items():
-        draw.rounded_rectangle([*place(x, y), *place(x2, y2)], 6, fill=BOX)
-        draw.rounded_rectangle([*place(x, y), *place(x2, y + 44)], 6, fill=BAR)
-        title = nodes[key].get("title") or nodes[key]["type"].removeprefix("MicroCinema")
-        draw.text(place(x + 10, y + 10), title, fill=INK)
-    return page.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from devtools.check.stable_diffusion import (
     clip_shapes,
     open_clip_shapes,
 )
-from devtools.release.gallery.recipes import PIA
+from devtools.release.gallery.parts import PIA
 from microcinema_core.config import UNetConfig
 from tests.host.weight_files import Shapes, write_stand_in
 

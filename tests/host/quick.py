@@ -12,23 +12,23 @@ from devtools.run.workflow import Prompt, read_prompt
 
 WORKFLOWS = ROOT / "workflows"
 CLIPS = {
-    "image_to_video_mini": (129, 32.0, 128),
-    "img2img_centre_frame_mini": (33, 8.0, 128),
-    "interpolate_any_frames": (17, 32.0, 128),
-    "long_video_mini": (65, 8.0, 128),
-    "sd15_controlnet_motion": (9, 8.0, 64),
-    "sd15_inflated_image_to_video": (3, 2.0, 64),
-    "sd15_lora": (9, 2.0, 64),
-    "sd21_inflated_image_to_video": (3, 2.0, 64),
-    "sd21_trained_image_to_video": (9, 8.0, 64),
-    "sdxl_to_video": (11, 40.0, 64),
-    "picture_to_video": (3, 8.0, 64),
-    "first_and_last_frame": (3, 8.0, 64),
-    "text_to_video_animatediff": (16, 8.0, 64),
-    "sd15_lora_controlnet_to_video": (16, 8.0, 64),
-    "svd_noise_prior": (3, 6.0, 64),
-    "text_to_video_mini": (129, 32.0, 128),
-    "upscaled_video_mini": (33, 8.0, 512),
+    "10 Start here - picture to video (mini)": (129, 32.0, 128),
+    "11 Text to video (mini)": (129, 32.0, 128),
+    "12 Repainted picture to video (mini)": (33, 8.0, 128),
+    "13 Longer video (mini)": (65, 8.0, 128),
+    "14 Between two pictures (mini)": (17, 32.0, 128),
+    "15 Upscaled video (mini)": (33, 8.0, 512),
+    "20 Picture to video (PIA)": (3, 8.0, 64),
+    "21 SDXL picture to video (PIA, SparseCtrl)": (11, 40.0, 64),
+    "22 First and last frame (SparseCtrl)": (3, 8.0, 64),
+    "23 Text to video (AnimateDiff)": (16, 8.0, 64),
+    "24 LoRA and ControlNet (AnimateDiff)": (16, 8.0, 64),
+    "30 Your trained model (SD 2)": (9, 8.0, 64),
+    "31 Before training (SD 1)": (3, 2.0, 64),
+    "32 Before training (SD 2)": (3, 2.0, 64),
+    "33 LoRA before training (SD 1)": (9, 2.0, 64),
+    "34 ControlNet before training (SD 1)": (9, 8.0, 64),
+    "40 Noise prior on SVD": (3, 6.0, 64),
 }
 """Number of frames, frame rate and side in pixels of each clip."""
 
@@ -48,7 +48,7 @@ def quickened(prompt: Prompt, name: str) -> Prompt:
     set_everywhere(prompt, ("steps",), 2)
     if CLIPS[name][1] != 32.0:
         set_everywhere(prompt, ("rounds",), 1)
-    if not name.endswith("_mini") and name != "interpolate_any_frames":
+    if not name.endswith("(mini)"):
         set_everywhere(prompt, ("frames", "video_frames"), 3)
         sized = {key: node for key, node in prompt.items() if node["inputs"].get("width") != 0}
         set_everywhere(sized, ("width", "height"), 64)  # 0: the model's own

@@ -11,8 +11,9 @@ from PIL import Image
 
 from devtools.release.gallery.__main__ import all_files
 from devtools.release.gallery.blueprints import BLUEPRINTS
-from devtools.release.gallery.recipes import RECIPES
+from devtools.release.gallery.templates import TEMPLATES
 from devtools.run.demo import measure
+from devtools.run.edit import set_everywhere
 from devtools.run.home import ROOT
 from devtools.run.host import VERSION
 from devtools.run.server import ComfyServer
@@ -40,7 +41,7 @@ def saved_video(host: ComfyServer, prompt: Prompt) -> dict[str, Any]:
     return measure(host.output_dir / file["subfolder"] / file["filename"])
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_the_script_runs(gallery_host: ComfyServer, name: str) -> None:
     video = saved_video(gallery_host, quickened(script(name), name))
     frames, fps, side = CLIPS[name]
@@ -105,7 +106,8 @@ def inner_prompt(name: str, schemas: dict[str, Any], given: dict[str, list[Any]]
 
 def test_the_blueprint_for_longer_videos_goes_on_from_the_last_frame(gallery_host: ComfyServer) -> None:
     """Twice in a row: 3 + 2 + 2 frames."""
-    prompt = quickened(script("first_and_last_frame"), "first_and_last_frame")
+    title = "22 First and last frame (SparseCtrl)"
+    prompt = quickened(script(title), title)
     (start,) = (key for key, node in prompt.items() if node["class_type"] == "MicroCinemaSampler")
     (decode,) = (key for key, node in prompt.items() if node["class_type"] == "VAEDecode")
     sockets = {name: prompt[start]["inputs"][name] for name in ("model", "appearnet", "positive", "negative")}
@@ -120,3 +122,38 @@ def test_the_blueprint_for_longer_videos_goes_on_from_the_last_frame(gallery_hos
         prompt |= inner
     prompt[decode]["inputs"]["samples"] = frames
     assert saved_video(gallery_host, prompt)["frames"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "frames"),
+    [
+        ("MicroCinema Picture to Video", ("image",), 33),
+        ("MicroCinema Picture to Longer Video", ("image",), 65),
+        ("MicroCinema First and Last Frame", ("first", "last"), 3),
+    ],
+)
+def test_a_blueprint_makes_a_saved_video_of_pictures(
+    gallery_host: ComfyServer, name: str, inputs: tuple[str, ...], frames: int
+) -> None:
+    """Load Image for each picture, the blueprint, Save Video; `rounds` is 1 for speed."""
+    schemas = gallery_host.object_info()
+    prompt = inner_prompt(name, schemas, {field: [field, 0] for field in inputs}, "inner")
+    set_everywhere(prompt, ("steps",), 1)
+    set_everywhere(prompt, ("rounds",), 1)
+    if "First" in name:
+        set_everywhere(prompt, ("frames",), 3)
+        set_everywhere(prompt, ("width", "height"), 64)
+    prompt |= {field: {"class_type": "LoadImage", "inputs": {"image": "example.png"}} for field in inputs}
+    (film,) = (key for key, node in prompt.items() if node["class_type"] == "MicroCinemaFrameCombine")
+    saving = {**widget_values({}, schemas["SaveVideo"]), "video": [film, 0], "filename_prefix": "blueprint"}
+    prompt["save"] = {"class_type": "SaveVideo", "inputs": {**saving, "format": "auto", "codec": "auto"}}
+    assert saved_video(gallery_host, prompt)["frames"] == frames
+    gallery_host.free()
+
+
+def test_the_prompt_of_a_blueprint_is_typed_once() -> None:
+    for file in (ROOT / "subgraphs").glob("*.json"):
+        graph = json.loads(file.read_text("utf-8"))
+        shown = [widget for _, widget in graph["nodes"][0]["properties"]["proxyWidgets"]]
+        inside = [node["type"] for node in graph["definitions"]["subgraphs"][0]["nodes"]]
+        assert shown.count("text") == ("CLIPTextEncode" in inside), file.stem

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from devtools.run.edit import (
     prune,
     set_everywhere,
     set_rounds,
+    set_seeds,
     set_text,
     values_of,
 )
-from devtools.run.home import Problem
+from devtools.run.home import ROOT, Problem
 from devtools.run.workflow import read_prompt, to_prompt
 
 INFO: dict[str, Any] = {
@@ -176,3 +179,34 @@ def test_what_nothing_needs_is_taken_out() -> None:
     kinds = {node["class_type"] for node in prompt.values()}
     prune(prompt, {kind: {"output_node": kind == "MicroCinemaFrameCombine"} for kind in kinds})
     assert set(prompt) == set("tnsrdfc")
+
+
+@pytest.mark.parametrize(
+    "file", sorted([*(ROOT / "workflows").rglob("*.json"), *(ROOT / "subgraphs").glob("*.json")]), ids=str
+)
+def test_no_two_sampling_nodes_share_a_seed(file: Path) -> None:
+    """Else they draw the same noise. In graphs, a seed is the value before its control ("fixed")."""
+    graph = json.loads(file.read_text(encoding="utf-8"))
+    if file.parent.name == "api":
+        seeds = values_of(graph, ("seed", "noise_seed"))
+    else:
+        (nodes,) = (
+            part["nodes"] for part in [*(graph.get("definitions") or {}).get("subgraphs", []), graph][:1]
+        )
+        values = [node.get("widgets_values") or [] for node in nodes]
+        seeds = [before for given in values for before, after in pairwise(given) if after == "fixed"]
+    assert seeds and len(set(seeds)) == len(seeds), seeds
+
+
+def test_blueprints_can_be_joined_in_one_graph() -> None:
+    """They start from different seeds."""
+    texts = [file.read_text(encoding="utf-8") for file in (ROOT / "subgraphs").glob("*.json")]
+    firsts = [re.search(r'(\d+),\s*"fixed"', text) for text in texts]
+    assert len({found[1] for found in firsts if found}) == len(texts) > 1
+
+
+def test_a_seed_of_the_demo_starts_different_noise_in_each_node() -> None:
+    prompt = cascade()
+    prompt["r"]["inputs"]["seed"] = 1
+    set_seeds(prompt, 2**64 - 1)
+    assert values_of(prompt, ("seed",)) == [2**64 - 1, 0]

@@ -2,88 +2,157 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from .graph import Graph, Node, Out
-from .parts import Mini, load_mini, prompts
+from .graph import Graph, Node
+from .mini import LONG_PROMPT, PICTURE_PROMPT, further_parts
+from .parts import (
+    MINI_BASE,
+    MINI_TSR,
+    Words,
+    between,
+    key_frames,
+    load_mini,
+    load_sd15,
+    load_sparsectrl,
+    prompts,
+)
+from .published import MEADOW, SIDE, UNWANTED
+from .subgraph import Subgraph
 
-ENTRY, EXIT = -10, -20
-"""The front end's ids for the inputs and outputs of a subgraph."""
 
-
-@dataclass
+@dataclass(frozen=True)
 class Blueprint:
-    """A graph with the inputs, outputs and widgets that it has as a single node.
+    """A shipped blueprint.
 
     Attributes:
-        graph: the nodes inside.
-        inputs: (Name of the outer input, inner node, name of its input).
-        outputs: (Name of the outer output, inner output).
-        widgets: (Inner node, name of its widget) of the widgets shown on the outer node.
+        fill: adds its nodes to a graph, and returns what is seen of them from outside.
+        seed: seed of its first sampling node. Blueprints differ in it, since several can be in one graph.
     """
 
-    graph: Graph
-    inputs: list[tuple[str, Node, str]] = field(default_factory=list)
-    outputs: list[tuple[str, Out]] = field(default_factory=list)
-    widgets: list[tuple[Node, str]] = field(default_factory=list)
+    fill: Callable[[Graph], Subgraph]
+    seed: int
 
 
-def image_to_video(graph: Graph, mini: Mini) -> Blueprint:
-    """Turn a picture and a prompt into nine key frames."""
+def picture_to_video(graph: Graph) -> Subgraph:
+    """Turn a picture and a prompt into a video of 129 frames."""
+    image, words, centre = _mini_start(graph)
+    graph.column("Frames")
+    keys = key_frames(graph, load_mini(graph, "base"), words, centre[0], **MINI_BASE)
+    tsr = between(graph, load_mini(graph, "tsr"), words, keys, **MINI_TSR, rounds=2)
+    pixels, film = _video(graph, tsr, image)
+    return Subgraph(
+        graph,
+        inputs=[("image", centre, "image")],
+        outputs=[("video", film[0]), ("images", pixels[0]), ("fps", tsr[1])],
+        widgets=[(_prompt(words), "text"), (centre, "fit"), (keys, "seed"), (tsr, "rounds")],
+    )
+
+
+def _mini_start(graph: Graph, text: str = PICTURE_PROMPT) -> tuple[Node, Words, Node]:
+    """Add the image model, prompts and a centre frame without a picture."""
     graph.column("Prompt and centre frame")
-    image = load_mini(graph, "image", "Load text encoder and VAE")
-    words = prompts(graph, image[1], "a happy face laughing")
-    centre = graph.add("MicroCinemaCentreFrame", "Centre frame", vae=image[2])
+    image = load_mini(graph, "image")
+    words = prompts(graph, image[1], text)
+    return image, words, graph.add("MicroCinemaCentreFrame", vae=image[2])
+
+
+def _prompt(words: Words) -> Node:
+    return Node(words[0][0])
+
+
+def _video(graph: Graph, made: Node, loaded: Node, **more: Any) -> tuple[Node, Node]:
+    """Add the decoder and Video Combine."""
+    graph.column("Video")
+    pixels = graph.add("VAEDecode", samples=made[0], vae=loaded[2])
+    return pixels, graph.add("MicroCinemaFrameCombine", images=pixels[0], fps=made[1], **more)
+
+
+def picture_to_longer_video(graph: Graph) -> Subgraph:
+    """Turn a picture and a prompt into a video of three parts, 65 frames."""
+    image, words, centre = _mini_start(graph, LONG_PROMPT)
+    base = load_mini(graph, "base")
+    graph.column("Part 1")
+    keys = key_frames(graph, base, words, centre[0], **MINI_BASE)
+    joined, last = further_parts(graph, base, words, keys)
+    graph.column("All frames")
+    made = between(graph, load_mini(graph, "tsr"), words, last, **MINI_TSR, key_frames=joined, rounds=1)
+    pixels, film = _video(graph, made, image, colour_anchor=centre[1], colour_strength=0.5)
+    return Subgraph(
+        graph,
+        inputs=[("image", centre, "image")],
+        outputs=[("video", film[0]), ("images", pixels[0]), ("fps", made[1])],
+        widgets=[(_prompt(words), "text"), (centre, "fit"), (keys, "seed"), (film, "colour_strength")],
+    )
+
+
+def first_and_last_frame(graph: Graph) -> Subgraph:
+    """Make the video between two pictures with published weights (docs/models.md)."""
+    graph.column("Prompt and pictures")
+    loaded = load_sd15(graph)
+    words = prompts(graph, loaded[1], MEADOW, UNWANTED)
+    first, last = (
+        graph.add("MicroCinemaCentreFrame", which, vae=loaded[2], width=SIDE, height=SIDE)
+        for which in ("first", "last")
+    )
+    graph.column("Frames")
+    sparse = load_sparsectrl(graph, loaded[0])
+    made = key_frames(graph, sparse, words, first[0], anchor="first", last_frame=last[0])
+    pixels, film = _video(graph, made, loaded)
+    return Subgraph(
+        graph,
+        inputs=[("first", first, "image"), ("last", last, "image")],
+        outputs=[("video", film[0]), ("images", pixels[0]), ("fps", made[1])],
+        widgets=[(loaded, "ckpt_name"), (sparse, "motion_file"), (sparse, "appearance_file"), (_prompt(words), "text"),
+                 (made, "seed")],
+    )  # fmt: skip
+
+
+def picture_to_key_frames(graph: Graph) -> Subgraph:
+    """Turn a picture and a prompt into nine key frames."""
+    image, words, centre = _mini_start(graph)
     graph.column("Key frames")
-    base = load_mini(graph, "base", "Load the video model")
-    keys = graph.add("MicroCinemaSampler", "Key frames", model=base[0], appearnet=base[3], positive=words[0],
-                     negative=words[1], centre_frame=centre[0], **mini.base)  # fmt: skip
-    pixels = graph.add("VAEDecode", "Frames", samples=keys[0], vae=image[2])
-    prompt = Node(words[0][0])
-    return Blueprint(
+    keys = key_frames(graph, load_mini(graph, "base"), words, centre[0], **MINI_BASE)
+    pixels = graph.add("VAEDecode", samples=keys[0], vae=image[2])
+    return Subgraph(
         graph,
         inputs=[("image", centre, "image")],
         outputs=[("key_frames", keys[0]), ("fps", keys[1]), ("images", pixels[0])],
-        widgets=[(prompt, "text"), (centre, "fit"), (keys, "seed"), (keys, "steps"), (keys, "cfg")],
+        widgets=[(_prompt(words), "text"), (centre, "fit"), (keys, "seed"), (keys, "steps"), (keys, "cfg")],
     )
 
 
-def to_32_fps(graph: Graph, mini: Mini) -> Blueprint:
+def to_32_fps(graph: Graph) -> Subgraph:
     """Interpolate key frames at 2 fps to 32 fps."""
     graph.column("Prompt")
-    image = load_mini(graph, "image", "Load text encoder and VAE")
-    words = prompts(graph, image[1], "a happy face laughing")
-    graph.column("Interpolation")
-    tsr = load_mini(graph, "tsr", "Load the interpolation model")
-    given = {**mini.tsr, "rounds": 2}
-    between = graph.add("MicroCinemaTSR", "Interpolation", model=tsr[0], appearnet=tsr[3], positive=words[0],
-                        negative=words[1], **given)  # fmt: skip
-    pixels = graph.add("VAEDecode", "Frames", samples=between[0], vae=image[2])
-    prompt = Node(words[0][0])
-    return Blueprint(
+    image = load_mini(graph, "image")
+    words = prompts(graph, image[1], PICTURE_PROMPT)
+    graph.column("Frames")
+    tsr = load_mini(graph, "tsr")
+    sockets = {"model": tsr[0], "appearnet": tsr[3], "positive": words[0], "negative": words[1]}
+    made = graph.add("MicroCinemaTSR", **sockets, **MINI_TSR, rounds=2)
+    pixels = graph.add("VAEDecode", samples=made[0], vae=image[2])
+    return Subgraph(
         graph,
-        inputs=[("key_frames", between, "key_frames"), ("fps", between, "fps")],
-        outputs=[("images", pixels[0]), ("fps", between[1])],
-        widgets=[(prompt, "text"), (between, "seed"), (between, "steps")],
+        inputs=[("key_frames", made, "key_frames"), ("fps", made, "fps")],
+        outputs=[("images", pixels[0]), ("fps", made[1])],
+        widgets=[(_prompt(words), "text"), (made, "seed"), (made, "steps")],
     )
 
 
-def longer_video(graph: Graph, mini: Mini) -> Blueprint:
+def longer_video(graph: Graph) -> Subgraph:
     """Go on from the last frame of the last part, with weights that take a picture as the first frame.
 
     The last part is an input of its own, because the host's LatentFromBatch reaches no further than 64 frames.
     """
     graph.column("Next frames")
-    last = graph.add("LatentFromBatch", "Last frame", batch_index=63, length=1)
-    made = graph.add("MicroCinemaSampler", "Next frames", centre_frame=last[0], anchor="first")
-    new = graph.add(
-        "LatentFromBatch", "Without the first, which is there", samples=made[0], batch_index=1, length=63
-    )
-    joined = graph.add("LatentBatch", "All frames", samples2=new[0])
-    return Blueprint(
+    last = graph.add("LatentFromBatch", "last frame", batch_index=63, length=1)
+    made = graph.add("MicroCinemaSampler", centre_frame=last[0], anchor="first")
+    new = graph.add("LatentFromBatch", "without the first", samples=made[0], batch_index=1, length=63)
+    joined = graph.add("LatentBatch", samples2=new[0])
+    return Subgraph(
         graph,
         inputs=[("model", made, "model"), ("appearnet", made, "appearnet"), ("positive", made, "positive"),
                 ("negative", made, "negative"), ("frames", joined, "samples1"), ("last_part", last, "samples")],
@@ -92,61 +161,12 @@ def longer_video(graph: Graph, mini: Mini) -> Blueprint:
     )  # fmt: skip
 
 
-BLUEPRINTS: dict[str, Callable[[Graph, Mini], Blueprint]] = {
-    "MicroCinema Image to Video": image_to_video,
-    "MicroCinema to 32 fps": to_32_fps,
-    "MicroCinema Longer Video": longer_video,
+BLUEPRINTS = {
+    "MicroCinema Picture to Video": Blueprint(picture_to_video, 11),
+    "MicroCinema Picture to Longer Video": Blueprint(picture_to_longer_video, 21),
+    "MicroCinema First and Last Frame": Blueprint(first_and_last_frame, 31),
+    "MicroCinema Picture to Key Frames": Blueprint(picture_to_key_frames, 41),
+    "MicroCinema to 32 fps": Blueprint(to_32_fps, 51),
+    "MicroCinema Longer Video": Blueprint(longer_video, 61),
 }
-
-
-def workflow(name: str, blueprint: Blueprint) -> dict[str, Any]:
-    """Return a blueprint in the front end's format: a graph of one node, and that node's definition."""
-    identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"microcinema/blueprint/{name}"))
-    definition = _definition(identity, name, blueprint)
-    node = {
-        "id": 1, "type": identity, "pos": [0, 0], "size": [340, 260], "flags": {}, "order": 0, "mode": 0,
-        "inputs": [{"name": slot["name"], "type": slot["type"], "link": None} for slot in definition["inputs"]],
-        "outputs": [{"name": slot["name"], "type": slot["type"], "links": []} for slot in definition["outputs"]],
-        "title": name,
-        "properties": {"proxyWidgets": [[str(node.number), widget] for node, widget in blueprint.widgets]},
-        "widgets_values": [],
-    }  # fmt: skip
-    return {"id": identity, "revision": 0, "last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [],
-            "groups": [], "version": 0.4, "config": {}, "extra": {},
-            "definitions": {"subgraphs": [definition]}}  # fmt: skip
-
-
-def _definition(identity: str, name: str, blueprint: Blueprint) -> dict[str, Any]:
-    inner = blueprint.graph.workflow()
-    nodes = {node["id"]: node for node in inner["nodes"]}
-    links = [dict(zip(("id", "origin_id", "origin_slot", "target_id", "target_slot", "type"), link, strict=True))
-             for link in inner["links"]]  # fmt: skip
-    right = max(node["pos"][0] + node["size"][0] for node in inner["nodes"])
-    inputs, outputs = [], []
-    for place, (label, node, field_name) in enumerate(blueprint.inputs):
-        target = nodes[node.number]
-        slot = next(i for i, entry in enumerate(target["inputs"]) if entry["name"] == field_name)
-        entry = target["inputs"][slot]
-        entry["link"] = len(links) + 1
-        links.append({"id": len(links) + 1, "origin_id": ENTRY, "origin_slot": place, "target_id": node.number,
-                      "target_slot": slot, "type": entry["type"]})  # fmt: skip
-        inputs.append(_end(identity, label, entry["type"], len(links), [-80, 20 + 20 * place]))
-    for place, (label, (origin, slot)) in enumerate(blueprint.outputs):
-        source = nodes[origin]["outputs"][slot]
-        source["links"] = [*(source["links"] or []), len(links) + 1]
-        links.append({"id": len(links) + 1, "origin_id": origin, "origin_slot": slot, "target_id": EXIT,
-                      "target_slot": place, "type": source["type"]})  # fmt: skip
-        outputs.append(_end(identity, label, source["type"], len(links), [right + 120, 20 + 20 * place]))
-    return {
-        "id": identity, "version": 1, "revision": 0, "name": name, "config": {}, "widgets": [], "extra": {},
-        "state": {"lastGroupId": len(inner["groups"]), "lastNodeId": inner["last_node_id"], "lastLinkId": len(links),
-                  "lastRerouteId": 0},
-        "inputNode": {"id": ENTRY, "bounding": [-180, 0, 120, 40 + 20 * len(inputs)]},
-        "outputNode": {"id": EXIT, "bounding": [right + 100, 0, 120, 40 + 20 * len(outputs)]},
-        "inputs": inputs, "outputs": outputs, "nodes": inner["nodes"], "groups": inner["groups"], "links": links,
-    }  # fmt: skip
-
-
-def _end(identity: str, label: str, kind: str, link: int, place: list[float]) -> dict[str, Any]:
-    made = uuid.uuid5(uuid.UUID(identity), f"{label} {link}")
-    return {"id": str(made), "name": label, "type": kind, "linkIds": [link], "label": label, "pos": place}
+"""By name."""

@@ -1,4 +1,4 @@
-"""Build workflows in the front end's format from the host's schemas, with the nodes in columns."""
+"""Build workflows in the front end's format from the host's schemas."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from ...run.edit import SEEDS
 from ...run.home import Problem
 from ...run.workflow import WIDGET_TYPES
+from .layout import Layout
 from .models import metadata
 
 Schemas = Mapping[str, Any]
 Out = tuple[int, int]
 """Node id and output slot."""
 
-COLUMN, GAP, LEFT, TOP = 380, 50, 20, 0
-EXTRA = {
-    "CLIPTextEncode": 60,
-    "LoadImage": 250,
-    "LoadVideo": 250,
-    "PreviewImage": 260,
-    "MicroCinemaFrameCombine": 320,
-    "SaveVideo": 400,
-}
-"""Height in pixels of a node's text field, picture or clip, in addition to its slots."""
 GREEN, RED = ("#232", "#353"), ("#322", "#533")
-GROUPS = ("#3f789e", "#b58b2a", "#3f789e", "#8A8", "#a1309b")
+"""Colours of a prompt and of a negative prompt: title bar and body."""
+PROMPT, NEGATIVE = "(Prompt)", "Negative"
+"""What the names of CLIP Text Encode and of its negative use contain."""
 
 
 class Node:
@@ -45,34 +39,28 @@ class Graph:
         schemas: the host's GET /object_info.
         name: the workflow's name; its id is derived from it.
         note: Markdown of the note beside it; empty for no note.
+        seed: seed of the first sampling node. Each further one gets the next number: no two draw the same noise.
     """
 
-    def __init__(self, schemas: Schemas, name: str, note: str = "") -> None:
+    def __init__(self, schemas: Schemas, name: str, note: str = "", seed: int = 1) -> None:
         self.schemas = schemas
         self.name = name
+        self.note = note
+        self.seed = seed
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
-        self.groups: list[dict[str, Any]] = []
-        self._x, self._y = LEFT - COLUMN - 20, TOP
-        if note:
-            self._place("MarkdownNote", "Read me", (420, 420), [note], (-460, -80))
-            self.nodes[-1] |= {"color": "#432", "bgcolor": "#653", "properties": {}}
+        self.layout = Layout()
 
     def column(self, title: str) -> None:
         """Begin a new column, framed as a group with this title."""
-        self._x, self._y = self._x + COLUMN + 20, TOP
-        number = len(self.groups)
-        bounding = [self._x - 20, -80, COLUMN, 0]
-        color = GROUPS[number % len(GROUPS)]
-        self.groups.append({"id": number + 1, "title": title, "bounding": bounding, "color": color,
-                            "font_size": 24, "flags": {}})  # fmt: skip
+        self.layout.column(title)
 
-    def add(self, kind: str, title: str = "", **given: Any) -> Node:
-        """Add a node.
+    def add(self, kind: str, purpose: str = "", /, **given: Any) -> Node:
+        """Add a node, titled with its class's own name and its purpose.
 
         Args:
             kind: its class.
-            title: empty for the class's own.
+            purpose: what it is for, where a graph has several of its class.
             given: its inputs by name: values, or outputs of other nodes.
 
         Raises:
@@ -83,39 +71,35 @@ class Graph:
                 f"The workflow {self.name} needs the node {kind}, which this ComfyUI does not have."
             )
         info = self.schemas[kind]
+        name = info["display_name"] or kind
         fields = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         if unknown := set(given) - set(fields):
             raise Problem(f"{kind} has no input {', '.join(sorted(unknown))}.")
-        values = widget_values(info, given)
+        values = widget_values(info, {**self._seeds(fields), **given})
         slots = [slot for _, slot in input_slots(info)]
-        shown = sum("widget" in slot for slot in slots)
-        height = 40 + 20 * max(len(slots) - shown, len(info["output"])) + 24 * shown + EXTRA.get(kind, 0)
-        node = self._place(kind, title, (COLUMN - 40, height), values, (self._x, self._y))
-        node["inputs"], node["outputs"] = slots, output_slots(info)
-        node["properties"] = {"Node name for S&R": kind}
+        node: dict[str, Any] = {
+            "id": len(self.nodes) + 1, "type": kind, "flags": {}, "order": len(self.nodes), "mode": 0,
+            "inputs": slots, "outputs": output_slots(info), "properties": {"Node name for S&R": kind},
+            "widgets_values": values,
+        }  # fmt: skip
+        if purpose:
+            node["title"] = title(name, purpose)
         if models := metadata(values):
             node["properties"]["models"] = models
-        if title.endswith("rompt") and kind == "CLIPTextEncode":
-            node["color"], node["bgcolor"] = RED if title.startswith("Neg") else GREEN
+        if PROMPT in name:
+            node["color"], node["bgcolor"] = RED if NEGATIVE in purpose else GREEN
+        self.nodes.append(node)
+        self.layout.place(node)
         for place, slot in enumerate(slots):
             if isinstance(given.get(slot["name"]), tuple):
                 self._link(given[slot["name"]], node, place)
-        self._y += height + GAP
-        if self.groups:
-            bounding = self.groups[-1]["bounding"]
-            bounding[3] = max(bounding[3], self._y + 60)
         return Node(node["id"])
 
-    def _place(
-        self, kind: str, title: str, size: tuple[int, int], values: list[Any], at: tuple[int, int]
-    ) -> dict[str, Any]:
-        number = len(self.nodes) + 1
-        node = {"id": number, "type": kind, "pos": list(at), "size": list(size), "flags": {}, "order": number - 1,
-                "mode": 0, "inputs": [], "outputs": [], "properties": {}, "widgets_values": values}  # fmt: skip
-        if title:
-            node["title"] = title
-        self.nodes.append(node)
-        return node
+    def _seeds(self, fields: Mapping[str, Any]) -> dict[str, int]:
+        """Return the seed of a node with these inputs, if it is a sampling node: the next one."""
+        named = [name for name in SEEDS if name in fields]
+        self.seed += len(named)
+        return dict.fromkeys(named, self.seed - 1)
 
     def _link(self, source: Out, target: dict[str, Any], place: int) -> None:
         origin, slot = source
@@ -127,6 +111,8 @@ class Graph:
 
     def workflow(self) -> dict[str, Any]:
         """Return the graph in the front end's format."""
+        if self.note:
+            self.nodes.append(self.layout.note(len(self.nodes) + 1, self.note))
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"microcinema/{self.name}")),
             "revision": 0,
@@ -134,11 +120,15 @@ class Graph:
             "last_link_id": len(self.links),
             "nodes": self.nodes,
             "links": self.links,
-            "groups": self.groups,
+            **self.layout.finish(self.nodes, self.links),
             "config": {},
-            "extra": {"ds": {"scale": 0.7, "offset": [560, 260]}},
             "version": 0.4,
         }
+
+
+def title(name: str, purpose: str) -> str:
+    """Return a node's title: its class's own name and its purpose."""
+    return name.replace(PROMPT, f"({purpose})") if PROMPT in name else f"{name}: {purpose}"
 
 
 def input_slots(info: Schemas) -> list[tuple[str, dict[str, Any]]]:

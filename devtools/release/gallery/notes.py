@@ -1,150 +1,265 @@
-"""The notes shown beside the workflows that have a recipe."""
+"""The notes beside the workflows."""
 
 from __future__ import annotations
 
-NOTES = {
-    "sdxl_to_video": """## SDXL picture to video
+MOTIONS = """**Six motions** work for any subject. Put one of them into the prompt:
 
-The graph on the left is a stock SDXL graph. Replace it with **your own**: any graph that ends in a picture (LoRAs,
-refiners, Flux, anything) can be connected to *Centre frame*. PIA then makes 16 frames around that picture, and
-AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 fps.
+- *coming closer*, *going away*: these come out best
+- *moving left*, *moving right*
+- *rising*, *sinking*
 
-Needs these files (docs/models.md of the pack has their addresses):
+Without one of them, subjects move little."""
+SD15_FILE = """- **models/checkpoints**: **v1-5-pruned-emaonly-fp16.safetensors**, or another checkpoint of Stable
+Diffusion 1.5."""
+PIA_FILE = "- **models/animatediff_models**: **diffusion_pytorch_model.fp16.safetensors** (PIA)."
+ANIMATEDIFF_FILE = "- **models/animatediff_models**: **mm_sd15_v3.safetensors** (AnimateDiff 3)."
+SPARSECTRL_FILE = "- **models/controlnet**: **mm_sd15_v3_sparsectrl_rgb.safetensors** (SparseCtrl)."
+NEEDS = "**Needs these files.** ComfyUI's dialog offers them; docs/models.md of the pack says more."
+SD21_FITS = """**What fits.** **v2-1_512-ema-pruned.safetensors** is the 512-pixel checkpoint (2.1-base), which
+predicts noise as the paper's model does. The 768-pixel checkpoint works too. LoRAs and ControlNets have to be made
+for Stable Diffusion 2.x; those for 1.5 or SDXL do not fit. We know no official address of these checkpoints any
+more."""
 
-- `models/checkpoints`: `sd_xl_base_1.0.safetensors` and `v1-5-pruned-emaonly-fp16.safetensors`, or other checkpoints of
-SDXL and Stable Diffusion 1.5.
-- `models/animatediff_models`: `diffusion_pytorch_model.fp16.safetensors` (PIA) and `mm_sd15_v3.safetensors`.
-- `models/controlnet`: `mm_sd15_v3_sparsectrl_rgb.safetensors`.
+PICTURE_TO_VIDEO_MINI = f"""## Your picture to video
 
-Good to know:
+1. Choose your picture in *Load Image*. It becomes the **centre frame**: frame 5 of 9, which sets the appearance of the
+whole video.
+2. Say in the green prompt what it shows **and how it moves**.
+3. Press **Run**. It takes a minute or two on a CPU.
+
+{MOTIONS}
+
+**What to expect.** The mini models ship with the pack and are toys: 128 x 128 pixels, trained on animated emoji.
+Drawings on plain ground work best, photographs move little and get soft.
+
+- Another motion or another look: change the **seed** of *MicroCinema Sampler*.
+- Faster: 1 in **rounds** of *MicroCinema Interpolate Frames* makes 33 frames in place of 129.
+- **fit** says what happens to a picture that is not square: *crop*, *pad* or *stretch*.
+- The same in three nodes: the blueprint *MicroCinema Picture to Video* in the node library."""
+
+TEXT_TO_VIDEO_MINI = f"""## Text to video
+
+Press **Run**; it takes a minute or two on a CPU. The three mini models ship with the pack. They know **animated
+emoji** at 128 x 128 pixels: flags, faces and simple objects come out well, most other subjects as blobs.
+
+Describe what is seen, how it moves, and on which background: *a red heart coming closer on a white background*.
+
+{MOTIONS}
+
+- *KSampler* makes the **centre frame** from the prompt: frame 5 of 9, which sets the appearance of the video. If
+you do not like it, change its **seed** first.
+- *MicroCinema Sampler* makes nine key frames around it, at 2 fps.
+- *MicroCinema Interpolate Frames* adds three new frames between every two, twice: 33, then 129. 1 in **rounds** is
+faster."""
+
+REPAINTED_PICTURE_MINI = f"""## A picture, repainted, then to video
+
+*KSampler* repaints your picture before it becomes the **centre frame**. **denoise** says how much changes: 0.3
+keeps the picture nearly as it is, 0.8 keeps only its layout and colours.
+
+Say in the green prompt what the picture should become, and how it moves.
+
+{MOTIONS}
+
+All models ship with the pack. The centre frame is passed on as a latent, not as pixels."""
+
+LONGER_VIDEO_MINI = f"""## A longer video
+
+Each further part starts from the **last** frame of the part before and adds the four frames after it. The 9 + 4 + 4 key
+frames are interpolated together, without seams: 65 frames at 8 fps.
+
+{MOTIONS}
+
+- *Going away* can go on for three parts; a subject that moves to a side soon leaves the picture.
+- Longer still: copy the column *Part 3*, connect it in the same way, and give it another **seed**.
+- Errors add up. **colour_strength** in *MicroCinema Video Combine* pulls the colours back to the centre frame.
+- The same in three nodes: the blueprint *MicroCinema Picture to Longer Video*."""
+
+INTERPOLATED_PICTURES_MINI = """## Between two pictures
+
+*MicroCinema Interpolate Frames* adds three new frames between every two, twice: 17 frames in place of 2. The given
+frames are kept exactly, as latents. They can come from anywhere: two pictures, a video (*Load Video* and *Get Video
+Components*), another model.
+
+- Choose two pictures in which the subject is in slightly different places. Pictures that differ much are cross-faded
+rather than moved.
+- Set **fps** to the rate of your frames. One round multiplies it by 4, two rounds by 16.
+- For more than two frames, chain *Batch Images*; n frames become 4n - 3, or 16n - 15. All have to have one size.
+- The mini model was trained at 128 x 128, on frames that are 1/8 to 1/2 second apart."""
+
+UPSCALED_VIDEO_MINI = f"""## Upscale 4x
+
+*Upscale Image (using Model)* is a stock node of ComfyUI. It upscales the frames of a video like any other pictures.
+
+{MOTIONS}
+
+**Needs an upscaler** in **models/upscale_models**. Two fit here:
+
+- **RealESRGAN_x4plus.safetensors**: chosen here; ComfyUI's dialog offers it. For photographs and drawings.
+- **realesr-animevideov3-x4.safetensors**: much faster, and steadier in drawings. In a clone, **python3 dev.py demo
+--upscale** fetches it and prints where it is; choose it in *Load Upscale Model*."""
+
+SDXL_TO_VIDEO = f"""## SDXL picture to video
+
+The two columns on the left are a stock SDXL graph. Put **your own** in their place: any graph that ends in a picture
+(LoRAs, refiners, Flux, anything) can be connected to *MicroCinema Centre Frame*. PIA makes 16 frames around that
+picture, AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 fps.
+
+{NEEDS}
+
+- **models/checkpoints**: **sd_xl_base_1.0.safetensors**, or another checkpoint of SDXL.
+{SD15_FILE}
+{PIA_FILE}
+{ANIMATEDIFF_FILE}
+{SPARSECTRL_FILE}
 
 - There are two prompts: the left one describes the picture, the right one the picture **and how it moves**.
-- `motion` in *Key frames* sets how much moves.
+**motion** in *MicroCinema Sampler* sets how much moves.
 - Stable Diffusion 1.5 moves pictures best that it could have drawn itself. If yours falls apart, repaint it first:
-*VAE Encode*, then *KSampler* with Stable Diffusion 1.5 and a `denoise` of 0.3 to 0.5.
-- If colours flash at the key frames, set `end_percent` in *Interpolation* to 0.6. `colour_strength` in *Clip* pulls all
-frames to the colours of your picture.
-- A quick look: set *Interpolation* to bypass (Ctrl+B) to see the 16 key frames.""",
-    "picture_to_video": """## Your picture to video
+*VAE Encode*, then *KSampler* with Stable Diffusion 1.5 and a **denoise** of 0.3 to 0.5.
+- If colours flash at the key frames, set **end_percent** in *MicroCinema Interpolate Frames* to 0.6.
+**colour_strength** in *MicroCinema Video Combine* pulls all frames to the colours of your picture.
+- A quick look: bypass *MicroCinema Interpolate Frames* (Ctrl+B) to see the 16 key frames."""
 
-PIA makes 16 frames around your picture. By default it becomes the centre frame; `anchor` in *Frames* makes it the first
-or the last.
+PICTURE_TO_VIDEO = f"""## Your picture to video
 
-Needs these files (docs/models.md of the pack has their addresses):
+PIA makes 16 frames around your picture: 2 seconds of 512 x 512 pixels. The picture becomes the centre frame;
+**anchor** in *MicroCinema Sampler* makes it the first or the last.
 
-- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
-- `models/animatediff_models`: `diffusion_pytorch_model.fp16.safetensors` (PIA).
+{NEEDS}
 
-Good to know:
+{SD15_FILE}
+{PIA_FILE}
 
-- Choose your picture, and describe in the prompt what it shows **and how it moves**.
-- `motion` in *Frames* sets how much moves.
-- Stable Diffusion 1.5 moves pictures best that it could have drawn itself, so a checkpoint in the style of your picture
-helps.
-- For a longer video, add the blueprint *MicroCinema Longer Video*; for more frames a second, see `sdxl_to_video`.""",
-    "first_and_last_frame": """## The video between two pictures
+- Choose your picture, and describe what it shows **and what moves in it**: hair, water, smoke, a turning head.
+- **motion** in *MicroCinema Sampler* sets how much moves.
+- Stable Diffusion 1.5 moves pictures best that it could have drawn itself, so a checkpoint in the style of your
+picture helps.
+- For a longer video, add the blueprint *MicroCinema Longer Video*; for more frames a second, see the workflow *SDXL
+picture to video*."""
 
-Your two pictures become the first and the last of 16 frames. AnimateDiff with SparseCtrl makes the frames between them.
+FIRST_AND_LAST_FRAME = f"""## The video between two pictures
 
-Needs these files (docs/models.md of the pack has their addresses):
+Your two pictures become the first and the last of 16 frames. AnimateDiff with SparseCtrl makes the frames between.
 
-- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
-- `models/animatediff_models`: `mm_sd15_v3.safetensors`.
-- `models/controlnet`: `mm_sd15_v3_sparsectrl_rgb.safetensors`.
+{NEEDS}
 
-Choose two pictures of the same scene in *First picture* and *Last picture*, and describe both in the prompt. With one
-picture, disconnect `last_frame`. `anchor` says which frame the first picture becomes.
+{SD15_FILE}
+{ANIMATEDIFF_FILE}
+{SPARSECTRL_FILE}
 
-For more frames, put *MicroCinema TSR* after *Frames*: each round multiplies the frame rate by 5.""",
-    "text_to_video_animatediff": """## Text to video with AnimateDiff
+- Choose two pictures of the same scene, and describe both in the prompt, and what changes.
+- With one picture, disconnect **last_frame**. **anchor** says which frame the first picture becomes.
+- For more frames, put *MicroCinema Interpolate Frames* after *MicroCinema Sampler*: each round multiplies the frame
+rate by 5.
+- The same in four nodes: the blueprint *MicroCinema First and Last Frame*."""
+
+TEXT_TO_VIDEO_ANIMATEDIFF = f"""## Text to video with AnimateDiff
 
 *MicroCinema Motion Loader* turns a Stable Diffusion 1.5 MODEL into a video MODEL. A batch of 16 empty latents is one
 video of 16 frames, and the sampler is the stock *KSampler*.
 
-Needs these files (docs/models.md of the pack has their addresses):
+{NEEDS}
 
-- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
-- `models/animatediff_models`: `mm_sd15_v3.safetensors`. With version 2, `motion_lora` adds a camera movement.
+{SD15_FILE}
+{ANIMATEDIFF_FILE}
 
-The settings are those of AnimateDiff's authors. More than 16 frames get worse, and more than 32 are refused.""",
-    "sd15_lora_controlnet_to_video": """## LoRA and ControlNet on a video
+- Say what moves: water, clouds, people walking. With AnimateDiff 2, **motion_lora** adds a camera movement.
+- The settings are those of AnimateDiff's authors. More than 16 frames get worse, and more than 32 are refused."""
+
+LORA_AND_CONTROLNET = f"""## LoRA and ControlNet on a video
 
 The MODEL goes through *Load LoRA* and then through *MicroCinema Motion Loader*: the video has the LoRA's style. A
 ControlNet with **one hint per frame** makes it follow another video.
 
-Needs these files (docs/models.md of the pack has their addresses):
+{NEEDS}
 
-- `models/checkpoints`: `v1-5-pruned-emaonly-fp16.safetensors`, or another checkpoint of Stable Diffusion 1.5.
-- `models/animatediff_models`: `mm_sd15_v3.safetensors`.
-- `models/loras`: `MoXinV1.safetensors`, or another LoRA for Stable Diffusion 1.5.
-- `models/controlnet`: `control_v11p_sd15_canny_fp16.safetensors`.
-- **A motion video of your own** in *Motion video*, with 16 frames or more. None ships with this workflow; `motion.mp4`
-is a placeholder for a file in ComfyUI's `input` folder.
+{SD15_FILE}
+{ANIMATEDIFF_FILE}
+- **models/loras**: **MoXinV1.safetensors**, or another LoRA for Stable Diffusion 1.5.
+- **models/controlnet**: **control_v11p_sd15_canny_fp16.safetensors**.
+- **A video of your own** in *Load Video*, with 16 frames or more. None ships with this workflow; **motion.mp4** is a
+placeholder for a file in ComfyUI's **input** folder.
 
 *Canny* extracts the edges. Depth and pose work in the same way, each with its own ControlNet. There must be as many
-hints (*First 16 frames*) as latents (*16 empty latents*).""",
-    "sd15_inflated_image_to_video": """## Stable Diffusion 1.5 as a video model
+hints (*ImageFromBatch*) as latents (*Empty Latent Image*)."""
 
-*MicroCinema Inflate* turns a Stable Diffusion 1.5 checkpoint into a MicroCinema U-Net and an AppearNet. It keeps every
-spatial weight and initialises every temporal layer as identity.
+TRAINED = f"""## Your trained models
 
-**Until it is trained, it is still the image model**: it makes nine pictures of one prompt, without motion between them.
-Use this graph as the starting point for training (see docs/training.md in the pack). It also shows that inflation
-preserves the checkpoint.
+For the two files that training writes (docs/training.md): put **sd21_base.safetensors** and
+**sd21_tsr.safetensors** into **models/microcinema**. In *Load Checkpoint*, choose the checkpoint that training
+started from; text encoder and VAE come from it.
 
-Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints`. You can choose another 1.5 file, but choose **the
-same one in both nodes**.""",
-    "img2img_centre_frame_mini": """## Image to image, then to video
+{SD21_FITS}
 
-The image model repaints your picture before it becomes the **centre frame**. `denoise` in *Repaint* sets how much
-changes: 0.3 keeps the picture nearly as it is, 0.8 keeps only its layout and colours.
+- Your picture becomes the **centre frame**: frame 5 of 9. You can put any text-to-image graph in its place.
+- Describe what is seen **and how it moves**, in the style of your captions.
+- **width** and **height**: the size you trained at. The paper's is 320 x 320.
+- 2 in **rounds** makes 129 frames; 1 makes 33 and is four times as fast."""
 
-All models used here ship with MicroCinema. The centre frame is passed on as a latent, not as pixels.""",
-    "sd15_controlnet_motion": """## Motion from ControlNet
+_INFLATED = """*MicroCinema Inflate* turns a Stable Diffusion checkpoint into a MicroCinema U-Net and an AppearNet.
+It keeps every spatial weight and initialises every temporal layer as identity.
 
-A ControlNet with **one hint per frame** fixes the layout of every frame. Here the hints are the edges of a video, which
-steer the motion. This works even with a model that was never trained on videos.
+**Until it is trained, it is still the image model**: it makes nine pictures of one prompt, without motion between
+them. Only the starting noise ties them a little to the centre frame. Use this graph to see the starting point of
+training (docs/training.md)."""
 
-- **Choose a motion video of your own** in *Motion video*, with nine frames or more. None ships with this workflow;
-`motion.mp4` is a placeholder for a file in ComfyUI's `input` folder.
-- *Canny* extracts the edges. Depth and pose work in the same way, each with its own ControlNet.
-- Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints` and
-`control_v11p_sd15_canny_fp16.safetensors` in `models/controlnet`.
-- There must be as many hints (*First 9 frames*) as latents (*Nine empty latents*). To change the
-length, set both.""",
-    "sd15_lora": """## A LoRA on a video model
+INFLATED_SD15 = f"""## Stable Diffusion 1.5 before training
 
-The U-Net keeps Stable Diffusion's own key names, so LoRAs load with the stock *Load LoRA* node. LoRAs trained on
+{_INFLATED}
+
+{NEEDS}
+
+{SD15_FILE}
+
+Choose **the same file** in *Load Checkpoint* and in *MicroCinema Inflate*. LoRAs and ControlNets for Stable Diffusion
+1.5 fit."""
+
+INFLATED_SD21 = f"""## Stable Diffusion 2.1 before training
+
+{_INFLATED}
+
+Put the checkpoint into **models/checkpoints**, and choose **the same file** in *Load Checkpoint* and in *MicroCinema
+Inflate*. The paper's models were trained at 320 x 320 pixels.
+
+{SD21_FITS}"""
+
+LORA = f"""## A LoRA on an inflated model
+
+The U-Net keeps Stable Diffusion's own key names, so LoRAs load with the stock *Load LoRA*. LoRAs trained on
 MicroCinema's temporal layers load in the same way.
 
-- Needs `v1-5-pruned-emaonly-fp16.safetensors` in `models/checkpoints` and `MoXinV1.safetensors` in `models/loras`. You
-can choose other files, both for Stable Diffusion 1.5.
-- The sampler is the stock *KSampler*. *Apply AppearNet* gives it the centre frame, and a batch of nine latents is one
-video of nine frames.""",
-    "long_video_mini": """## A longer video
+{NEEDS}
 
-Nine key frames last four and a half seconds. Each further part takes the **last** frame of the part before as its
-centre frame. Only the four key frames after that centre frame are added, so no frame is shown twice.
+{SD15_FILE}
+- **models/loras**: **MoXinV1.safetensors**, or another LoRA for Stable Diffusion 1.5.
 
-The joined key frames (9 + 4 + 4) are interpolated together, so there are no seams: 65 frames at 8 fps. To make the
-video longer, copy a column and give it another `seed`.
+The sampler is the stock *KSampler*. *MicroCinema Apply AppearNet* gives it the centre frame, and a batch of nine
+latents is one video of nine frames."""
 
-Errors accumulate along such a chain. In *Clip*, `colour_strength` pulls the colours half way back to the centre frame.
-The report states how far they had drifted.""",
-    "upscaled_video_mini": """## Upscale 4x
+CONTROLNET = f"""## Motion from a ControlNet
 
-*Upscale Image (using Model)* is a stock node of ComfyUI. It upscales the frames of a video like any other pictures.
+A ControlNet with **one hint per frame** fixes the layout of every frame. Here the hints are the edges of a video,
+which steer the motion. This works even with a model that was never trained on videos.
 
-- Needs an upscaler in `models/upscale_models`: `RealESRGAN_x4plus.safetensors`, or choose another. For drawings,
-realesr-animevideov3 is faster and more stable.
-- Upscale before *Clip*, so that the video is made from the large frames.""",
-    "svd_noise_prior": """## The noise prior on another video model
+{NEEDS}
 
-*MicroCinema Noise Prior* adds a small share of your picture (`gamma`) to the starting noise of **Stable Video
+{SD15_FILE}
+- **models/controlnet**: **control_v11p_sd15_canny_fp16.safetensors**.
+- **A video of your own** in *Load Video*, with nine frames or more. None ships with this workflow; **motion.mp4** is a
+placeholder for a file in ComfyUI's **input** folder.
+
+*Canny* extracts the edges. Depth and pose work in the same way, each with its own ControlNet. There must be as many
+hints (*ImageFromBatch*) as latents (*Empty Latent Image*)."""
+
+SVD_NOISE_PRIOR = f"""## The noise prior on another video model
+
+*MicroCinema Noise Prior* adds a small share of your picture (**gamma**) to the starting noise of **Stable Video
 Diffusion**, or of any other model that starts from noise. These models were not trained with it, so this is an
-experiment. Compare with a `gamma` of 0, which changes nothing.
+experiment. Compare with a **gamma** of 0, which changes nothing.
 
-Leave `lambda` at -1; it only applies to weights that were trained with the noise prior.
+Leave **lambda** at -1; it only applies to weights that were trained with the noise prior.
 
-Needs `svd.safetensors` in `models/checkpoints`.""",
-}
+{NEEDS}
+
+- **models/checkpoints**: **svd.safetensors**."""

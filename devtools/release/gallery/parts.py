@@ -1,87 +1,93 @@
-"""Parts that several workflows share: loaders, prompts, a picture, key frames, interpolation, the clip."""
+"""Parts that several workflows share: loaders, prompts, a picture, samplers, the video."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from .graph import Graph, Node, Out
+from .graph import NEGATIVE, Graph, Node, Out
 
 Words = tuple[Out, Out]
+"""Outputs of a prompt and of a negative prompt."""
+
+MINI_IMAGE = {"steps": 30, "cfg": 4.0, "sampler_name": "dpmpp_2m", "scheduler": "simple"}
+MINI_BASE = {
+    "frames": 9,
+    "steps": 20,
+    "cfg": 2.0,
+    "sampler_name": "ddim",
+    "scheduler": "normal",
+    "gamma": 0.065,
+}
+MINI_TSR = {"steps": 3, "cfg": 1.0, "sampler_name": "ddim", "scheduler": "normal", "gamma": 0.02}
+"""The mini models' settings (docs/mini.md): of KSampler for the centre frame, of Sampler, of TSR."""
+KARRAS = {"steps": 25, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+"""Settings of Stable Diffusion's own U-Nets."""
+SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+PIA = "diffusion_pytorch_model.fp16.safetensors"
+MOTION, SPARSECTRL = "mm_sd15_v3.safetensors", "mm_sd15_v3_sparsectrl_rgb.safetensors"
+EXAMPLE = "example.png"
+"""A picture that ComfyUI ships."""
 
 
-@dataclass(frozen=True)
-class Mini:
-    """Settings of the mini models by input name, from the workflows `*_mini`.
-
-    Attributes:
-        image: inputs of KSampler, for the centre frame.
-        base: inputs of MicroCinemaSampler.
-        tsr: inputs of MicroCinemaTSR.
-    """
-
-    image: dict[str, Any]
-    base: dict[str, Any]
-    tsr: dict[str, Any]
-
-
-def load_mini(graph: Graph, role: str, title: str) -> Node:
+def load_mini(graph: Graph, role: str) -> Node:
     """Add a loader of mini weights: outputs MODEL, CLIP, VAE, APPEARNET, if a file of that role has them."""
-    return graph.add("MicroCinemaCheckpointLoader", title, file=f"mini_{role}.safetensors", role=role)
+    return graph.add("MicroCinemaCheckpointLoader", file=f"mini_{role}.safetensors", role=role)
+
+
+def load_sd15(graph: Graph) -> Node:
+    """Add the stock loader with Stable Diffusion 1.5: outputs MODEL, CLIP, VAE."""
+    return graph.add("CheckpointLoaderSimple", ckpt_name=SD15)
+
+
+def load_pia(graph: Graph, model: Out) -> Node:
+    """Add PIA: outputs MODEL and APPEARNET."""
+    return graph.add("MicroCinemaMotionLoader", model=model, motion_file=PIA)
+
+
+def load_sparsectrl(graph: Graph, model: Out) -> Node:
+    """Add AnimateDiff version 3 with SparseCtrl: outputs MODEL and APPEARNET."""
+    return graph.add("MicroCinemaMotionLoader", model=model, motion_file=MOTION,
+                     appearance_file=SPARSECTRL)  # fmt: skip
 
 
 def prompts(graph: Graph, encoder: Out, text: str, negative: str = "") -> Words:
     """Add a prompt and a negative prompt, and return both outputs."""
-    positive = graph.add("CLIPTextEncode", "Prompt", text=text, clip=encoder)
-    unwanted = graph.add("CLIPTextEncode", "Negative prompt", text=negative, clip=encoder)
+    positive = graph.add("CLIPTextEncode", text=text, clip=encoder)
+    unwanted = graph.add("CLIPTextEncode", f"{NEGATIVE} Prompt", text=negative, clip=encoder)
     return positive[0], unwanted[0]
 
 
-def stable_diffusion(graph: Graph, file: str, text: str) -> tuple[Node, Words]:
-    """Add a column with the stock checkpoint loader and the prompts."""
-    graph.column("1. Checkpoint and prompt")
-    loaded = graph.add("CheckpointLoaderSimple", "Load text encoder and VAE", ckpt_name=file)
-    return loaded, prompts(graph, loaded[1], text)
+def picture(graph: Graph, vae: Out, *, given: Node, purpose: str = "", side: int = 0) -> Node:
+    """Add Centre Frame: outputs latent and picture. `side` in pixels; 0 is the model's own size."""
+    return graph.add("MicroCinemaCentreFrame", purpose, image=given[0], vae=vae, width=side, height=side)
 
 
-def picture(graph: Graph, vae: Out, width: int = 0, height: int = 0) -> Node:
-    """Add the user's picture as the centre frame: outputs latent and picture."""
-    given = graph.add("LoadImage", "Your picture", image="example.png")
-    centre = graph.add(
-        "MicroCinemaCentreFrame", "Centre frame", image=given[0], vae=vae, width=width, height=height
+def key_frames(graph: Graph, loaded: Node, words: Words, centre: Out, **given: Any) -> Node:
+    """Add Sampler: outputs latent and fps. `loaded` has MODEL as its first output and APPEARNET as its last."""
+    return graph.add(
+        "MicroCinemaSampler", **_sampler_sockets(graph, loaded, words), centre_frame=centre, **given
     )
-    graph.add("PreviewImage", images=centre[1])
-    return centre
 
 
-def base_model(graph: Graph, mini: Mini, words: Words, centre: Out) -> Node:
-    """Add a column with the mini base model and its sampler: outputs latent and fps."""
-    graph.column("3. Nine key frames at 2 fps")
-    base = load_mini(graph, "base", "Load the video model")
-    sockets = {"model": base[0], "appearnet": base[3], "positive": words[0], "negative": words[1]}
-    return graph.add("MicroCinemaSampler", "Key frames", **{**mini.base, **sockets, "centre_frame": centre})
+def between(graph: Graph, loaded: Node, words: Words, keys: Node, **given: Any) -> Node:
+    """Add TSR after a node with the outputs latent and fps: outputs the same two."""
+    sockets = {**_sampler_sockets(graph, loaded, words), "key_frames": keys[0], "fps": keys[1]}
+    return graph.add("MicroCinemaTSR", **{**sockets, **given})
 
 
-def interpolated(
-    graph: Graph, mini: Mini, words: Words, keys: Out, fps: Out, vae: Out, rounds: int = 2
-) -> tuple[Out, Out]:
-    """Add a column with the mini interpolation model; return the decoded frames and their fps."""
-    graph.column("Interpolation to 8 fps" if rounds == 1 else "Interpolation to 32 fps")
-    tsr = load_mini(graph, "tsr", "Load the interpolation model")
-    sockets = {"model": tsr[0], "appearnet": tsr[3], "positive": words[0], "negative": words[1]}
-    given = {**mini.tsr, **sockets, "key_frames": keys, "fps": fps, "rounds": rounds}
-    between = graph.add("MicroCinemaTSR", "Interpolation", **given)
-    pixels = graph.add("VAEDecode", "Frames", samples=between[0], vae=vae)
-    return pixels[0], between[1]
+def _sampler_sockets(graph: Graph, loaded: Node, words: Words) -> dict[str, Out]:
+    last = len(graph.nodes[loaded.number - 1]["outputs"]) - 1
+    return {"model": loaded[0], "appearnet": loaded[last], "positive": words[0], "negative": words[1]}
 
 
-def clip(
-    graph: Graph, frames: Out, fps: Out | None, *, fps_value: float = 2.0, column: bool = True, **more: Any
-) -> None:
-    """Add Frame Combine and Save Video, in their own column unless `column` is false."""
-    if column:
-        graph.column("Clip")
-    joined = graph.add(
-        "MicroCinemaFrameCombine", "Clip", images=frames, fps=fps_value if fps is None else fps, **more
-    )
+def video(graph: Graph, frames: Out, fps: Out | float, **more: Any) -> None:
+    """Add Video Combine and Save Video."""
+    joined = graph.add("MicroCinemaFrameCombine", images=frames, fps=fps, **more)
     graph.add("SaveVideo", video=joined[0], filename_prefix="video/MicroCinema")
+
+
+def decoded_video(graph: Graph, made: Node, vae: Out, **more: Any) -> None:
+    """Add a column that decodes frames from a node with the outputs latent and fps, and makes a video of them."""
+    graph.column("Video")
+    frames = graph.add("VAEDecode", samples=made[0], vae=vae)
+    video(graph, frames[0], made[1], **more)

@@ -10,6 +10,7 @@ from mini.world.backgrounds import COLOURS
 from mini.world.captions import subject, with_article
 from mini.world.emoji import read_catalogue
 
+from ...run.example_pictures import drawn_face
 from .layout import evenly_spaced
 
 TYPICAL = 12
@@ -56,18 +57,6 @@ def drawn_logo() -> Image.Image:
     draw.ellipse([192, 192, 832, 832], outline="#1d3557", width=56)
     for x, y, colour in ((512, 400, "#e63946"), (416, 576, "#2a9d8f"), (608, 576, "#f4a261")):
         draw.ellipse([x - 104, y - 104, x + 104, y + 104], fill=colour)
-    return page.resize((512, 512), Image.Resampling.LANCZOS)
-
-
-def drawn_face(centre: float) -> Image.Image:
-    """Draw a laughing face on blue, 512 x 512, with its centre at this share of the width."""
-    page = Image.new("RGB", (1024, 1024), "#3d7bc4")
-    draw = ImageDraw.Draw(page)
-    x, y = round(centre * 1024), 512
-    draw.ellipse([x - 330, y - 330, x + 330, y + 330], fill="#fbc62f")
-    for eye in (x - 120, x + 120):
-        draw.ellipse([eye - 42, y - 150, eye + 42, y - 30], fill="#3a2a1a")
-    draw.chord([x - 190, y - 120, x + 190, y + 220], 10, 170, fill="#8c2f39")
     return page.resize((512, 512), Image.Resampling.LANCZOS)
 
 
