@@ -3,7 +3,8 @@
 
     python3 dev.py demo [--prompt TEXT] [--image FILE] ...     make a video with the shipped models in ComfyUI
     python3 dev.py test [--quick] [TEST ...]                   run the linter, the type checker and all tests
-    python3 dev.py serve                                       start ComfyUI with this pack installed
+    python3 dev.py serve [-- OPTION ...]                       start ComfyUI with this pack installed
+    python3 dev.py stop                                        end the ComfyUI that `demo --keep` left running
     python3 dev.py models                                      list the model files that the workflows need
     python3 dev.py python ARGS                                 run the environment's Python
 
@@ -25,7 +26,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
 from devtools.check import suite
-from devtools.run import demo, models, serve
+from devtools.run import demo, models, serve, stop
 from devtools.run.env import RESTARTED, find_environment
 from devtools.run.home import Problem, replace_process, say
 from devtools.run.host import find_host
@@ -34,6 +35,7 @@ COMMANDS = {
     "demo": (demo, "make a video with the shipped models in ComfyUI"),
     "test": (suite, "run the linter, the type checker and all tests"),
     "serve": (serve, "start ComfyUI with this pack installed"),
+    "stop": (stop, "end the ComfyUI that `demo --keep` left running"),
     "models": (models, "list the model files that the workflows need, and which of them you have"),
 }
 
@@ -72,8 +74,8 @@ def run(argv: list[str]) -> None:
     arguments = parse(argv)
     if arguments.command == "demo":
         demo.check_arguments(arguments)
-    if arguments.command == "models":  # neither ComfyUI nor an environment is fetched for it
-        models.main(arguments)
+    if arguments.command in ("models", "stop"):  # neither ComfyUI nor an environment is fetched for these
+        COMMANDS[arguments.command][0].main(arguments)
         return
     restarted = os.environ.pop(RESTARTED, None)
     host = find_host(arguments.comfyui)

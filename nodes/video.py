@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor
 
-from ..microcinema_core import adapter
-from ..microcinema_core.adapter.host import InputImpl, Types, folder_paths, io, ui
-from ..microcinema_core.files.atomic import atomic_write
+from ..microcinema_core.adapter.host import InputImpl, Types, io, show_text, ui
 from ..microcinema_core.frames import centre_frame, combine
-from .schema import node_schema
+from .inputs import checked_inputs
+from .preview import HIDDEN, InterruptibleFrames, animated_picture, video_file
+from .schema import advanced_input, node_schema
 
 MAX_SIZE = 8192
 log = logging.getLogger(__name__)
@@ -33,7 +30,8 @@ class MicroCinemaCentreFrame(io.ComfyNode):
             "MicroCinema Centre Frame",
             "Turns any picture into the centre frame of a video: resized with antialiasing, cropped or padded, and "
             "encoded. The centre frame sets the appearance of the whole video.",
-            search_aliases=["start image", "image to video", "reference image"],
+            search_aliases=["center frame", "start image", "image to video", "reference image"],
+            hidden=HIDDEN,
             inputs=[
                 io.Image.Input(
                     "image",
@@ -61,8 +59,9 @@ class MicroCinemaCentreFrame(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(cls, image: Tensor, vae: Any, width: int, height: int, fit: str) -> io.NodeOutput:
-        """Return the centre frame as LATENT and as IMAGE."""
+        """Return the centre frame as LATENT and as IMAGE, and show it in the node."""
         default = centre_frame.trained_size(vae)
         picture = centre_frame.prepare_centre_frame(
             _to_core(image, "image"),
@@ -71,7 +70,7 @@ class MicroCinemaCentreFrame(io.ComfyNode):
             fit=fit,
         )
         pixels = _to_host(picture)
-        return io.NodeOutput({"samples": vae.encode(pixels)}, pixels)
+        return io.NodeOutput({"samples": vae.encode(pixels)}, pixels, ui=ui.PreviewImage(pixels, cls=cls))
 
 
 class MicroCinemaFrameCombine(io.ComfyNode):
@@ -82,10 +81,11 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaFrameCombine",
-            "MicroCinema Frame Combine",
+            "MicroCinema Video Combine",
             "Joins frames into a video and previews it. Connect the stock Save Video node to save it.",
-            search_aliases=["video combine", "create video", "preview video"],
+            search_aliases=["frame combine", "create video", "preview video"],
             is_output_node=True,
+            hidden=HIDDEN,
             inputs=[
                 io.Image.Input("images", tooltip="The frames, in order."),
                 io.Float.Input(
@@ -96,29 +96,37 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     step=0.01,
                     tooltip="Frame rate of the video. Connect the fps output of the node that made the frames.",
                 ),
-                io.Int.Input(
+                advanced_input(
+                    io.Int.Input,
                     "repeat",
+                    optional=False,
                     default=1,
                     min=1,
                     max=100,
                     tooltip="How many times the frames are played in the video. 1 plays them once.",
                 ),
-                io.Boolean.Input(
+                advanced_input(
+                    io.Boolean.Input,
                     "ping_pong",
+                    optional=False,
                     default=False,
                     tooltip="Plays forwards, then backwards. The frames at the ends are not doubled, so n frames "
                     "become 2n - 2 frames.",
                 ),
-                io.Int.Input(
+                advanced_input(
+                    io.Int.Input,
                     "cross_fade",
+                    optional=False,
                     default=0,
                     min=0,
                     max=512,
                     tooltip="Number of frames that overlap and blend where images, images_2 and so on are joined; 0 "
                     "makes hard cuts. For segments that share a frame, use skip_shared.",
                 ),
-                io.Float.Input(
+                advanced_input(
+                    io.Float.Input,
                     "colour_strength",
+                    optional=False,
                     default=0.0,
                     min=0.0,
                     max=1.0,
@@ -145,17 +153,17 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     optional=True,
                     tooltip="Sound, from the start of the video. It is cut where the video ends.",
                 ),
-                io.Boolean.Input(
+                advanced_input(
+                    io.Boolean.Input,
                     "skip_shared",
                     default=False,
-                    optional=True,
                     tooltip="Leaves out the first frame of images_2 and so on. Turn it on if each segment begins "
                     "with the last frame of the one before, so that this frame is not shown twice.",
                 ),
-                io.Boolean.Input(
+                advanced_input(
+                    io.Boolean.Input,
                     "loop",
                     default=False,
-                    optional=True,
                     tooltip="Joins the end to the beginning, so that the video loops smoothly; skip_shared and "
                     "cross_fade apply there too. Not needed with ping_pong.",
                 ),
@@ -173,6 +181,7 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         images: Tensor,
@@ -206,30 +215,20 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         padded = shown if even is combined.frames else _to_host(even)
         images = combine.playback_frames(shown, ping_pong=ping_pong, repeat=repeat)
         log.info(
-            "MicroCinema Frame Combine: %s", report := combine.describe_video(combined, fps, len(images))
+            "MicroCinema Video Combine: %s", report := combine.describe_video(combined, fps, len(images))
         )
+        show_text(report)
+        preview = animated_picture(cls, combined.frames, fps, ping_pong=ping_pong)
         del combined, even
         played = images
         if padded is not shown:
             played = combine.playback_frames(padded, ping_pong=ping_pong, repeat=repeat)
-        preview = _preview(_host_video(played.as_subclass(_InterruptibleFrames), rate, sound))
+        if sound:
+            film = _host_video(played.as_subclass(InterruptibleFrames), rate, sound)
+            preview |= video_file(cls, film)
         return io.NodeOutput(
-            _host_video(played, rate, sound),
-            images,
-            len(images),
-            report,
-            ui={**preview.as_dict(), "text": [report]},
+            _host_video(played, rate, sound), images, len(images), report, ui={**preview, "text": [report]}
         )
-
-
-class _InterruptibleFrames(Tensor):
-    """Frames whose reader stops between two of them when the user cancels the run."""
-
-    def __iter__(self) -> Iterator[Tensor]:
-        plain = self.as_subclass(Tensor)
-        for number in range(len(plain)):
-            adapter.stop_if_cancelled()
-            yield plain[number]
 
 
 def _host_video(images: Tensor, rate: Fraction, audio: dict[str, Any] | None) -> Any:
@@ -258,14 +257,6 @@ def _to_core(image: Tensor, name: str) -> Tensor:
 
 def _to_host(pictures: Tensor) -> Tensor:
     return rearrange(pictures, "b c h w -> b h w c").contiguous()
-
-
-def _preview(video: Any) -> ui.PreviewVideo:
-    """Write the video to the host's temp folder, which the host empties itself, and preview it in the node."""
-    path = Path(folder_paths.get_temp_directory()) / f"MicroCinema_{uuid.uuid4().hex}.mp4"
-    with atomic_write(path, suffix=path.suffix) as part:
-        video.save_to(str(part))
-    return ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)])
 
 
 NODES = [MicroCinemaCentreFrame, MicroCinemaFrameCombine]

@@ -50,13 +50,28 @@ class ComfyClient:
         """Return the schemas of all nodes by node id, or the schema of one node."""
         return self.get(f"/object_info/{node}")[node] if node else self.get("/object_info")
 
-    def submit(self, prompt: Mapping[str, Any], *, client_id: str = "") -> str:
+    def submit(
+        self,
+        prompt: Mapping[str, Any],
+        *,
+        client_id: str = "",
+        workflow: Mapping[str, Any] | None = None,
+    ) -> str:
         """Queue a prompt in the API format and return its id.
+
+        Args:
+            prompt: the prompt.
+            client_id: who is sent the messages of the run.
+            workflow: the same in the front end's format, for the files that the run writes.
 
         Raises:
             HostError: the host's validation refused it.
         """
-        body = {"prompt": prompt, **({"client_id": client_id} if client_id else {})}
+        body: dict[str, Any] = {"prompt": prompt}
+        if client_id:
+            body["client_id"] = client_id
+        if workflow is not None:
+            body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
         response = self.post("/prompt", body)
         if response["node_errors"]:
             self.post("/queue", {"delete": [response["prompt_id"]]})
@@ -81,7 +96,11 @@ class ComfyClient:
         raise HostError(f"The run was stopped: it took more than {timeout:.0f} s.")
 
     def run(
-        self, prompt: Mapping[str, Any], on_event: OnEvent | None = None, timeout: float = 1800
+        self,
+        prompt: Mapping[str, Any],
+        on_event: OnEvent | None = None,
+        timeout: float = 1800,
+        workflow: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Submit a prompt, wait for it, and return its outputs.
 
@@ -89,11 +108,12 @@ class ComfyClient:
             prompt: a prompt in the API format.
             on_event: called as `on_event(type, data)`, in a thread, with each text message of the run.
             timeout: time limit in seconds.
+            workflow: the same in the front end's format, for the files that the run writes.
         """
         if on_event is None:
-            return self.wait(self.submit(prompt), timeout)
+            return self.wait(self.submit(prompt, workflow=workflow), timeout)
         with listen(self.url, on_event) as (client_id, over):
-            outputs = self.wait(self.submit(prompt, client_id=client_id), timeout)
+            outputs = self.wait(self.submit(prompt, client_id=client_id, workflow=workflow), timeout)
             over.wait(30)
         return outputs
 

@@ -10,23 +10,27 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from microcinema_core.files.scratch import remove_leftovers
 
 from . import edit
-from .home import ROOT, Problem, cannot_write, home, say
-from .host import find_host
+from .base import kept_base
+from .example_pictures import add_example_pictures
+from .home import ROOT, Problem, dev_command, home, say
+from .host import Host, find_host
 from .place import place
 from .progress import Progress
 from .prompt_words import notice, read_caption_words, read_subjects
-from .server import ComfyServer, HostError, new_base
+from .server import LIVE_PREVIEWS, ComfyServer, HostError
 from .upscaler import FILE_NAME, fetch_upscaler
-from .workflow import Prompt, read_prompt
+from .workflow import Prompt, read_prompt, read_workflow
+from .write_back import to_workflow
 
-TEXT_WORKFLOW = ROOT / "workflows" / "text_to_video_mini.json"
-IMAGE_WORKFLOW = ROOT / "workflows" / "image_to_video_mini.json"
+TEXT_WORKFLOW = ROOT / "workflows" / "11 Text to video (mini).json"
+IMAGE_WORKFLOW = ROOT / "workflows" / "10 Start here - picture to video (mini).json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder for the video (default: %(default)s)",
     )
-    parser.add_argument("--keep", action="store_true", help="keep the server running and print its address")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep ComfyUI running and print its address; `dev.py stop` ends it",
+    )
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -102,8 +110,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.upscale:
         fetch_upscaler()
     remove_leftovers(arguments.out)
-    base = _base_to_keep() if arguments.keep else None
-    server = ComfyServer(sys.executable, host, base=base, detached=arguments.keep)
+    server = _server(host, keep=arguments.keep)
     say(f"Starting ComfyUI {host.version} ({host.source}) ...")
     try:
         server.start()
@@ -113,11 +120,8 @@ def main(arguments: argparse.Namespace) -> None:
         server.stop()
         raise
     if arguments.keep:
-        assert server.process is not None
-        say(
-            f"ComfyUI stays up at {server.url} (process {server.process.pid}: end it to stop the server, "
-            f"then delete {base})."
-        )
+        add_example_pictures(server.input_dir)
+        say(f"ComfyUI stays up at {server.url}. To stop it: {dev_command('stop')}")
     else:
         server.stop()
     stages = {"Start ComfyUI": round(started, 2), **result.pop("stages")}
@@ -125,13 +129,11 @@ def main(arguments: argparse.Namespace) -> None:
     _print_result({**result, "seconds": seconds, "host": host.version, "stages": stages})
 
 
-def _base_to_keep() -> Path:
-    runs = home() / "runs"
-    try:
-        runs.mkdir(exist_ok=True)
-    except OSError as error:
-        raise cannot_write(runs, error) from error
-    return new_base(runs, "kept-")
+def _server(host: Host, *, keep: bool) -> ComfyServer:
+    """Return a temporary server, or one that stays up, for people to look at."""
+    if keep:
+        return ComfyServer(sys.executable, host, base=kept_base(), arguments=LIVE_PREVIEWS, detached=True)
+    return ComfyServer(sys.executable, host)
 
 
 def _print_result(result: dict[str, Any]) -> None:
@@ -153,20 +155,23 @@ def _print_result(result: dict[str, Any]) -> None:
 
 def _make_video(server: ComfyServer, arguments: argparse.Namespace) -> dict[str, Any]:
     prompt = build_prompt(server, arguments)
+    workflow = to_workflow(read_workflow(_workflow_file(arguments)), prompt, server.object_info())
     text = edit.get_text(prompt)
     say(f'Prompt: "{text}". {notice(text, read_caption_words(), read_subjects())}')
     progress = Progress(prompt)
-    outputs = _run(server, prompt, progress)
+    outputs = _run(server, prompt, workflow, progress)
     progress.close()
     saved = server.output_dir / saved_video(outputs)
-    seed = next(iter(edit.values_of(prompt, ("seed", "noise_seed"))), 0)
+    seed = next(iter(edit.values_of(prompt, edit.SEEDS)), 0)
     video = _deliver(server, saved, arguments.out, f"{_slug(text)}-{seed}{saved.suffix}")
     return {"video": str(video), **measure(video), "stages": progress.seconds}
 
 
-def _run(server: ComfyServer, prompt: Prompt, progress: Progress) -> dict[str, Any]:
+def _run(
+    server: ComfyServer, prompt: Prompt, workflow: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
     try:
-        return server.run(prompt, on_event=progress, timeout=24 * 3600)
+        return server.run(prompt, on_event=progress, timeout=24 * 3600, workflow=workflow)
     except HostError as error:
         if os.strerror(errno.ENOSPC) not in str(error):
             raise
@@ -193,10 +198,14 @@ def _deliver(server: ComfyServer, saved: Path, folder: Path, name: str) -> Path:
         ) from error
 
 
+def _workflow_file(arguments: argparse.Namespace) -> Path:
+    return IMAGE_WORKFLOW if arguments.image else TEXT_WORKFLOW
+
+
 def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
     """Return the shipped workflow in the API format, changed according to the command line."""
     info = server.object_info()
-    prompt = read_prompt(IMAGE_WORKFLOW if arguments.image else TEXT_WORKFLOW, info)
+    prompt = read_prompt(_workflow_file(arguments), info)
     if arguments.image:
         name = "centre_frame" + arguments.image.suffix.lower()
         try:
@@ -209,7 +218,7 @@ def build_prompt(server: ComfyServer, arguments: argparse.Namespace) -> Prompt:
     if arguments.prompt is not None:
         edit.set_text(prompt, arguments.prompt)
     if arguments.seed is not None:
-        edit.set_everywhere(prompt, ("seed", "noise_seed"), arguments.seed)
+        edit.set_seeds(prompt, arguments.seed)
     if arguments.steps is not None:
         edit.set_everywhere(prompt, ("steps",), arguments.steps)
     if arguments.rounds is not None:

@@ -8,6 +8,9 @@ from typing import Any
 from .home import Problem
 from .workflow import Prompt
 
+SEEDS = ("seed", "noise_seed")
+"""Inputs of sampling nodes that start their noise."""
+
 
 def nodes_of(prompt: Prompt, kind: str) -> list[dict[str, Any]]:
     """Return the nodes of one class.
@@ -27,6 +30,14 @@ def set_everywhere(prompt: Prompt, names: tuple[str, ...], value: Any) -> None:
         for name in names:
             if name in node["inputs"] and not isinstance(node["inputs"][name], list):
                 node["inputs"][name] = value
+
+
+def set_seeds(prompt: Prompt, seed: int) -> None:
+    """Give each sampling node a seed of its own: the first one `seed`, the next ones the numbers after it."""
+    for node in prompt.values():
+        for name in SEEDS:
+            if name in node["inputs"] and not isinstance(node["inputs"][name], list):
+                node["inputs"][name], seed = seed, (seed + 1) % 2**64
 
 
 def values_of(prompt: Prompt, names: tuple[str, ...]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,12 @@ def cannot_write(path: Path, error: OSError) -> Problem:
         f"{path} cannot be written ({error.strerror or error}): make room there, or set MICROCINEMA_HOME to a folder "
         "that can be written to."
     )
+
+
+def dev_command(words: str) -> str:
+    """Return the command line `dev.py WORDS` as it works in the current folder."""
+    script = "dev.py" if Path.cwd() == ROOT.resolve() else shlex.quote(str(ROOT / "dev.py"))
+    return f"{'python' if os.name == 'nt' else 'python3'} {script} {words}"
 
 
 def child_environment() -> dict[str, str]:

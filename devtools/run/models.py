@@ -25,6 +25,7 @@ READ_FROM = {
     "CheckpointLoaderSimple": ("checkpoints",),
     "MicroCinemaCheckpointLoader": ("microcinema", "diffusion_models"),
     "MicroCinemaInflate": ("checkpoints", "diffusion_models"),
+    "MicroCinemaCrafterLoader": ("checkpoints", "diffusion_models"),
     "MicroCinemaMotionLoader": ("animatediff_models", "controlnet", "animatediff_motion_lora"),
 }
 """Folders in `models` from which nodes read files without a public address; any folder for other nodes."""

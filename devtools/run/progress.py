@@ -1,4 +1,4 @@
-"""Progress of a run at the terminal: one bar for all stages; without a terminal, one line per stage."""
+"""Progress of a run at the terminal: a bar for each stage; without a terminal, one line per stage."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Progress:
         self._node: str | None = None
         self._since = self._start = time.monotonic()
         self._done = 0
+        self._first: tuple[float, float] | None = None
 
     def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
         """Process one message."""
@@ -49,7 +50,7 @@ class Progress:
             if now - self._since >= 0.5:
                 self._clear()
                 self._write(f"  {now - self._since:6.1f} s  {title}\n")
-        self._node, self._since = node, now
+        self._node, self._since, self._first = node, now, None
         if node is not None:
             self._show({"value": 0, "max": 1})
 
@@ -60,10 +61,21 @@ class Progress:
         count = f" {state['value']:.0f}/{state['max']:.0f}" if state["max"] > 1 else ""
         text = (
             f"[{'#' * filled}{'.' * (24 - filled)}] {self._done + 1}/{len(self.titles)} "
-            f"{self.titles.get(self._node, self._node)}{count}  {time.monotonic() - self._start:.0f} s"
+            f"{self.titles.get(self._node, self._node)}{count}{self._left(state)}  "
+            f"{time.monotonic() - self._start:.0f} s"
         )
         width = shutil.get_terminal_size().columns - 1
         self._write(f"\r{text[:width]:<{width}}")
+
+    def _left(self, state: Mapping[str, Any]) -> str:
+        """Return how long the stage will still take, at the pace since its first count, which may be slower."""
+        value, now = state["value"], time.monotonic()
+        if value and self._first is None:
+            self._first = (value, now)
+        if self._first is None or value <= self._first[0]:
+            return ""
+        pace = (now - self._first[1]) / (value - self._first[0])
+        return f", about {pace * (state['max'] - value):.0f} s left"
 
     def _clear(self) -> None:
         if sys.stderr.isatty():

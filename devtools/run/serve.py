@@ -6,14 +6,22 @@ import argparse
 import sys
 import webbrowser
 
-from .home import home, say
+from .base import kept_base
+from .example_pictures import add_example_pictures
+from .home import say
 from .host import find_host
-from .server import ComfyServer, HostError
+from .server import LIVE_PREVIEWS, ComfyServer, HostError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `dev.py serve`."""
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "options",
+        nargs="*",
+        metavar="-- OPTION",
+        help="after --, options for ComfyUI, such as --lowvram or --preview-method none",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -24,7 +32,10 @@ def main(arguments: argparse.Namespace) -> None:
     """
     host = find_host(arguments.comfyui)
     say(f"Starting ComfyUI {host.version} ({host.source}) ...")
-    with ComfyServer(sys.executable, host, base=home() / "serve") as server:
+    options = (*LIVE_PREVIEWS, *arguments.options)
+    server = ComfyServer(sys.executable, host, base=kept_base(), arguments=options)
+    with server:
+        add_example_pictures(server.input_dir)
         say(f"ComfyUI is running at {server.url} (its folders: {server.base}). Press Ctrl-C to stop it.")
         if not arguments.no_browser:
             webbrowser.open(server.url)

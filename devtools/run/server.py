@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,20 +17,18 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from microcinema_core.files.locks import lock_file
 from microcinema_core.files.scratch import remove_leftovers
 
+from .base import Running, name_server, running_in, take_base, temporary_base
 from .client import ComfyClient, HostError
 from .env import has_gpu
-from .home import ROOT, cannot_write, child_environment, home, lock
+from .home import ROOT, cannot_write, child_environment, dev_command, home
 from .host import Host
 
 PACK = "microcinema"
 """The pack's folder in custom_nodes."""
-LOCK = "in_use.lock"
-"""The file in a base directory that its server holds locked, and which names that server."""
-_FORGOTTEN = 3 * 24 * 3600.0
-"""Seconds after which a temporary base directory without that file is nobody's."""
+LIVE_PREVIEWS = ("--preview-method", "auto")
+"""Arguments of ComfyUI by which samplers show what they are making; by default they show nothing."""
 _UNTIL_STDIN_CLOSES = """
 import os, runpy, sys, threading
 
@@ -76,8 +72,7 @@ class ComfyServer(ComfyClient):
         self.detached = detached
         self.python, self.host, self.pack, self.arguments = Path(python), host, pack, arguments
         self._temporary = base is None
-        runs = _without_old_runs(home() / "runs")
-        self.base = base or new_base(runs, "host-")
+        self.base = base or temporary_base()
         super().__init__()
         self.process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
@@ -149,6 +144,8 @@ class ComfyServer(ComfyClient):
                 cwd=self.host.path, env=environ, stdout=log, stderr=log, start_new_session=True,
                 stdin=subprocess.DEVNULL if self.detached else subprocess.PIPE, **self._inherited(),
             )  # fmt: skip
+        if self._lock is not None:
+            name_server(self._lock, Running(self.url, self.process.pid))
 
     def _inherited(self) -> dict[str, Any]:
         """Return the option by which the server holds the lock too, so that it lasts as long as either process."""
@@ -160,21 +157,13 @@ class ComfyServer(ComfyClient):
         Raises:
             HostError: another server runs in it.
         """
-        self.base.mkdir(parents=True, exist_ok=True)
-        with lock("runs"):
-            held = os.open(self.base / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-            free = True
-            with contextlib.suppress(OSError):  # a file system without locks
-                free = lock_file(held)
-        if not free:
-            at = os.read(held, 200).decode("utf-8", errors="replace").strip()
-            os.close(held)
+        self._lock = take_base(self.base)
+        if self._lock is None:
+            other = running_in(self.base)
             raise HostError(
-                f"Another ComfyUI runs in {self.base}{f', at {at}' if at else ''}: use that one, or stop it first."
+                f"Another ComfyUI runs in {self.base}{f', at {other.url}' if other else ''}: use that one, or stop it "
+                f"first ({dev_command('stop')})."
             )
-        self._lock = held
-        os.truncate(held, 0)
-        os.write(held, f"{self.url}\n".encode())
 
     def keep_files(self) -> Path:
         """Stop the server without removing its base directory, and return where that is now."""
@@ -268,44 +257,6 @@ class ComfyServer(ComfyClient):
             found = re.search(pattern, self.log) if self.pack else None
             if found:
                 raise HostError(f"ComfyUI could not load this pack: {found.group(1)}")
-
-
-def _without_old_runs(runs: Path) -> Path:
-    """Create the folder of temporary base directories; remove those whose processes have ended."""
-    try:
-        runs.mkdir(exist_ok=True)
-    except OSError as error:
-        raise cannot_write(runs, error) from error
-    with lock("runs"):
-        for folder in runs.glob("host-*"):
-            with contextlib.suppress(OSError):
-                if not _is_in_use(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-    return runs
-
-
-def _is_in_use(base: Path) -> bool:
-    """Return whether a server runs in a base directory, or may be about to."""
-    try:
-        file = os.open(base / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError:
-        return time.time() - base.stat().st_mtime < _FORGOTTEN
-    try:
-        return not lock_file(file)
-    finally:
-        os.close(file)
-
-
-def new_base(runs: Path, prefix: str) -> Path:
-    """Create a base directory with a name of its own.
-
-    Raises:
-        Problem: the folder `runs` cannot be written to.
-    """
-    try:
-        return Path(tempfile.mkdtemp(prefix=prefix, dir=runs))
-    except OSError as error:
-        raise cannot_write(runs, error) from error
 
 
 def _free_port() -> int:

@@ -13,19 +13,25 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 """A combo whose value decides which further inputs there are: `format`, then `format.codec`."""
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO}
 NOTE_NODES = {"Note", "MarkdownNote"}
+WITHOUT_PROMPT = {*NOTE_NODES, "Reroute", "PrimitiveNode"}
+"""Nodes of the front end alone."""
 MUTED, BYPASSED = 2, 4
 Prompt = dict[str, dict[str, Any]]
 Widget = tuple[str, str, Mapping[str, Any]]
 """Name, type and options of an input that the front end shows as a widget."""
 
 
-def read_prompt(path: Path, object_info: Mapping[str, Any]) -> Prompt:
-    """Read a workflow file and return it in the API format (see `to_prompt`)."""
+def read_workflow(path: Path) -> dict[str, Any]:
+    """Read a workflow file in the front end's format."""
     try:
-        workflow = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise Problem(f"The workflow {path} cannot be read: {error}.") from error
-    return to_prompt(workflow, object_info)
+
+
+def read_prompt(path: Path, object_info: Mapping[str, Any]) -> Prompt:
+    """Read a workflow file and return it in the API format (see `to_prompt`)."""
+    return to_prompt(read_workflow(path), object_info)
 
 
 def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Prompt:
@@ -40,15 +46,11 @@ def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Pr
     """
     if (workflow.get("definitions") or {}).get("subgraphs"):
         raise Problem("Workflows with subgraphs cannot be converted: open them in ComfyUI instead.")
-    graph = _Graph(workflow)
+    graph = Links(workflow)
     prompt: Prompt = {}
     for node in workflow["nodes"]:
         kind = node["type"]
-        if (
-            kind in NOTE_NODES
-            or kind in ("Reroute", "PrimitiveNode")
-            or node.get("mode") in (MUTED, BYPASSED)
-        ):
+        if kind in WITHOUT_PROMPT or node.get("mode") in (MUTED, BYPASSED):
             continue
         if kind not in object_info:
             raise Problem(f"The workflow needs the node {kind}, which this ComfyUI does not have.")
@@ -63,27 +65,33 @@ def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Pr
 def widget_values(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a node's widgets by input name."""
     values = node.get("widgets_values") or []
+    return {name: values[place] for name, place in widget_places(node, info).items()}
+
+
+def widget_places(node: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where in a node's `widgets_values` the value of each input is, by the input's name."""
+    values, widgets = node.get("widgets_values") or [], _widgets(info["input"], info)
     if isinstance(values, Mapping):
-        return {name: values[name] for name, _, _ in _widgets(info["input"], info) if name in values}
-    return _assign(list(values), _widgets(info["input"], info))
+        return {name: name for name, _, _ in widgets if name in values}
+    return _assign(values, list(range(len(values))), widgets)
 
 
-def _assign(values: list[Any], widgets: list[Widget]) -> dict[str, Any]:
-    """Assign values to widgets in order; the inputs of a dynamic combo follow directly after it."""
+def _assign(values: list[Any], places: list[int], widgets: list[Widget]) -> dict[str, Any]:
+    """Assign the remaining places to widgets in order; the inputs of a dynamic combo follow directly after it."""
     result: dict[str, Any] = {}
     for name, kind, options in widgets:
-        if not values:
+        if not places:
             break
-        result[name] = values.pop(0)
+        result[name] = places.pop(0)
         if kind == DYNAMIC_COMBO:
-            chosen = [one["inputs"] for one in options["options"] if one["key"] == result[name]]
-            further = _assign(values, [widget for inputs in chosen for widget in _widgets(inputs)])
-            result |= {f"{name}.{key}": value for key, value in further.items()}
+            chosen = [one["inputs"] for one in options["options"] if one["key"] == values[result[name]]]
+            further = _assign(values, places, [widget for inputs in chosen for widget in _widgets(inputs)])
+            result |= {f"{name}.{key}": place for key, place in further.items()}
         controlled = options.get("control_after_generate")
         if controlled is None:
             controlled = kind == "INT" and name in ("seed", "noise_seed")
         if controlled:
-            del values[:1]  # "fixed", "randomize" ... follows a seed
+            del places[:1]  # "fixed", "randomize" ... follows a seed
     return result
 
 
@@ -105,7 +113,7 @@ def _is_link(value: Any) -> bool:
     return is_pair and isinstance(value[0], str) and isinstance(value[1], int)
 
 
-class _Graph:
+class Links:
     """Nodes and links of a workflow; follows links through reroutes and bypassed nodes."""
 
     def __init__(self, workflow: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from einops import reduce, repeat
 from torch import Tensor
 
 from ..networks.vae import FoldedVAE
+from ..values import chosen
 
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[str, ...] = get_args(Fit)
@@ -166,8 +167,7 @@ def prepare_centre_frame(pictures: Tensor, *, width: int, height: int, fit: str 
     Raises:
         ValueError: an empty batch, NaN, an unknown `fit` or a wrong number of channels.
     """
-    if fit not in FITS:
-        raise ValueError(f"fit must be one of {', '.join(FITS)}, but {fit!r} was given.")
+    fit = chosen(fit, FITS, "fit")
     if len(pictures) > 1:
         log.warning("MicroCinema: the centre frame got %d pictures; using the first.", len(pictures))
     picture = checked_rgb(pictures[:1], "The centre frame")

@@ -194,6 +194,10 @@ def playback_frames(frames: Tensor, *, ping_pong: bool = False, repeat: int = 1)
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 """Samples per second that the video's audio codec has."""
+LOUDEST = 100.0
+"""Largest sample that is taken for sound, whose own range is -1 to 1; the codec fails far beyond."""
+RATES = 1000, 10_000_000
+"""Lowest and highest rate that is taken for sound: a lower one would swell a small waveform to gigabytes."""
 
 
 def prepare_audio(audio: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -203,18 +207,23 @@ def prepare_audio(audio: Mapping[str, Any]) -> dict[str, Any] | None:
     rate that the codec does not have is resampled to the nearest one.
 
     Raises:
-        ValueError: NaN or infinite samples, another shape, or no rate above 0.
+        ValueError: NaN, infinite or huge samples, another shape, or a rate that is none of sound (`RATES`).
     """
     waveform, rate = audio["waveform"][:1], audio["sample_rate"]
-    if waveform.ndim != 3 or not math.isfinite(rate) or rate < 1:
+    if waveform.ndim != 3 or not RATES[0] <= rate <= RATES[1]:
         raise ValueError(
             f"audio has a waveform of shape {tuple(waveform.shape)} and {rate} samples a second; "
-            "(1, channels, samples) and a rate above 0 were expected."
+            f"(1, channels, samples) and a rate from {RATES[0]:,} to {RATES[1]:,} were expected."
         )
     if not waveform.numel():
         return None
     if not bool(torch.isfinite(waveform).all()):
         raise ValueError("audio holds NaN or infinite samples: look at the node that made it.")
+    lowest, highest = torch.aminmax(waveform)
+    if (peak := max(-float(lowest), float(highest))) > LOUDEST:
+        raise ValueError(
+            f"audio holds samples of up to {peak:g}; from -1 to 1 were expected: look at the node that made it."
+        )
     if waveform.shape[1] > 2:
         waveform = waveform.mean(dim=1, keepdim=True)
     nearest = min(AAC_RATES, key=lambda known: abs(known - rate))
@@ -236,9 +245,21 @@ def _resampled(waveform: Tensor, rate: int, wanted: int) -> Tensor:
     return torch.cat([torch.from_numpy(part.to_ndarray()) for part in parts], dim=1)
 
 
+LONGEST_SIDE = 16384
+"""Pixels of a side that the host's H.264 encoder takes (libx264)."""
+
+
 def pad_to_even(frames: Tensor) -> Tensor:
-    """Repeat the last row or column of frames with an odd side: H.264 with 4:2:0 chroma needs even sides."""
+    """Repeat the last row or column of frames with an odd side: H.264 with 4:2:0 chroma needs even sides.
+
+    Raises:
+        ValueError: a side that is longer than the encoder takes.
+    """
     height, width = frames.shape[-2:]
+    if max(height, width) > LONGEST_SIDE:
+        raise ValueError(
+            f"images are {width} x {height} pixels, and a video's side has at most {LONGEST_SIDE}: resize them first."
+        )
     if height % 2 == 0 and width % 2 == 0:
         return frames
     return F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate")

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
-DROP = """async ([name, text]) => {
+DROP = """async ([name, content, type = "application/json"]) => {
+    const bytes = type === "application/json" ? content : Uint8Array.from(atob(content), c => c.charCodeAt(0));
     const transfer = new DataTransfer();
-    transfer.items.add(new File([text], name, {type: "application/json"}));
+    transfer.items.add(new File([bytes], name, {type}));
     const canvas = document.querySelector("#graph-canvas");
     const box = canvas.getBoundingClientRect();
     const at = {clientX: box.x + box.width / 2, clientY: box.y + box.height / 2};
     for (const kind of ["dragenter", "dragover", "drop"])
         canvas.dispatchEvent(
             new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer, ...at}));
+}"""
+
+BUILD = """nodes => {
+    app.graph.clear();
+    const made = [];
+    for (const [type, given] of nodes) {
+        const node = LiteGraph.createNode(type), place = made.length;
+        node.pos = [(place % 4) * 450, Math.floor(place / 4) * 450];
+        app.graph.add(node);
+        made.push(node);
+        for (const [name, value] of Object.entries(given))
+            if (Array.isArray(value)) made[value[0]].connect(value[1], node, node.findInputSlot(name));
+            else node.widgets.find(widget => widget.name === name).value = value;
+    }
+}"""
+"""Builds a graph of [class, inputs by name], from left to right; a link is [place of the source, output]."""
+
+ADD = """([type, given, output, kind, name]) => {
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    for (const [widget, value] of Object.entries(given))
+        node.widgets.find(other => other.name === widget).value = value;
+    for (const target of app.graph._nodes.filter(other => other.type === kind))
+        node.connect(output, target, target.findInputSlot(name));
+}"""
+"""Adds a node of a class with values, and connects an output of it to an input of all nodes of another class."""
+
+UNLINK = """([kind, name]) => {
+    const node = app.graph._nodes.find(node => node.type === kind);
+    node.disconnectInput(node.findInputSlot(name));
 }"""
 
 GRAPH = "() => app.graph._nodes.map(node => ({type: node.type, errors: Boolean(node.has_errors)}))"
@@ -75,6 +107,12 @@ SHOWN = """folder => {
         ? {width: clip.videoWidth, height: clip.videoHeight, seconds: clip.duration} : null;
 }"""
 
+ANIMATED = """() => {
+    const pictures = [...document.querySelectorAll(".dom-widget img, .lg-node img")];
+    const shown = pictures.find(picture => picture.src.includes("MicroCinema_"));
+    return shown?.naturalWidth > 0 && shown.offsetWidth > 0
+        ? {width: shown.naturalWidth, height: shown.naturalHeight} : null;
+}"""
 
 LOAD_AGAIN = """() => {
     for (const node of app.graph._nodes) node.images = undefined;
@@ -93,14 +131,23 @@ def clip_in(page: Any, kind: str, folder: str) -> dict[str, float]:
         kind: the class of the node.
         folder: the host's folder of the clip ("output" or "temp").
     """
+    return _shown_in(page, kind, SHOWN, folder)
+
+
+def animation_in(page: Any, kind: str) -> dict[str, float]:
+    """Show a node until it has an animated picture, and return the picture's size; otherwise as `clip_in`."""
+    return _shown_in(page, kind, ANIMATED)
+
+
+def _shown_in(page: Any, kind: str, script: str, argument: str | None = None) -> dict[str, float]:
     for second in range(200):
         page.evaluate(LOOK_AT, [kind, 0.9])
         page.wait_for_timeout(1000)
-        if clip := page.evaluate(SHOWN, folder):
-            return dict(clip)
+        if shown := page.evaluate(script, argument):
+            return dict(shown)
         if second % 20 == 19:
             page.evaluate(LOAD_AGAIN)
-    raise AssertionError(f"{kind} shows no clip of the folder {folder!r}")
+    raise AssertionError(f"{kind} shows nothing of what it made")
 
 
 def drop(page: Any, file: Path) -> list[dict[str, Any]]:
@@ -110,6 +157,27 @@ def drop(page: Any, file: Path) -> list[dict[str, Any]]:
     page.wait_for_function("id => app.graph.id === id", arg=json.loads(text)["id"])
     page.wait_for_timeout(1500)  # dialogs and toasts come after the graph
     return page.evaluate(GRAPH)
+
+
+def drop_file(page: Any, file: Path, kind: str) -> None:
+    """Drop a file of a MIME type on the canvas."""
+    page.evaluate(DROP, [file.name, base64.b64encode(file.read_bytes()).decode(), kind])
+
+
+def kinds(page: Any) -> list[str]:
+    """Return the classes of the graph's nodes."""
+    return sorted(node["type"] for node in page.evaluate(GRAPH))
+
+
+def phases(page: Any, picture: Any, seconds: float) -> list[bytes]:
+    """Return the looks of a picture one after another, without repetitions, over some seconds."""
+    seen: list[bytes] = []
+    for _ in range(round(seconds / 0.15)):
+        look = picture.screenshot()
+        if not seen or look != seen[-1]:
+            seen.append(look)
+        page.wait_for_timeout(150)
+    return seen
 
 
 def press_run(page: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pytest
 from PIL import Image
 
 from devtools.run.browser import chromium, find_chromium
+from devtools.run.example_pictures import add_example_pictures
 from devtools.run.home import ROOT
 from devtools.run.host import find_host
-from devtools.run.server import ComfyServer
+from devtools.run.server import LIVE_PREVIEWS, ComfyServer
+from tests.browser.canvas import LISTEN
 from tests.host.conftest import comfy_in_process as comfy_in_process
 from tests.host.conftest import comfyui as comfyui
 from tests.host.gallery_files import write_gallery_files, write_svd
 from tests.host.weight_files import write_what_workflows_name
 
 HERE = Path(__file__).parent
+TIMEOUT = 240_000  # milliseconds; a busy machine without a GPU draws slowly
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +43,32 @@ def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with ComfyServer(sys.executable, find_host(), base=base, arguments=("--disable-metadata",)) as running:
         running.post("/settings", {"Comfy.TutorialCompleted": True})  # no welcome dialog over the canvas
         yield running
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A host as `dev.py serve` starts it: with what ships, and files that have the graph in them."""
+    base = tmp_path_factory.mktemp("served")
+    with ComfyServer(sys.executable, find_host(), base=base, arguments=LIVE_PREVIEWS) as running:
+        add_example_pictures(running.input_dir)
+        running.post("/settings", {"Comfy.TutorialCompleted": True})
+        yield running
+
+
+@contextmanager
+def opened(browser: Any, server: ComfyServer, *, width: int = 1600, height: int = 1000) -> Iterator[Any]:
+    """The front end in a fresh profile; `faults` collects uncaught errors, `ends` how runs ended."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(server.url, wait_until="commit")
+    page.wait_for_function("() => window.app?.graph && document.querySelector('#graph-canvas')")
+    page.get_by_role("button", name="Run", exact=True).first.wait_for()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.evaluate(LISTEN)
+    yield page
+    context.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,40 +14,33 @@ from devtools.run.home import ROOT
 from devtools.run.server import ComfyServer
 from devtools.run.workflow import Prompt
 from tests.browser.canvas import (
+    ADD,
     AS_PROMPT,
     CHANGE,
     DROP,
     FIT,
     GRAPH,
-    LISTEN,
     OPEN_HELP,
     PICTURED,
+    UNLINK,
+    animation_in,
     clip_in,
     complaints,
     drop,
     keep_picture,
     press_run,
 )
+from tests.browser.conftest import opened
 from tests.host.quick import CLIPS, changes, graph_prompt, quickened
 
-TIMEOUT = 240_000  # milliseconds; a busy machine without a GPU draws slowly
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
 def front_end(browser: Any, server: ComfyServer) -> Iterator[Any]:
-    """The front end in a fresh profile, loaded once; `faults` collects uncaught errors."""
-    context = browser.new_context(viewport={"width": 1600, "height": 1000})
-    page = context.new_page()
-    page.set_default_timeout(TIMEOUT)
-    page.goto(server.url, wait_until="commit")
-    page.wait_for_function("() => window.app?.graph && document.querySelector('#graph-canvas')")
-    page.get_by_role("button", name="Run", exact=True).first.wait_for()
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.evaluate(LISTEN)
-    yield page
-    context.close()
+    """The front end, loaded once."""
+    with opened(browser, server) as page:
+        yield page
 
 
 @pytest.fixture
@@ -59,7 +52,7 @@ def page(front_end: Any) -> Any:
 
 def test_what_is_missing_is_said_and_where_it_is(page: Any, artifacts: Path) -> None:
     """For a missing checkpoint, the dialog names the folder and the file, and offers its address."""
-    text = (ROOT / "workflows" / "svd_noise_prior.json").read_text(encoding="utf-8")
+    text = (ROOT / "workflows" / "40 Noise prior on SVD.json").read_text(encoding="utf-8")
     page.evaluate(DROP, ["absent.json", text.replace("svd.safetensors", "absent.safetensors")])
     dialog = page.locator(".p-dialog")
     dialog.get_by_text("checkpoints / absent.safetensors").wait_for()
@@ -105,11 +98,10 @@ def test_a_dropped_workflow_runs_and_shows_its_clip(
     page.evaluate(CHANGE, changes(prompt, quickened(quick, file.stem)))
     assert (press_run(page), complaints(page)) == ("execution_success", [])
     assert not [node for node in page.evaluate(GRAPH) if node["errors"]]
-    saved = clip_in(page, "SaveVideo", "output")
-    clip = clip_in(page, "MicroCinemaFrameCombine", "temp")
-    assert clip == saved
+    clip = clip_in(page, "SaveVideo", "output")
     frames, fps, side = CLIPS[file.stem]
     assert (clip["width"], clip["height"]) == (side, side)
+    assert animation_in(page, "MicroCinemaFrameCombine") == {"width": side, "height": side}
     assert clip["seconds"] == pytest.approx(frames / fps, abs=0.1)
     keep_picture(page, artifacts / f"clip_{file.stem}.png")
     page.evaluate(FIT)
@@ -139,7 +131,7 @@ def shown(declared: list[Any] | None) -> bool:
 
 
 def test_an_error_is_a_sentence(page: Any, server: ComfyServer, artifacts: Path) -> None:
-    file = ROOT / "workflows" / "image_to_video_mini.json"
+    file = ROOT / "workflows" / "10 Start here - picture to video (mini).json"
     drop(page, file)
     prompt = graph_prompt(file.stem, server.object_info())
     (base,) = (key for key, node in prompt.items() if node["inputs"].get("role") == "base")
@@ -151,10 +143,43 @@ def test_an_error_is_a_sentence(page: Any, server: ComfyServer, artifacts: Path)
     page.locator(".p-dialog").wait_for(state="hidden")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("MicroCinemaCentreFrame", "image"),
+        ("MicroCinemaSampler", "centre_frame"),
+        ("MicroCinemaTSR", "key_frames"),
+        ("MicroCinemaFrameCombine", "images"),
+    ],
+)
+def test_a_forgotten_link_is_no_success(page: Any, artifacts: Path, kind: str, name: str) -> None:
+    """Nothing runs that leaves the result out, and the node without the link is named."""
+    drop(page, ROOT / "workflows" / "10 Start here - picture to video (mini).json")
+    page.evaluate(UNLINK, [kind, name])
+    assert press_run(page) != "execution_success"
+    page.locator(".p-dialog").get_by_text(f"{kind}:").first.wait_for()
+    page.locator(".p-dialog").get_by_text("Required input is missing").first.wait_for()
+    keep_picture(page, artifacts / f"front_end_forgotten_{kind}.png")
+    page.keyboard.press("Escape")
+    page.locator(".p-dialog").wait_for(state="hidden")
+
+
+def test_a_wrong_clip_is_named(page: Any, artifacts: Path) -> None:
+    """A prompt that another family's CLIP encoded: the sentence says which one to connect."""
+    drop(page, ROOT / "workflows" / "10 Start here - picture to video (mini).json")
+    other = {"ckpt_name": "v2-1_512-ema-pruned.safetensors"}
+    page.evaluate(ADD, ["CheckpointLoaderSimple", other, 1, "CLIPTextEncode", "clip"])
+    assert press_run(page) == "execution_error"
+    page.locator(".p-dialog").get_by_text("CLIP of this model's own family").first.wait_for()
+    keep_picture(page, artifacts / "front_end_wrong_clip.png")
+    page.keyboard.press("Escape")
+    page.locator(".p-dialog").wait_for(state="hidden")
+
+
 def test_the_blueprints_make_a_video(page: Any, server: ComfyServer) -> None:
     """The prompt of both blueprints in a row runs."""
     prompt: Prompt = {}
-    for name in ("MicroCinema Image to Video", "MicroCinema to 32 fps"):
+    for name in ("MicroCinema Picture to Key Frames", "MicroCinema to 32 fps"):
         drop(page, ROOT / "subgraphs" / f"{name}.json")
         assert complaints(page) == []
         inner = json.dumps(page.evaluate(AS_PROMPT))
@@ -179,7 +204,7 @@ def test_the_workflows_are_templates(page: Any, artifacts: Path) -> None:
     for file in WORKFLOWS:
         page.locator(".p-dialog").get_by_text(file.stem, exact=True).first.wait_for()
     keep_picture(page, artifacts / "front_end_templates.png")
-    page.locator(".p-dialog").get_by_text("image_to_video_mini", exact=True).first.click()
+    page.locator(".p-dialog").get_by_text("10 Start here - picture to video (mini)", exact=True).first.click()
     page.wait_for_function("() => app.graph._nodes.some(node => node.type === 'MicroCinemaCentreFrame')")
     page.locator(".p-dialog").wait_for(state="hidden")
     page.wait_for_timeout(1500)

@@ -11,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
 from PIL import Image, ImageDraw
 
+from devtools.run.client import ComfyClient, HostError
 from devtools.run.home import ROOT, Problem
 from devtools.run.host import Host
 from devtools.run.server import ComfyServer
@@ -97,6 +99,9 @@ def test_the_last_line_is_the_result(start, tmp_path: Path) -> None:
     assert Path(result["video"]).stat().st_size > 0
     assert {"Start ComfyUI", "Save Video"} <= set(result["stages"])
     assert 0 < sum(result["stages"].values()) <= result["seconds"] + 0.5
+    with av.open(result["video"]) as container:
+        restored = json.loads(container.metadata["workflow"])
+    assert {node["type"] for node in restored["nodes"]} == {node["type"] for node in stub(9)["nodes"]}
 
 
 def test_a_missing_node_is_one_sentence(start) -> None:
@@ -156,13 +161,15 @@ def test_no_server_is_left(start, number: signal.Signals) -> None:
     assert not alive
 
 
-def test_keep_leaves_the_server_up(start) -> None:
+def test_keep_leaves_the_server_up_until_stop(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "home"))
     process = start(stub(2), "--keep")
     _, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     (line,) = [line for line in errors.splitlines() if "stays up at" in line]
-    server = psutil.Process(int(line.split("(process ")[1].split(":")[0]))
-    words = server.cmdline()
-    server.terminate()
-    server.wait(20)
-    shutil.rmtree(words[words.index("--base-directory") + 1])
+    url, command = line.split("stays up at ")[1].split(". To stop it: python3 ")
+    assert ComfyClient(url).object_info("LoadImage")["input"]["required"]["image"][0] >= ["example.png"]
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(HostError, match="does not respond"):
+        ComfyClient(url).get("/system_stats")

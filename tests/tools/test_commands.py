@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from devtools import MOVED as MOVED_TOOLS
-from devtools.run.home import ROOT
+from devtools.run.home import ROOT, dev_command
 from microcinema_core.moved import MOVED
 
+README = ROOT / "README.md"
 COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for package in ("microcinema_core", "mini", "devtools", "benchmarks")
@@ -52,6 +56,33 @@ def test_dev_py_needs_the_standard_library_only() -> None:
     run = subprocess.run([sys.executable, "-S", "dev.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("usage: dev.py ")
+
+
+@pytest.mark.parametrize("folder", ["clone", "elsewhere"])
+def test_a_command_that_a_message_names_works_where_it_is_read(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(ROOT if folder == "clone" else tmp_path)
+    interpreter, *words = shlex.split(dev_command("stop"))
+    assert interpreter in ("python", "python3") and (words[0] == "dev.py") == (folder == "clone")
+    run = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr.startswith("\nNo ComfyUI of dev.py runs in")
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^python3 (dev\.py python .*--dry-run)", README.read_text(encoding="utf-8"), re.M)
+)
+def test_what_the_readme_shows_works_in_a_fresh_home(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ComfyUI" / "comfy").mkdir(parents=True)
+    (tmp_path / "ComfyUI" / "main.py").write_text("")
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MICROCINEMA_VENV", sys.prefix)
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "ComfyUI"))
+    run = subprocess.run([sys.executable, *line.split()], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("options", [["-m"], ["-X", "utf8", "-m"]])

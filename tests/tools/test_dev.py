@@ -124,6 +124,12 @@ def test_no_process_is_become_twice(
     assert len(restarts) == 1
 
 
+def test_options_for_comfyui_follow_two_dashes() -> None:
+    given = dev_py.parse(["serve", "--no-browser", "--", "--lowvram", "--preview-method", "none"])
+    assert given.no_browser and given.options == ["--lowvram", "--preview-method", "none"]
+    assert dev_py.parse(["serve"]).options == []
+
+
 def test_commands_of_the_environment_know_the_host(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     code = "import os; print(os.environ['COMFYUI_PATH'])"

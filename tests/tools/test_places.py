@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import multiprocessing
@@ -15,13 +16,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.request import urlopen
 
+import psutil
 import pytest
+from PIL import Image, ImageChops
 
-from devtools.run import demo, home, place, server
+from devtools.run import base as bases
+from devtools.run import demo, example_pictures, home, place, serve, server, stop
 from devtools.run.client import ComfyClient, HostError
 from devtools.run.home import ROOT, Problem
 from devtools.run.host import Host
-from devtools.run.server import ComfyServer, new_base
+from devtools.run.server import LIVE_PREVIEWS, ComfyServer
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and modes")
 FULL = OSError(28, "No space left on device")
@@ -150,7 +154,7 @@ def test_a_full_disk_of_the_host_is_told_with_what_to_do(fake: Host) -> None:
     with pytest.raises(
         HostError, match=r"^SaveVideo: .* set MICROCINEMA_HOME to a folder on another disk\.$"
     ):
-        demo._run(SimpleNamespace(run=fail), {}, None)  # type: ignore[arg-type]
+        demo._run(SimpleNamespace(run=fail), {}, {}, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["open", "mkdir"])
@@ -181,9 +185,11 @@ def test_a_data_folder_that_cannot_be_written_is_named(
     with pytest.raises(
         Problem, match=r"runs cannot be written \(.*\): make room there, or set MICROCINEMA_HOME"
     ):
-        server._without_old_runs(tmp_path / "runs")
-    with pytest.raises(Problem, match=r"absent cannot be written \(No such file"):
-        new_base(tmp_path / "absent", "host-")
+        bases.temporary_base()
+    (tmp_path / "runs").unlink()
+    monkeypatch.setattr(bases.tempfile, "mkdtemp", full)
+    with pytest.raises(Problem, match=r"runs cannot be written \(No space left"):
+        bases.temporary_base()
 
 
 @posix
@@ -250,6 +256,8 @@ time.sleep(60)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     os.kill(pid, signal.SIGSTOP)  # it does not notice that its parent has gone
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     process.kill()
     process.wait()
     try:
@@ -282,14 +290,89 @@ def killed_run(fake: Host) -> Iterator[Path]:
 def test_what_killed_runs_left_is_removed_at_the_next_start(fake: Host) -> None:
     with killed_run(fake) as left, run_server(fake) as running:
         assert not left.exists() and running.base.exists()
-        begun = new_base(running.base.parent, "host-")
-        kept = new_base(running.base.parent, "kept-")
+        begun, kept = bases.temporary_base(), running.base.parent / "kept-video"
+        kept.mkdir()
         run_server(fake).stop()
         assert running.base.exists() and begun.exists() and kept.exists()
         os.utime(begun, (0, 0))
         os.utime(running.base, (0, 0))
         run_server(fake).stop()
         assert running.base.exists() and not begun.exists(), "a server that has run for days is no leftover"
+
+
+@posix
+@pytest.mark.parametrize("deaf", [False, True])
+def test_stop_ends_the_server_that_was_kept(
+    deaf: bool, fake: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that does not listen to SIGTERM; what people made with it stays."""
+    monkeypatch.setattr(stop, "_WAIT", 1.0)
+    if deaf:
+        (fake.path / "main.py").write_text(
+            "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + MAIN
+        )
+    with pytest.raises(Problem, match=r"^No ComfyUI of dev\.py runs in .*serve\.$"):
+        stop.main(argparse.Namespace())
+    code = """
+import sys
+from pathlib import Path
+from devtools.run import demo, server
+from devtools.run.host import Host
+server.has_gpu = lambda python: True
+demo._server(Host(Path(sys.argv[1]), "test", ours=False), keep=True).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(fake.path)], cwd=ROOT, timeout=60)
+    assert done.returncode == 0
+    running = bases.running_in(bases.kept_base())
+    assert running is not None
+    with urlopen(running.url + "/system_stats") as answer:
+        assert answer.status == 200
+    words = psutil.Process(running.process).cmdline()
+    assert words[words.index("--preview-method") + 1] == "auto"
+    made = bases.kept_base() / "output" / "made.mp4"
+    made.write_bytes(b"video")
+    stop.main(argparse.Namespace())
+    assert f"ComfyUI at {running.url} has ended" in capsys.readouterr().err
+    with pytest.raises(OSError):
+        urlopen(running.url + "/system_stats", timeout=5)
+    assert made.read_bytes() == b"video"
+    with pytest.raises(Problem, match=r"^No ComfyUI of dev\.py runs in"):
+        stop.main(argparse.Namespace())
+
+
+@pytest.mark.parametrize("options", [[], ["--preview-method", "none", "--lowvram"]])
+def test_serve_starts_with_previews_and_pictures(
+    options: list[str], fake: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's own options come last, so that they count; the user's own pictures stay."""
+    own = bases.kept_base() / "input" / "example.png"
+    if options:
+        own.parent.mkdir(parents=True)
+        own.write_bytes(b"mine")
+    commands: list[list[str]] = []
+
+    def look(url: str) -> None:
+        running = bases.running_in(bases.kept_base())
+        assert running is not None and running.url == url
+        commands.append(psutil.Process(running.process).cmdline())
+        assert {file.name for file in own.parent.iterdir()} == set(example_pictures.PICTURES)
+        psutil.Process(running.process).kill()
+
+    monkeypatch.setattr(serve, "find_host", lambda given: fake)
+    monkeypatch.setattr(serve.webbrowser, "open", look)
+    with contextlib.suppress(HostError):
+        serve.main(argparse.Namespace(comfyui=None, no_browser=False, options=options))
+    (words,) = commands
+    assert words[-2 - len(options) :] == [*LIVE_PREVIEWS, *options]
+    if options:
+        assert own.read_bytes() == b"mine"
+
+
+def test_the_example_pictures_differ(tmp_path: Path) -> None:
+    example_pictures.add_example_pictures(tmp_path)
+    opened = [Image.open(tmp_path / name) for name in ("example.png", "example_2.png")]
+    assert [picture.size for picture in opened] == [(512, 512)] * 2
+    assert ImageChops.difference(*opened).getbbox() is not None
 
 
 def test_model_folders_of_any_name_are_found(fake: Host) -> None:
@@ -317,8 +400,6 @@ def test_what_the_host_answers_besides_json_is_one_sentence(fake: Host) -> None:
 
 
 def test_a_server_that_ends_by_itself_is_told(fake: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    from devtools.run import serve
-
     def end(url: str) -> None:
         with contextlib.suppress(OSError, Exception):
             urlopen(url + "/end", timeout=5)
@@ -326,4 +407,4 @@ def test_a_server_that_ends_by_itself_is_told(fake: Host, monkeypatch: pytest.Mo
     monkeypatch.setattr(serve, "find_host", lambda given: fake)
     monkeypatch.setattr(serve.webbrowser, "open", end)
     with pytest.raises(HostError, match="ComfyUI ended while running: the last words"):
-        serve.main(SimpleNamespace(comfyui=None, no_browser=False))  # type: ignore[arg-type]
+        serve.main(argparse.Namespace(comfyui=None, no_browser=False, options=[]))
