@@ -1,0 +1,1 @@
+"""Malformed weight files over every reader of the core."""
