@@ -1,4 +1,6 @@
-"""Measure the mini models on unseen motions: `python -m mini.evaluate [SECTION ...]`.
+"""Measure the mini models on unseen motions: `python -m mini.evaluate [SECTION ...] [--split test]`.
+
+Every choice is made on the validation split, which is the default. The test split is for the final table.
 
 This needs the prepared emoji (`python -m mini.world.emoji prepare`). The rows of each section are stored in
 $MICROCINEMA_HOME/evaluation, and all sections are printed together as a Markdown table. Sections that are not named
@@ -20,20 +22,25 @@ from pathlib import Path
 import torch
 
 from microcinema_core.data.shards import write_json
-from microcinema_core.files.paths import home_folder
 
+from ..world.encode import HELD_OUT
 from .anchor import STUDIES
 from .base import measure_base
 from .evaluation_context import BASE, TSR, WEIGHTS, EvaluationContext
+from .image_model import GUIDANCE, STEPS
 from .results import ResultRow, markdown
+from .rigid import SUBJECTS, measure_rigid
+from .subjects import measure_subjects
 from .text import measure_text
 from .tsr import measure_tsr
 from .vae import measure_vae
 
 SECTIONS: dict[str, Callable[[EvaluationContext], list[ResultRow]]] = {
     "vae": measure_vae,
+    "subjects": measure_subjects,
     "base": measure_base,
     "text": measure_text,
+    "rigid": measure_rigid,
     "tsr": measure_tsr,
 }
 
@@ -43,8 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     evaluation = _evaluation(options)
-    folder = options.out or home_folder() / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = evaluation.out
     names = options.sections or list(SECTIONS)
     for name in names:
         started = time.monotonic()
@@ -70,6 +76,8 @@ def _evaluation(options: argparse.Namespace) -> EvaluationContext:
         image_file=options.image,
         base_file=options.base,
         tsr_file=options.tsr,
+        split=options.split,
+        out_folder=options.out,
         clips_per_key=options.a_key,
         subjects=options.subjects,
         base_settings=replace(
@@ -96,6 +104,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     for role in ("image", "base", "tsr"):
         shipped = WEIGHTS / f"mini_{role}.safetensors"
         parser.add_argument(f"--{role}", type=Path, default=shipped, help="default: the shipped model")
+    parser.add_argument(
+        "--split", choices=HELD_OUT, default="validation", help="of the emoji; default: %(default)s"
+    )
     parser.add_argument(
         "--a-key", type=int, default=4, metavar="N", help="clips per motion key; default: %(default)s"
     )
@@ -143,12 +154,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _note(evaluation: EvaluationContext, section: str, seconds: float) -> str:
     minutes = f"{seconds / 60:.0f} minutes"
     if section == "vae":
-        return f"vae: {minutes}"
+        return f"vae: {evaluation.split} split; {minutes}"
+    if section == "subjects":
+        return f"subjects: train split, DDIM, {STEPS} steps, guidance {GUIDANCE:g}; {minutes}"
     settings = evaluation.tsr_settings if section == "tsr" else evaluation.base_settings
     clips = f"{evaluation.clips_per_key} clips per motion key"
-    sampled = f"{evaluation.subjects} centre frames" if section == "text" else clips
+    sampled = {"text": f"{evaluation.subjects} centre frames", "rigid": f"{SUBJECTS} stills"}.get(
+        section, clips
+    )
     sampler = f"DDIM, normal, {settings.steps} steps, guidance {settings.guidance_scale:g}, gamma {settings.gamma:g}"
-    return f"{section}: {sampled}, {sampler}; {minutes}"
+    return f"{section}: {evaluation.split} split, {sampled}, {sampler}; {minutes}"
 
 
 def _study_note(

@@ -2,8 +2,8 @@
 
 Every variant starts from the same image model with the same seeds, and differs from `shipped` in one choice. Finished
 runs are not repeated, so the command may be interrupted and restarted. Runs that began from another image file must be
-removed first. The command needs the encoded sets `base` and `base-test`, and prints a Markdown table of differences
-from `shipped`, paired by seed.
+removed first. The command needs the encoded sets `base` and `base-validation`, and prints a Markdown table of
+differences from `shipped`, paired by seed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def train(config: TrainConfig) -> None:
 
 @torch.no_grad()
 def held_out_loss(config: TrainConfig, *, clips: int = 128, batch: int = 8) -> float:
-    """Return the mean squared error of v on the test split, under the same noise for every run.
+    """Return the mean squared error of v on the validation split, under the same noise for every run.
 
     The error of v is that of z_0 divided by sqrt(1 - alpha_bar), whatever the prior adds to the noise. Runs with and
     without the prior are therefore comparable.
@@ -104,7 +104,7 @@ def figures(name: str, config: TrainConfig, options: argparse.Namespace) -> dict
     # lambda and gamma are the paper's pairs, 0.03 with 0.02 and 0 with 0; the shipped workflows use another gamma.
     gamma = 0.0 if evaluation.base.spec.lambda_ == 0 else GAMMA
     evaluation.base_settings = replace(evaluation.base_settings, gamma=gamma, seed=config.seed)
-    chosen = evaluation_clips(evaluation.emoji, clips_per_key=options.a_key)
+    chosen = evaluation_clips(evaluation.emoji, clips_per_key=options.a_key, split=evaluation.split)
     measured = measure(evaluation, chosen, without_appearnet=False)
     return {
         **loss,

@@ -1,6 +1,6 @@
 """How much the denoising error depends on the caption: `python -m mini.evaluate.caption_sensitivity`.
 
-Real test clips with an added motion are noised, and the model predicts z_0 under four captions: the correct one, the
+Real clips with an added motion are noised, and the model predicts z_0 under four captions: the correct one, the
 same with the opposite motion, the same with a motion along another axis, and the empty one. A model that uses the
 caption has the smallest error under the correct one. If the error is as small under the opposite motion, the model
 knows the axis of a motion but not its direction.
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluation = EvaluationContext(
         options.image, options.base, options.base, subjects=options.subjects, log=logging.info
     )
-    chosen = motion_clips(evaluation.emoji, subjects=evaluation.subjects)
+    chosen = motion_clips(evaluation.emoji, subjects=evaluation.subjects, split=evaluation.split)
     captions = [one.caption for one in chosen]
     latents = torch.cat(
         [evaluation.pipeline.encode(frames(evaluation.emoji, [one.clip], BASE_TIMES)) for one in chosen]

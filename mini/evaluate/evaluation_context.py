@@ -1,4 +1,4 @@
-"""What all sections share: the prepared test split, the models, I3D, and the settings behind the table."""
+"""What all sections share: the prepared emoji, the models, I3D, and the settings behind the table."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class EvaluationContext:
 
     Attributes:
         image_file, base_file, tsr_file: MicroCinema files of the three roles.
+        split: split of the emoji: `validation`, for every choice, or `test`, at the end.
+        out_folder: folder of results and sample sheets; None takes $MICROCINEMA_HOME/evaluation.
         clips_per_key: evaluation clips of each motion key.
         subjects: centre frames that are animated with all six motions.
         base_settings, tsr_settings: sampler settings of the two video models.
@@ -46,12 +48,21 @@ class EvaluationContext:
     image_file: Path
     base_file: Path
     tsr_file: Path
+    split: str = "validation"
+    out_folder: Path | None = None
     clips_per_key: int = 4
     subjects: int = 48
     base_settings: DDIMSettings = BASE
     tsr_settings: DDIMSettings = TSR
     dtype: torch.dtype = torch.bfloat16
     log: Callable[[str], None] = field(default=lambda text: None)
+
+    @cached_property
+    def out(self) -> Path:
+        """The folder of results and sample sheets."""
+        folder = self.out_folder or self.home / "evaluation"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @cached_property
     def home(self) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 from microcinema_core.data.tokens import CaptionTokenizer
 from microcinema_core.diffusion.ddim import KnownFrames
 from microcinema_core.diffusion.noise import GAMMA
-from microcinema_core.diffusion.tsr import FACTOR, WINDOW
+from microcinema_core.diffusion.tsr import FACTOR, WINDOW, round_noise
 from microcinema_core.diffusion.video_model import VideoModel
 from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.files.load_networks import load_text_encoder, load_vae
@@ -111,15 +111,24 @@ class MiniPipeline:
         return torch.cat(sampled)
 
     def interpolate(
-        self, model: VideoModel, key_frames: Tensor, captions: Sequence[str], settings: DDIMSettings
+        self,
+        model: VideoModel,
+        key_frames: Tensor,
+        captions: Sequence[str],
+        settings: DDIMSettings,
+        *,
+        round_: int = 0,
     ) -> Tensor:
         """Run one round of TSR; the key frames are kept.
+
+        The noise is the TSR node's, with a seed for each clip: the settings' for the first, the next for the second.
 
         Args:
             model: the TSR model.
             key_frames: latents `n k c h w`.
             captions: one caption for each clip.
             settings: sampler settings.
+            round_: which round this is, from 0; the rounds of one seed differ in their noise.
 
         Returns:
             Latents `n f c h w` with f = 4 (k - 1) + 1.
@@ -127,6 +136,10 @@ class MiniPipeline:
         pairs = key_frames.shape[1] - 1
         first = rearrange(key_frames[:, :-1], "n p c h w -> (n p) c h w")
         last = rearrange(key_frames[:, 1:], "n p c h w -> (n p) c h w")
+        noise = torch.cat([
+            _window_noise(settings.seed + clip, round_, pairs, key_frames.shape[2:])
+            for clip in range(len(key_frames))
+        ])  # fmt: skip
         text = self.encode_text(captions).repeat_interleave(pairs, dim=0)
         empty = self.encode_text([""])
         sampled = []
@@ -134,8 +147,8 @@ class MiniPipeline:
             start, end = first[part], last[part]
             appearance = interpolated_appearance(start, end, WINDOW)
             window = model.sample(
-                appearance, text[part], empty, frames=WINDOW, given=_known_ends(start, end),
-                **asdict(settings.seeded(part.start)),
+                appearance, text[part], empty, frames=WINDOW, given=_known_ends(start, end), noise=noise[part],
+                **asdict(settings),
             )  # fmt: skip
             sampled.append(window[:, 1:-1])
         return _interleave(key_frames, torch.cat(sampled))
@@ -154,6 +167,12 @@ def _interleave(key_frames: Tensor, inner: Tensor) -> Tensor:
     inner = rearrange(inner, "(n p) f c h w -> n p f c h w", p=pairs)
     rows = torch.cat([key_frames[:, :-1, None], inner], dim=2)
     return torch.cat([rearrange(rows, "n p f c h w -> n (p f) c h w"), key_frames[:, -1:]], dim=1)
+
+
+def _window_noise(seed: int, round_: int, pairs: int, shape: torch.Size) -> Tensor:
+    """Return a clip's TSR noise by window, `p f c h w`; neighbours share the noise of their common key frame."""
+    noise = round_noise(seed, round_, pairs * FACTOR + 1, tuple(shape))
+    return torch.stack([noise[pair * FACTOR : pair * FACTOR + WINDOW] for pair in range(pairs)])
 
 
 def _known_ends(start: Tensor, end: Tensor) -> KnownFrames:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..world.backgrounds import random_background
 from ..world.captions import make_captions
-from ..world.compose import place
+from ..world.compose import over, place
 from ..world.emoji import Emoji, read_catalogue
 from ..world.pictures import PICTURE_SIZE, load_sprites, random_placement
 from ..world.render import MOTIONS, Clip, Motion, render
@@ -71,14 +71,16 @@ def _evaluation_clip(entry: Emoji, rng: np.random.Generator, split: str) -> Eval
 
 
 def motion_clips(
-    folder: Path, *, subjects: int, split: str = "test", seed: int = SEED
+    folder: Path, *, subjects: int, split: str = "test", seed: int = SEED, stills: bool = False
 ) -> list[CaptionedClip]:
     """Choose `subjects` centre frames, one per motion key, and add each of the six motions; the background is static.
+
+    With `stills` they are of subjects without an animation.
 
     The six clips of one subject are adjacent, in the order of `MOTIONS`, and differ in nothing else.
     """
     chosen = []
-    groups = _by_key(e for e in read_catalogue(folder, split) if e.closes)
+    groups = _by_key(e for e in read_catalogue(folder, split) if e.closes and not (stills and e.animated))
     order = np.random.default_rng(seed).permutation(len(groups))[:subjects]
     for entries in (groups[i] for i in order):
         rng = np.random.default_rng((seed, *entries[0].id.encode()))
@@ -114,6 +116,13 @@ def _by_key(entries: Iterable[Emoji]) -> list[list[Emoji]]:
 def frames(folder: Path, clips: Sequence[Clip], times: Sequence[int]) -> Tensor:
     """Render clips as `n f c h w` in [-1, 1]."""
     return torch.stack([render(folder, clip, times) for clip in clips])
+
+
+def render_with_alpha(folder: Path, clip: Clip, times: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Render a clip, `f c h w` in [-1, 1], and the alpha of its object, `f h w` in [0, 1]."""
+    sprites = load_sprites(folder, clip.emoji.id, clip.loop_indices(times))
+    placed = place(sprites, *clip.placements(times), size=PICTURE_SIZE)
+    return over(placed, clip.background.pixels) * 2 - 1, placed[:, 3]
 
 
 def silhouettes(folder: Path, clips: Sequence[Clip], time: int) -> Tensor:

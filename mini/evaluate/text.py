@@ -31,7 +31,7 @@ TRAIN_BATCH = 60
 def measure_text(evaluation: EvaluationContext) -> list[ResultRow]:
     """Sample all six motions from each centre frame, and classify them."""
     classify = train_motion_classifier(evaluation.emoji)
-    chosen = motion_clips(evaluation.emoji, subjects=evaluation.subjects)
+    chosen = motion_clips(evaluation.emoji, subjects=evaluation.subjects, split=evaluation.split)
     wanted = torch.arange(len(chosen)) % CLASSES
     real, sampled = [], []
     for part in slices(len(chosen), BATCH):

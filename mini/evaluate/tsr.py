@@ -32,6 +32,7 @@ class TSRRound:
 
     name: str
     stride: int
+    index: int
 
     @property
     def times(self) -> range:
@@ -40,7 +41,7 @@ class TSRRound:
         return range(CENTRE_TIME - reach, CENTRE_TIME + reach + 1, self.stride)
 
 
-ROUNDS = (TSRRound("2 -> 8 fps", 4), TSRRound("8 -> 32 fps", 1))
+ROUNDS = (TSRRound("2 -> 8 fps", 4, 0), TSRRound("8 -> 32 fps", 1, 1))
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def measure_tsr(evaluation: EvaluationContext) -> list[ResultRow]:
 
 
 def _measure(evaluation: EvaluationContext, round_: TSRRound) -> TSRMeasurements:
-    chosen = evaluation_clips(evaluation.emoji, clips_per_key=evaluation.clips_per_key)
+    chosen = evaluation_clips(
+        evaluation.emoji, clips_per_key=evaluation.clips_per_key, split=evaluation.split
+    )
     table: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     for part in slices(len(chosen), BATCH):
         sets = _clip_sets(evaluation, round_, chosen[part], seed=part.start)
@@ -75,15 +78,16 @@ def _measure(evaluation: EvaluationContext, round_: TSRRound) -> TSRMeasurements
 def _clip_sets(
     evaluation: EvaluationContext, round_: TSRRound, chosen: Sequence[EvaluationClip], *, seed: int
 ) -> dict[str, Tensor]:
-    """Render or sample 17 frames `n f c h w` of each kind."""
+    """Render or sample 17 frames `n f c h w` of each kind; `seed` is the first clip's, each next one has the next."""
     pipeline = evaluation.pipeline
     real = frames(evaluation.emoji, [one.clip for one in chosen], round_.times)
     key_frames = pipeline.encode(real[:, ::FACTOR])
     captions = [one.caption for one in chosen]
     settings = evaluation.tsr_settings.seeded(seed)
+    made = pipeline.interpolate(evaluation.tsr, key_frames, captions, settings, round_=round_.index)
     return {
         REAL: real,
-        OURS: pipeline.decode(pipeline.interpolate(evaluation.tsr, key_frames, captions, settings)),
+        OURS: pipeline.decode(made),
         BLENDED: pipeline.decode(blend(key_frames)),
         CODED: pipeline.decode(pipeline.encode(real)),
     }

@@ -23,6 +23,7 @@ from microcinema_core.train.start_files import read_export
 
 from ..stages.vae import start_from_components, take
 from ..world.emoji import emoji_folder
+from ..world.encode import HELD_OUT
 from ..world.pictures import PixelDataset
 from .evaluation_context import EvaluationContext
 from .results import ResultRow
@@ -57,8 +58,10 @@ def reconstruction_psnr(vae: FoldedVAE, pictures: Tensor, *, batch: int = 16) ->
 
 
 def measure_vae(evaluation: EvaluationContext) -> list[ResultRow]:
-    """Measure PSNR on the test split: the mean over pictures, and in brackets that of the pooled error."""
-    unseen = torch.stack([PixelDataset(evaluation.emoji, "test", seed=1)[k] for k in range(PICTURES)])
+    """Measure PSNR on unseen pictures: the mean over pictures, and in brackets that of the pooled error."""
+    unseen = torch.stack(
+        [PixelDataset(evaluation.emoji, evaluation.split, seed=1)[k] for k in range(PICTURES)]
+    )
     vae = evaluation.pipeline.vae
     code = FoldedVAE(vae.config)
     start_from_components(code, take(PixelDataset(evaluation.emoji, "train", seed=1), CODE_PICTURES))
@@ -100,7 +103,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("file", type=Path, help="a MicroCinema file that holds a VAE")
     parser.add_argument(
-        "--split", choices=("train", "test"), default="test", help="default: %(default)s, the unseen emoji"
+        "--split", choices=("train", *HELD_OUT), default="validation", help="default: %(default)s"
     )
     parser.add_argument("--count", type=int, default=256, help="pictures; default: %(default)s")
     parser.add_argument(

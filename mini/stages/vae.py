@@ -228,5 +228,7 @@ def build(config: TrainConfig) -> VAEStage:
     folder = emoji_folder(home_folder())
     count = config.data.items or 8192
     return VAEStage(
-        config, CachedPictures(PixelDataset(folder, "train", length=count)), PixelDataset(folder, "test")
+        config,
+        CachedPictures(PixelDataset(folder, "train", length=count)),
+        PixelDataset(folder, "validation"),
     )

@@ -32,9 +32,10 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
 }
 KINDS = {"flat": 0.4, "gradient": 0.25, "photo": 0.2, "blurred": 0.15}
 """Probabilities of the kinds of background."""
-PICTURE_KINDS = {"flat": 0.6, "gradient": 0.3, "photo": 0.05, "blurred": 0.05}
-"""Probabilities for training text to image. No caption describes a photograph, so the model would have to invent it."""
+PICTURE_KINDS = {"flat": 0.7, "gradient": 0.3}
+"""Probabilities for training text to image. No caption describes a photograph, so a model would have to invent it."""
 TEST_PHOTOS = ("coffee.png", "gravel.png", "moon.png")
+VALIDATION_PHOTOS = ("brick.png", "chelsea.png")
 PHOTO_SHA256 = {
     "astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
     "brick.png": "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
@@ -52,7 +53,8 @@ PHOTO_SHA256 = {
     "moon.png": "78739619d11f7eb9c165bb5d2efd4772cee557812ec847532dbb1d92ef71f577",
 }
 """The photographs by file name. With another picture under one of these names, the clips would be others."""
-TRAIN_PHOTOS = tuple(name for name in PHOTO_SHA256 if name not in TEST_PHOTOS)
+TRAIN_PHOTOS = tuple(name for name in PHOTO_SHA256 if name not in TEST_PHOTOS + VALIDATION_PHOTOS)
+_HELD_OUT = {"test": TEST_PHOTOS, "validation": VALIDATION_PHOTOS}
 _SHORT_SIDE = 320
 
 
@@ -68,13 +70,13 @@ class Background:
 def random_background(
     rng: np.random.Generator, *, size: int, split: str = "train", kinds: Mapping[str, float] = KINDS
 ) -> Background:
-    """Draw a background of a random kind; photographs of the test split are in no other split."""
+    """Draw a background of a random kind; each split has photographs of its own."""
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     if kind == "flat":
         return flat_background(str(rng.choice(list(COLOURS))), rng, size=size)
     if kind == "gradient":
         return Background(_gradient(rng, size), kind)
-    names = TEST_PHOTOS if split == "test" else TRAIN_PHOTOS
+    names = _HELD_OUT.get(split, TRAIN_PHOTOS)
     photo = _photo(names[rng.integers(len(names))])
     return Background(_crop(photo, rng, size, blurred=kind == "blurred"), kind)
 

@@ -13,9 +13,9 @@ from .backgrounds import KINDS, PICTURE_KINDS, random_background
 from .captions import make_captions
 from .emoji import Emoji, read_catalogue
 from .pictures import (
-    PICTURE_SCALES,
+    PICTURE_CENTRE,
+    PICTURE_SIDE,
     PICTURE_SIZE,
-    PICTURE_SLACK,
     BalancedChoice,
     random_placement,
 )
@@ -123,11 +123,7 @@ class ClipSampler:
         single = self.role == "image"
         kinds = PICTURE_KINDS if single else KINDS
         background = random_background(rng, size=PICTURE_SIZE, split=self.split, kinds=kinds)
-        centre, side = (
-            random_placement(rng, scales=PICTURE_SCALES, slack=PICTURE_SLACK)
-            if single
-            else random_placement(rng)
-        )
+        centre, side = (PICTURE_CENTRE, PICTURE_SIDE) if single else random_placement(rng)
         speed = rng.uniform(*(GROWTH_SPEEDS if motion in ("towards", "away") else PATH_SPEEDS))
         return Clip(entry, background, phase, centre, side, motion, float(speed) if motion else 0.0)
 

@@ -24,7 +24,7 @@ from microcinema_core.files.archives import open_tar
 from microcinema_core.files.atomic import atomic_write
 from microcinema_core.files.paths import home_folder
 
-from . import motion_split, packages
+from . import looks, motion_split, packages
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Emoji:
     Attributes:
         id: hexadecimal code points joined by `-`.
         motion_key: key shared by all variants of one motion (`motion_split`).
-        split: `train`, `test` or `held` (in neither).
+        split: `train`, `validation`, `test` or `held` (in none).
         frames: stored frames.
         loop_frames: length of the loop: `frames`, or one less if the last frame repeats the first.
         closes: whether the step from the last frame to the first is no larger than ordinary steps.
@@ -173,14 +173,17 @@ def write_catalogue(
     folder: Path, measured: dict[str, LoopFacts], words: dict[str, packages.EmojiWords]
 ) -> None:
     """Write `catalogue.jsonl`, sorted by id, one entry per line; emoji without a name are left out."""
-    splits = motion_split.assign_splits(motion_split.motion_key(identity) for identity in measured)
-    lines = []
+    named = {}
     for identity in sorted(measured):
-        found = words.get(packages.lookup_key(identity))
-        if found is None:
+        if found := words.get(packages.lookup_key(identity)):
+            named[identity] = found
+        else:
             logger.warning("emojilib has no name for %s; left out", identity)
-            continue
-        key = motion_split.motion_key(identity)
+    keys = {identity: motion_split.motion_key(identity) for identity in named}
+    splits = looks.splits(list(keys.values()), (open_frames(folder, identity) for identity in named))
+    lines = []
+    for identity, found in named.items():
+        key = keys[identity]
         entry = {
             "id": identity,
             "motion_key": key,
@@ -196,19 +199,22 @@ def write_catalogue(
 
 
 def read_catalogue(folder: Path, split: str | None = None) -> list[Emoji]:
-    """Read the entries of one split (`train`, `test`, `held`), or all of them.
+    """Read the entries of one split (`train`, `validation`, `test`, `held`), or all of them.
 
     Raises:
         ValueError: the folder was not prepared, or the split is unknown or empty.
     """
     path = Path(folder) / "catalogue.jsonl"
     if not path.exists():
-        raise ValueError(f"{path} is missing; run: python -m mini.world.emoji prepare")
+        raise ValueError(f"{path} is missing; run: python3 dev.py python -m mini.world.emoji prepare")
     lines = path.read_text(encoding="utf-8").splitlines()
     entries = [Emoji.from_dict(json.loads(line)) for line in lines]
     chosen = [entry for entry in entries if split in (None, entry.split)]
     if not chosen:
-        raise ValueError(f"split {split!r} of {path} is empty; expected one of train, test, held")
+        raise ValueError(
+            f"split {split!r} of {path} is empty; expected one of train, validation, test, held (a catalogue without "
+            "validation is an earlier version's: run python3 dev.py python -m mini.world.emoji prepare again)"
+        )
     return chosen
 
 
@@ -221,7 +227,7 @@ def summary(folder: Path) -> str:
     """Return the counts of motion keys, animations and stills of each split, for printing."""
     entries = read_catalogue(folder)
     lines = []
-    for split in ("train", "test", "held"):
+    for split in ("train", "validation", "test", "held"):
         part = [entry for entry in entries if entry.split == split]
         moving = [entry for entry in part if entry.animated]
         lines.append(

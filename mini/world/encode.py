@@ -1,12 +1,13 @@
 """Render and encode a training set: `python -m mini.world.encode NAME --vae FILE [--count N]`.
 
-NAME is `image`, `base` or `tsr`, and may go on after a `-` to tell variants apart; a name that ends in `-test` holds
-the test split. Existing shards are kept: an interrupted run continues, and a larger `--count` adds shards.
+NAME is `image`, `base` or `tsr`, and may go on after a `-` to tell variants apart; a name that ends in `-validation` or
+`-test` holds that split. Existing shards are kept: an interrupted run continues, and a larger `--count` adds shards.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -25,19 +26,23 @@ from microcinema_core.data.tokens import CaptionTokenizer
 from microcinema_core.files.paths import home_folder, tokenizer_folder
 
 from .clips import FPS, FRAMES, MOVED_SHARE, SET_ROLES, STILL_SHARE, ClipSampler, SetRole
-from .emoji import emoji_folder
+from .emoji import emoji_folder, read_catalogue
 from .encoder import encode_shard, encoder_hash, load_encoder
 
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
-DEFAULT_COUNTS: dict[SetRole, int] = {"image": 40960, "base": 16384, "tsr": 16384}
-TEST_COUNT = 1024
+DEFAULT_COUNTS: dict[SetRole, int] = {"image": 65536, "base": 16384, "tsr": 16384}
+HELD_OUT = ("validation", "test")
+HELD_OUT_COUNT = 1024
 
 
 @dataclass(frozen=True)
 class EncodingSettings:
-    """Everything that the content of a set depends on, except its length; stored as `settings.json`."""
+    """Everything that the content of a set depends on, except its length; stored as `settings.json`.
+
+    `subjects` is `subjects_hash` of the split: the splits of the emoji may change.
+    """
 
     role: SetRole
     split: str
@@ -46,6 +51,7 @@ class EncodingSettings:
     captions_per_clip: int = 4
     shard_size: int = 512
     moved: float = MOVED_SHARE
+    subjects: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class EncodingJob:
 
 
 def parse_name(name: str) -> tuple[SetRole, str]:
-    """Return role and split of a set's name: `base-test` -> (`base`, `test`).
+    """Return role and split of a set's name: `base-validation` -> (`base`, `validation`).
 
     Raises:
         ValueError: the name does not begin with a role.
@@ -71,9 +77,15 @@ def parse_name(name: str) -> tuple[SetRole, str]:
     role, *rest = name.split("-")
     if role not in SET_ROLES:
         raise ValueError(
-            f"set {name!r} starts with none of {', '.join(SET_ROLES)}; name it base, base-test, ..."
+            f"set {name!r} starts with none of {', '.join(SET_ROLES)}; name it base, base-validation, ..."
         )
-    return role, "test" if rest and rest[-1] == "test" else "train"
+    return role, rest[-1] if rest and rest[-1] in HELD_OUT else "train"
+
+
+def subjects_hash(emoji: Path, split: str) -> str:
+    """Return a hash of the ids in a split of the prepared emoji."""
+    ids = " ".join(sorted(entry.id for entry in read_catalogue(emoji, split)))
+    return hashlib.sha256(ids.encode()).hexdigest()[:16]
 
 
 _worker: dict[str, Any] = {}
@@ -195,7 +207,7 @@ def _index(job: EncodingJob, lengths: list[int]) -> dict[str, Any]:
 
 def _default_counts() -> str:
     counts = ", ".join(f"{role} {count}" for role, count in DEFAULT_COUNTS.items())
-    return f"{counts}, any test split {TEST_COUNT}"
+    return f"{counts}, any other split {HELD_OUT_COUNT}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -204,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m mini.world.encode",
         description="Render clips of the mini world and encode them with a VAE.",
     )
-    parser.add_argument("name", help="image, base or tsr; with a final -test: the test split")
+    parser.add_argument("name", help="image, base or tsr; with a final -validation or -test: that split")
     parser.add_argument("--vae", type=Path, required=True, help="a MicroCinema file that holds a VAE")
     parser.add_argument("--count", type=int, help=f"clips; default: {_default_counts()}")
     parser.add_argument("--seed", type=int, default=0, help="seed of the clips; default: %(default)s")
@@ -235,11 +247,12 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         captions_per_clip=options.captions,
         moved=options.moved,
+        subjects=subjects_hash(emoji_folder(home), split),
     )
     tokenizer = options.tokenizer or tokenizer_folder(home)
     folder = home / "data" / options.name
     job = EncodingJob(folder, emoji_folder(home), tokenizer, options.vae, settings, dtype=options.dtype)
-    count = options.count or (TEST_COUNT if split == "test" else DEFAULT_COUNTS[role])
+    count = options.count or (HELD_OUT_COUNT if split in HELD_OUT else DEFAULT_COUNTS[role])
     sys.stdout.write(f"{encode_set(job, count, workers=options.workers)}\n")
 
 

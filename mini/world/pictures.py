@@ -13,15 +13,14 @@ from torch.utils.data import Dataset
 
 from .backgrounds import random_background
 from .compose import over, place
-from .emoji import Emoji, open_frames, read_catalogue
+from .emoji import SIZE, Emoji, open_frames, read_catalogue
 
 PICTURE_SIZE = 128
 SCALES = (0.55, 1.0)
 SLACK = 0.06
-PICTURE_SCALES = (0.72, 0.9)
-PICTURE_SLACK = -0.02
-"""Placement for training text to image: a large subject in the middle, as a prompt implies. No caption says where the
-subject is, and a model this small learns what it is much sooner if it need not learn all positions."""
+PICTURE_CENTRE, PICTURE_SIDE = (0.5, 0.5), SIZE / PICTURE_SIZE
+"""Placement for training text to image: in the middle, pixel for pixel. No caption says where a subject is, and the
+same subject half a latent cell further has entirely other latents, each of which a model would have to learn."""
 
 
 class BalancedChoice:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mini.world.emoji import SIZE, Emoji
-from mini.world.motion_split import is_test, motion_key
+from mini.world.motion_split import is_test, is_validation, motion_key
 
 FRAMES = 40
 
@@ -17,7 +17,7 @@ FRAMES = 40
 def entry(identity: str, frames: int, *, closes: bool = True, skin: tuple[str, ...] = ()) -> Emoji:
     key = motion_key(identity)
     words = (f"thing {identity}", ("galloping", "animal", "left", "speed"))
-    split = "test" if is_test(key) else "train"
+    split = "test" if is_test(key) else "validation" if is_validation(key) else "train"
     return Emoji(
         identity, key, split, frames, frames, closes, 1.0, 1.0, *words, skin, ("man",) if skin else ()
     )
@@ -29,7 +29,7 @@ def frame_level(index: int) -> int:
 
 
 def write_world(folder: Path) -> Path:
-    """Write animations, one that does not loop, stills and skin variants, in both splits; return the folder."""
+    """Write animations, one that does not loop, stills and skin variants, in all splits; return the folder."""
     entries = [entry(f"1f4{n:02x}", FRAMES) for n in range(24)]
     entries += [entry(f"1f5{n:02x}", 1) for n in range(24)]
     entries += [entry("1f600", 30, closes=False), entry("1f3c3-1f3fb", FRAMES, skin=("light skin tone",))]

@@ -188,6 +188,7 @@ def test_a_share_of_motions_that_cannot_be_is_refused(
 def test_names_say_role_and_split() -> None:
     assert encode.parse_name("base") == ("base", "train")
     assert encode.parse_name("tsr-small-test") == ("tsr", "test")
+    assert encode.parse_name("base-validation") == ("base", "validation")
     with pytest.raises(ValueError, match="starts with none of image, base, tsr"):
         encode.parse_name("video")
 

@@ -195,7 +195,9 @@ def test_a_package_is_fetched_by_npm_or_from_its_registry(
 
 def test_a_photograph_that_is_another_is_refused(tmp_path: Path) -> None:
     folder = backgrounds._photo_folder()
-    assert len(backgrounds.PHOTO_SHA256) == len(backgrounds.TRAIN_PHOTOS) + len(backgrounds.TEST_PHOTOS)
+    assert len(backgrounds.PHOTO_SHA256) == sum(
+        map(len, (backgrounds.TRAIN_PHOTOS, backgrounds.VALIDATION_PHOTOS, backgrounds.TEST_PHOTOS))
+    )
     registry = importlib.import_module("skimage.data._registry").registry
     for name, sha256 in backgrounds.PHOTO_SHA256.items():
         assert registry[f"data/{name}"] == sha256, "scikit-image's own list"

@@ -151,10 +151,11 @@ def test_samples_depend_on_seed_and_index_alone(world: Path) -> None:
 
 
 def test_splits_do_not_mix(world: Path) -> None:
-    keys = {split: set(ClipSampler(world, split, "base").motion_keys) for split in ("train", "test")}
-    assert not keys["train"] & keys["test"]
+    splits = ("train", "validation", "test")
+    keys = {split: set(ClipSampler(world, split, "base").motion_keys) for split in splits}
+    assert len(set().union(*keys.values())) == sum(map(len, keys.values()))
     with pytest.raises(ValueError, match="expected one of train"):
-        read_catalogue(world, "validation")
+        read_catalogue(world, "valid")
 
 
 def test_captions_say_the_motion_and_stay_in_the_vocabulary(world: Path) -> None:

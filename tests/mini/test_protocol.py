@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from devtools.run.home import ROOT
+from microcinema_core.diffusion.tsr import FACTOR, WINDOW, round_noise
 from mini.evaluate import base as keyframes
 from mini.evaluate.evaluation_context import BASE, TSR, EvaluationContext
-from mini.evaluate.mini_pipeline import DDIMSettings
+from mini.evaluate.mini_pipeline import DDIMSettings, MiniPipeline, slices
 from mini.evaluate.protocol import evaluation_clips, frames, motion_clips, silhouettes
 from mini.world.motion_split import is_test
 from mini.world.render import BASE_TIMES, CENTRE_TIME, MOTIONS
@@ -49,7 +50,7 @@ WORKFLOWS = [
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_the_shipped_workflows_ask_as_the_table_does(file: Path) -> None:
     nodes = [node for node in json.loads(file.read_text()).values() if node["class_type"] in SETTINGS]
-    given = {"MicroCinemaSampler"} if file.stem == "interpolate_any_frames" else set()
+    given = {"MicroCinemaSampler"} if file.stem == "14 Between two pictures (mini)" else set()
     assert {node["class_type"] for node in nodes} == set(SETTINGS) - given
     for node in nodes:
         given, asked = node["inputs"], SETTINGS[node["class_type"]]
@@ -61,12 +62,13 @@ def test_the_shipped_workflows_ask_as_the_table_does(file: Path) -> None:
 def test_the_shipped_subgraphs_ask_as_the_table_does() -> None:
     seen = set()
     for file in sorted((ROOT / "subgraphs").glob("*.json")):
-        (definition,) = json.loads(file.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+        text = file.read_text(encoding="utf-8")
+        (definition,) = json.loads(text)["definitions"]["subgraphs"]
         for node in definition["nodes"]:
             if settings := SETTINGS.get(node["type"]):
                 values = node["widgets_values"]
                 if "ddim" not in values:
-                    assert "MicroCinema Longer Video" in file.stem, "the one that is not for the mini models"
+                    assert "mini_" not in text, "a blueprint with the mini models"
                     continue
                 first = values.index("ddim") - 2
                 wanted = [settings.steps, settings.guidance_scale, "ddim", "normal", -1.0, settings.gamma]
@@ -123,7 +125,7 @@ class FakePipeline:
 def test_rows_know_a_perfect_and_a_still_model(
     world: Path, moves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluation = EvaluationContext(Path(), Path(), Path())
+    evaluation = EvaluationContext(Path(), Path(), Path(), split="test")
     evaluation.__dict__.update(emoji=world, pipeline=FakePipeline(world, moves), base=None)
     monkeypatch.setattr(
         EvaluationContext, "features", lambda self, clips: clips.diff(dim=1).abs().mean((2, 3, 4)) * 400
@@ -141,3 +143,36 @@ def test_rows_know_a_perfect_and_a_still_model(
     else:
         assert found.closed[keyframes.OURS].value == pytest.approx(0)
         assert not motion.met and motion.value.startswith("0.00")
+
+
+class Listener:
+    """A model that keeps the noise that it is given."""
+
+    def __init__(self) -> None:
+        self.heard: list[Tensor] = []
+
+    def sample(
+        self, appearance: Tensor, text: Tensor, empty: Tensor, *, frames: int, noise: Tensor, **_: Any
+    ) -> Tensor:
+        self.heard.append(noise)
+        return torch.zeros(len(text), frames, *appearance.shape[1:])
+
+
+def test_every_clip_has_tsr_noise_of_its_own_as_the_node_draws_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine clips in batches of four, as `measure_tsr` counts their seeds, and both rounds: no frame's noise repeats."""
+    pipeline = MiniPipeline(None, None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(pipeline, "encode_text", lambda captions: torch.zeros(len(captions), 77, 4))
+    seen, pairs = [], 4
+    for round_ in (0, 1):
+        for part in slices(9, 4):
+            model, count = Listener(), part.stop - part.start
+            keys, settings = torch.zeros(count, pairs + 1, 2, 4, 4), DDIMSettings().seeded(part.start)
+            pipeline.interpolate(model, keys, [""] * count, settings, round_=round_)  # type: ignore[arg-type]
+            windows = torch.cat(model.heard).view(count, pairs, WINDOW, -1)
+            assert torch.equal(windows[:, :-1, -1], windows[:, 1:, 0]), "neighbours share a key frame"
+            for clip in range(count):
+                drawn = round_noise(part.start + clip, round_, pairs * FACTOR + 1, (2, 4, 4)).flatten(1)
+                assert torch.equal(windows[clip, 1, 1:-1], drawn[FACTOR + 1 : 2 * FACTOR])
+            seen.append(windows[:, :, :-1].flatten(0, 2))
+    noise = torch.cat(seen)
+    assert len(torch.unique(noise, dim=0)) == len(noise) == 2 * 9 * pairs * FACTOR

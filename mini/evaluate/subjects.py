@@ -1,0 +1,78 @@
+"""Section `subjects`: how many known subjects are recognised when text to image draws them, by `classifier`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from microcinema_core.metrics.bootstrap import weighted_mean
+from microcinema_core.train.sheets import grid, save_picture
+
+from ..world.captions import subject, with_article
+from .classifier import BLUR, CHECKS, Subject, blurred, get_classifier, known_subjects, pictures_of
+from .evaluation_context import EvaluationContext
+from .image_model import ImageModel
+from .results import Estimate, ResultRow
+
+SEEDS = 4
+SHEET_COLUMNS = 20
+REAL_AT_LEAST, BLURRED_AT_MOST = 0.95, 0.10
+"""What the classifier must reach to be believed."""
+
+
+def prompts(subjects: Sequence[Subject]) -> list[str]:
+    """Return a prompt for each subject: the first variant's name, on white."""
+    return [f"{with_article(subject(one.variants[0]))} on a white background" for one in subjects]
+
+
+def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
+    """Draw each subject with every seed, classify the pictures, and save those of the first seed as a sheet.
+
+    Raises:
+        ValueError: the classifier is not good enough to judge.
+    """
+    subjects = known_subjects(evaluation.emoji)
+    judge = get_classifier(evaluation.emoji, subjects, evaluation.out)
+    unseen, labels = pictures_of(evaluation.emoji, subjects, count=CHECKS, seed=1)
+    real = float((judge.recognise(unseen) == labels).float().mean())
+    blur = float((judge.recognise(blurred(unseen)) == labels).float().mean())
+    if real < REAL_AT_LEAST or blur > BLURRED_AT_MOST:
+        raise ValueError(
+            f"the classifier knows {real:.0%} of real pictures and {blur:.0%} of blurred ones; at least "
+            f"{REAL_AT_LEAST:.0%} and at most {BLURRED_AT_MOST:.0%} were expected: delete it in {evaluation.out}, or "
+            "change its training"
+        )
+    with torch.no_grad():
+        coded = torch.cat(
+            [evaluation.pipeline.decode(part[:, None])[:, 0] for part in _coded(evaluation, unseen)]
+        )
+    through_vae = float((judge.recognise(coded) == labels).float().mean())
+    model, texts = (
+        ImageModel.read(evaluation.image_file, evaluation.pipeline, dtype=evaluation.dtype),
+        prompts(subjects),
+    )
+    right = []
+    for seed in range(SEEDS):
+        pictures = model.sample(texts, seed=seed)
+        right.append((judge.recognise(pictures) == torch.arange(len(subjects))).float())
+        evaluation.log(f"subjects: seed {seed}, {float(right[-1].mean()):.0%} recognised")
+        if seed == 0:
+            save_picture(evaluation.out / "subjects.png", grid(pictures, SHEET_COLUMNS))
+    share = torch.stack(right).mean(0)
+    weights = evaluation.resamples([one.key for one in subjects])
+    return [
+        ResultRow(
+            f"text to image: recognised of {len(subjects)} known subjects, {SEEDS} seeds",
+            Estimate.of(lambda w: weighted_mean(share, w), weights).show(),
+            f"chance {1 / len(subjects):.2f}, real pictures {real:.2f}, through VAE {through_vae:.2f}, "
+            f"blurred to {BLUR}x{BLUR} {blur:.2f}; with every seed {float((share == 1).float().mean()):.2f}",
+            ">= 0.70",
+            float(share.mean()) >= 0.7,
+        )
+    ]
+
+
+def _coded(evaluation: EvaluationContext, pictures: Tensor) -> list[Tensor]:
+    return [evaluation.pipeline.encode(part[None])[0] for part in pictures.split(32)]
