@@ -15,7 +15,7 @@ from devtools.run.home import ROOT
 
 from .timing import seconds
 
-WORKFLOW = ROOT / "workflows" / "api" / "text_to_video_mini.json"
+WORKFLOW = ROOT / "workflows" / "api" / "11 Text to video (mini).json"
 SIDE = 16
 """Side of the latents, for pictures of 128 pixels."""
 TSR_1, TSR_2 = "TSR, 9 to 33 frames", "TSR, 33 to 129 frames"
@@ -117,7 +117,7 @@ def table(*, rounds: int, steps: int = 0) -> str:
     medians = {name: statistics.median(one[name] for one in seen) for name in seen[0]}
     whole = sum(medians.values())
     lines = [
-        f"The workflow text_to_video_mini at 128 pixels, with the files already loaded; median of {rounds} runs. "
+        f"The workflow *Text to video (mini)* at 128 pixels, with the files already loaded; median of {rounds} runs. "
         "The row `centre frame encoded` is needed only when the centre frame is a given picture.",
         "",
         "| stage | seconds [range] | share |",

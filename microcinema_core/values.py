@@ -1,4 +1,4 @@
-"""Types and ranges of values that come from files, checked with a sentence for whatever does not fit."""
+"""Types and ranges of values that come from files and configs, checked with a sentence for whatever does not fit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ _NAMES: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a finite number",
-    str: "a text",
+    str: "a text in quotes",
+    dict: "a table",
 }
+LONGEST_LIST = 4096
+"""Most entries of a list: longer ones are slips or attacks."""
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -28,11 +31,6 @@ def shown(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def printable(name: str) -> str:
-    """Return a name for a message, with `\\u` escapes for what no encoding can write (lone surrogates)."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def chosen(value: Any, choices: Iterable[T], name: str) -> T:
     """Return the one of the choices that a value is.
 
@@ -43,37 +41,41 @@ def chosen(value: Any, choices: Iterable[T], name: str) -> T:
     for choice in known:
         if choice == value:
             return choice
-    raise ValueError(f"{name} is {value!r}; choose {', '.join(map(str, known))}.")
+    raise ValueError(f"{name} is {shown(value)}; choose {', '.join(map(str, known))}.")
 
 
 def checked(value: Any, kind: Any, name: str, within: Range | None = None) -> Any:
     """Return a value after checking it against an annotation.
 
     Args:
-        value: from JSON; lists become tuples, and whole numbers pass as numbers.
-        kind: `bool`, `int`, `float`, `str`, a `Literal`, a tuple of these, one of them or None, or a class that the
-            value is an instance of.
+        value: from JSON or TOML; lists become tuples, and whole numbers pass as numbers.
+        kind: `bool`, `int`, `float`, `str`, `dict` with any content, a `Literal`, a tuple of these, one of them or
+            None, or a class that the value is an instance of. For `Any` or several of these, nothing is checked.
         name: its name, for the message.
-        within: smallest and largest allowed number; for a tuple, of each of its numbers.
+        within: smallest and largest allowed number, the largest may be infinite; for a tuple, of each of its numbers.
 
     Raises:
         ValueError: another type, a number that is not finite or out of range, or an unknown literal.
     """
     origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
     if origin in (Union, UnionType):
-        if value is None and NoneType in inner:
-            return None
-        return checked(value, next(one for one in inner if one is not NoneType), name, within)
+        kinds = [one for one in inner if one is not NoneType]
+        if len(kinds) > 1 or (value is None and len(kinds) < len(inner)):
+            return value
+        return checked(value, kinds[0], name, within)
     if origin is Literal:
         if value not in inner or isinstance(value, bool):
             raise ValueError(f"{name} is {shown(value)}; expected one of {', '.join(map(str, inner))}")
         return value
     if origin is tuple:
         return _checked_tuple(value, inner, name, within)
-    if kind in _NAMES:
+    if kind in (bool, int, float, str):
         return _checked_plain(value, kind, name, within)
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is {shown(value)}; expected {kind.__name__}")
+    plain = origin or kind
+    if not isinstance(value, plain):
+        raise ValueError(f"{name} is {shown(value)}; expected {_NAMES.get(plain, plain.__name__)}")
     return value
 
 
@@ -81,10 +83,10 @@ def _checked_tuple(value: Any, inner: tuple[Any, ...], name: str, within: Range 
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{name} is {shown(value)}; expected a list")
     kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
-    if len(kinds) != len(value) or len(value) > 4096:
-        raise ValueError(
-            f"{name} has {len(value)} entries; expected {len(kinds) if len(value) <= 4096 else 'fewer'}"
-        )
+    if len(kinds) != len(value):
+        raise ValueError(f"{name} is {shown(value)}; expected a list of {len(kinds)}")
+    if len(value) > LONGEST_LIST:
+        raise ValueError(f"{name} has {len(value)} entries; expected at most {LONGEST_LIST}")
     return tuple(
         checked(one, kind, f"{name}[{place}]", within)
         for place, (one, kind) in enumerate(zip(value, kinds, strict=True))
@@ -93,15 +95,21 @@ def _checked_tuple(value: Any, inner: tuple[Any, ...], name: str, within: Range 
 
 def _checked_plain(value: Any, kind: type, name: str, within: Range | None) -> Any:
     numeric = kind in (int, float) and isinstance(value, (int, kind)) and not isinstance(value, bool)
-    if not (numeric or (kind in (bool, str) and isinstance(value, kind))):
-        raise ValueError(f"{name} is {shown(value)}; expected {_NAMES[kind]}")
-    if kind is float and not (abs(value) < 2.0**1000 and math.isfinite(value)):
-        raise ValueError(f"{name} is {shown(value)}; expected {_NAMES[kind]}")
-    if within is not None and numeric and not within[0] <= value <= within[1]:
-        raise ValueError(
-            f"{name} is {shown(value)}; expected {_NAMES[kind]} from {within[0]:g} to {within[1]:g}"
-        )
+    fits = numeric or (kind in (bool, str) and isinstance(value, kind))
+    if kind is float:
+        fits = fits and abs(value) < 2.0**1000 and math.isfinite(value)
+    if within is not None and numeric:
+        fits = fits and within[0] <= value <= within[1]
+    if not fits:
+        raise ValueError(f"{name} is {shown(value)}; expected {_NAMES[kind]}{_range_words(kind, within)}")
     return float(value) if kind is float else value
+
+
+def _range_words(kind: type, within: Range | None) -> str:
+    if within is None or kind not in (int, float):
+        return ""
+    low, high = within
+    return f", {low:g} or more" if math.isinf(high) else f" from {low:g} to {high:.14g}"
 
 
 def checked_fields(

@@ -10,6 +10,7 @@ from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
 from ..microcinema_core.diffusion.tsr import fps_after
 from .appearance import APPEARNET_TIP, prior_inputs
+from .inputs import checked_inputs
 from .sampling import prompt_inputs, sampler_inputs
 from .schema import AppearNetSocket, advanced_input, node_schema
 
@@ -22,10 +23,10 @@ class MicroCinemaTSR(io.ComfyNode):
         """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaTSR",
-            "MicroCinema TSR (Temporal Super-Resolution)",
+            "MicroCinema Interpolate Frames (TSR)",
             "Adds new frames between every two frames, once or twice: three with MicroCinema's weights (9 become 33, "
             "then 129), four with SparseCtrl (16 become 76). The given frames are kept bit for bit.",
-            search_aliases=["interpolate frames", "temporal super-resolution", "inbetween"],
+            search_aliases=["frame interpolation", "temporal super-resolution", "tsr", "inbetween"],
             inputs=[
                 io.Latent.Input(
                     "key_frames",
@@ -75,6 +76,12 @@ class MicroCinemaTSR(io.ComfyNode):
                     tooltip="The point of the sampling run at which AppearNet stops acting. If colours flash at the "
                     "key frames with SparseCtrl, try 0.6.",
                 ),
+                io.ClipVisionOutput.Input(
+                    "clip_vision_output",
+                    optional=True,
+                    tooltip="The key frames, or one picture for all, from the stock CLIP Vision Encode with crop none, "
+                    "for weights that look at pictures through CLIP vision too: DynamiCrafter and ToonCrafter.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="All frames, including the given ones."),
@@ -83,6 +90,7 @@ class MicroCinemaTSR(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         key_frames: dict[str, Tensor],
@@ -95,10 +103,11 @@ class MicroCinemaTSR(io.ComfyNode):
         gamma: float,
         chunk: int = 0,
         end_percent: float = 1.0,
+        clip_vision_output: Any = None,
         **settings: Any,
     ) -> io.NodeOutput:
         """Return the LATENT of all frames and their frame rate."""
-        lambda_ = settings.pop("lambda")
+        lambda_, rate = settings.pop("lambda"), fps_after(fps, rounds, appearnet.spec.window.factor)
         run = adapter.SamplerSettings(positive=positive, negative=negative, **settings)
         latent = adapter.interpolate_video(
             model,
@@ -108,10 +117,11 @@ class MicroCinemaTSR(io.ComfyNode):
             rounds=rounds,
             lambda_=lambda_,
             gamma=gamma,
-            end_percent=end_percent if end_percent < 1 else None,
+            end_percent=None if end_percent == 1 else end_percent,
             chunk=chunk,
+            features=adapter.features_of(clip_vision_output),
         )
-        return io.NodeOutput(latent, fps_after(fps, rounds, appearnet.spec.window.factor))
+        return io.NodeOutput(latent, rate)
 
 
 NODES = [MicroCinemaTSR]

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import io
 from .appearance import APPEARNET_TIP, place_inputs, prior_inputs
+from .inputs import checked_inputs
 from .schema import AppearNetSocket, node_schema
 
 
@@ -72,10 +73,10 @@ class MicroCinemaSampler(io.ComfyNode):
         """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaSampler",
-            "MicroCinema Sampler (Appearance Noise Prior)",
+            "MicroCinema Sampler (Image to Video)",
             "Makes key frames from a centre frame and a text. Gives the same result as MicroCinema Apply AppearNet, "
             "an empty latent and KSampler with the same seed.",
-            search_aliases=["image to video", "text to video", "ksampler"],
+            search_aliases=["i2v", "text to video", "ksampler", "appearance noise prior"],
             inputs=[
                 io.Model.Input(
                     "model",
@@ -100,6 +101,13 @@ class MicroCinemaSampler(io.ComfyNode):
                 *sampler_inputs(),
                 *prior_inputs(),
                 *place_inputs(),
+                io.Boolean.Input(
+                    "hold",
+                    default=False,
+                    optional=True,
+                    tooltip="Keeps your picture itself as the frame that anchor says, and last_frame as the last. With "
+                    "DynamiCrafter, anchor only acts if this is on.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="The key frames."),
@@ -111,6 +119,7 @@ class MicroCinemaSampler(io.ComfyNode):
         )
 
     @classmethod
+    @checked_inputs
     def execute(
         cls,
         model: Any,
@@ -123,6 +132,8 @@ class MicroCinemaSampler(io.ComfyNode):
         anchor: str = "centre",
         motion: str = adapter.AUTO,
         last_frame: dict[str, Tensor] | None = None,
+        clip_vision_output: Any = None,
+        hold: bool = False,
         **settings: Any,
     ) -> io.NodeOutput:
         """Return the LATENT of the key frames and their frame rate."""
@@ -139,6 +150,8 @@ class MicroCinemaSampler(io.ComfyNode):
             anchor=anchor,
             motion=motion,
             last_frame=last_frame,
+            features=adapter.features_of(clip_vision_output),
+            hold=hold,
         )
         return io.NodeOutput(latent, fps)
 

@@ -30,6 +30,6 @@ def node_schema(node_id: str, display_name: str, description: str, **fields: Any
     )
 
 
-def advanced_input(make: Callable[..., Any], name: str, **fields: Any) -> Any:
-    """Return an optional input, which newer hosts list under the advanced ones."""
-    return call_with_supported(make, id=name, optional=True, advanced=True, **fields)
+def advanced_input(make: Callable[..., Any], name: str, *, optional: bool = True, **fields: Any) -> Any:
+    """Return an input, optional by default, which newer hosts list under the advanced ones."""
+    return call_with_supported(make, id=name, optional=optional, advanced=True, **fields)

@@ -31,7 +31,7 @@ CAPTIONS = {
     "bikes.mp4": "people ride bicycles through a city",
     "carphone_pristine.mp4": "a man talks in a moving car",
 }
-WORKFLOW = ROOT / "workflows" / "sd21_trained_image_to_video.json"
+WORKFLOW = ROOT / "workflows" / "30 Your trained model (SD 2).json"
 SIDE, SEED = 64, 3
 SMALL = {
     "precision": '"fp32"',
@@ -124,7 +124,7 @@ def build_prompt(server: ComfyServer) -> Prompt:
     edit.set_everywhere(prompt, ("width", "height"), SIDE)
     edit.set_everywhere(prompt, ("frames",), 5)
     edit.set_everywhere(prompt, ("steps",), 4)
-    edit.set_everywhere(prompt, ("seed",), SEED)
+    edit.set_seeds(prompt, SEED)
     edit.set_rounds(prompt, 1)
     return prompt
 

@@ -6,16 +6,15 @@ Written for ComfyUI 0.3.75 and 0.33.0 from one source, with documented calls onl
 from __future__ import annotations
 
 from .appearance import AUTO, OWN, AppearNetHandle, apply_appearance, override_prior
+from .crafter import load_crafter
+from .inflating import INFLATE_CHOICES, inflate_checkpoint, inflate_model
 from .interpolating import interpolate_video
 from .loading import (
-    INFLATE_LAYOUTS,
     MOTION_KEY,
     MOTION_LORA_KEY,
     Loaded,
     find_file,
     fingerprints,
-    inflate_checkpoint,
-    inflate_model,
     list_diffusers_folders,
     list_files,
     load_appearnet,
@@ -25,11 +24,12 @@ from .loading import (
 )
 from .memory import stop_if_cancelled
 from .motion import add_motion, load_sparsectrl
+from .picture import features_of
 from .sampling import SamplerSettings, sample_video, samplers, schedulers
 
 __all__ = [
     "AUTO",
-    "INFLATE_LAYOUTS",
+    "INFLATE_CHOICES",
     "MOTION_KEY",
     "MOTION_LORA_KEY",
     "OWN",
@@ -38,6 +38,7 @@ __all__ = [
     "SamplerSettings",
     "add_motion",
     "apply_appearance",
+    "features_of",
     "find_file",
     "fingerprints",
     "inflate_checkpoint",
@@ -47,6 +48,7 @@ __all__ = [
     "list_files",
     "load_appearnet",
     "load_checkpoint",
+    "load_crafter",
     "load_sparsectrl",
     "load_unet",
     "override_prior",

@@ -48,6 +48,21 @@ def of_frames(conditioning: Conditioning, index: Tensor, frames: int, name: str)
     return [[taken(text, "texts"), entries(more)] for text, more in conditioning]
 
 
+def require_masks(conditioning: Conditioning, frames: int, name: str) -> None:
+    """Refuse masks whose number does not fit the frames of a video.
+
+    Raises:
+        ValueError: the message names the numbers.
+    """
+    for _, more in conditioning:
+        mask = more.get("mask")
+        if isinstance(mask, Tensor) and mask.ndim == 3 and (not len(mask) or frames % len(mask)):
+            raise ValueError(
+                f"{name} has {len(mask)} masks, and the video has {frames} frames: give one for the whole video, or "
+                f"{frames}, one for each frame."
+            )
+
+
 _PER_FRAME = {"mask": 3, "pooled_output": 2, "concat_latent_image": 4, "concat_mask": 4}
 """Entries that may hold a value for each frame, and their number of dimensions then."""
 

@@ -6,9 +6,11 @@ half there; `OPTIONAL` names are used where a host has them.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import comfy.conds  # type: ignore[import-not-found]
+import comfy.cli_args  # type: ignore[import-not-found]
+import comfy.conds
 import comfy.k_diffusion.sampling
 import comfy.latent_formats
 import comfy.ldm.models.autoencoder
@@ -30,10 +32,13 @@ import comfy.utils
 import folder_paths  # type: ignore[import-not-found]
 import latent_preview  # type: ignore[import-not-found]
 from comfy_api.latest import ComfyExtension, InputImpl, Types, io, ui  # type: ignore[import-not-found]
+from comfy_execution.utils import get_executing_context  # type: ignore[import-not-found]
 
 TOUCHED = (
+    "comfy.cli_args.args",
     "comfy.conds.CONDConstant",
     "comfy.conds.CONDNoiseShape",
+    "comfy.conds.CONDRegular",
     "comfy.k_diffusion.sampling.BrownianTreeNoiseSampler",
     "comfy.latent_formats.LatentFormat",
     "comfy.ldm.models.autoencoder.AutoencoderKL",
@@ -54,7 +59,10 @@ TOUCHED = (
     "comfy.model_management.vae_dtype",
     "comfy.model_management.vae_offload_device",
     "comfy.model_patcher.ModelPatcher",
+    "comfy.model_sampling.EPS",
+    "comfy.model_sampling.ModelSamplingDiscrete",
     "comfy.model_sampling.V_PREDICTION",
+    "comfy.model_sampling.reshape_sigma",
     "comfy.ops.disable_weight_init",
     "comfy.ops.pick_operations",
     "comfy.patcher_extension.CallbacksMP",
@@ -102,6 +110,7 @@ __all__ = [
     "folder_paths",
     "io",
     "latent_preview",
+    "show_text",
     "ui",
 ]
 
@@ -120,6 +129,13 @@ def lacking(names: tuple[str, ...] = TOUCHED) -> list[str]:
         return True
 
     return [name for name in names if not found(name)]
+
+
+def show_text(text: str) -> None:
+    """Show a text in the node that runs, in the front end that started the run; without a server, do nothing."""
+    running, server = get_executing_context(), getattr(sys.modules.get("server"), "PromptServer", None)
+    if running is not None and (instance := getattr(server, "instance", None)) is not None:
+        instance.send_progress_text(text, running.node_id, instance.client_id)
 
 
 if _absent := lacking():

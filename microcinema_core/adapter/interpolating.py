@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..config import WindowShape, centre_index
 from ..diffusion import tsr
-from .appearance import OWN, AppearNetHandle, apply_appearance, checked_latent
+from .appearance import OWN, AppearNetHandle, apply_appearance
 from .frame_conditioning import of_frames
 from .host import comfy, latent_preview
 from .memory import free_unused_memory, is_out_of_memory
 from .network import FRAMES, feature_memory
+from .remaining_time import RemainingTime
 from .sampling import SamplerSettings, require_role, settled, warn_of_disagreement
+from .starting_noise import checked_latent
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def interpolate_video(
     gamma: float = OWN,
     end_percent: float | None = None,
     chunk: int = 0,
+    features: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Interpolate between key frames; they come back bit for bit in the LATENT of all frames.
 
@@ -49,11 +52,14 @@ def interpolate_video(
         rounds: 1 for `window.factor` times the frame rate, 2 for its square.
         lambda_, gamma, end_percent: as for `apply_appearance`.
         chunk: windows sampled at once; 0 lets free memory decide.
+        features: CLIP vision's features of one picture for all windows, or of each key frame, for weights that take
+            them.
 
     Raises:
-        ValueError: a MODEL of another role, or as for `tsr.interpolate` and `apply_appearance`.
+        ValueError: a MODEL of another role, features of another number of pictures, or as for `tsr.interpolate` and
+            `apply_appearance`.
     """
-    inner = require_role(model, "tsr", "MicroCinema TSR")
+    inner = require_role(model, "tsr", "MicroCinema Interpolate Frames")
     settings, model = settled(settings, inner.spec), _without_context_windows(model)
     warn_of_disagreement(appearnet.name, inner.spec, settings, **({"gamma": gamma} if gamma >= 0 else {}))
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
@@ -61,6 +67,7 @@ def interpolate_video(
     shape = appearnet.spec.window
     total = _total_windows(keys.shape[0], rounds, shape)
     finished = tsr.frames_after(keys.shape[0], rounds, shape.factor)
+    _require_features_of_keys(features, keys.shape[0])
     progress = WindowProgress(model, windows=total, steps=len(steps) - 1)
     batch_size = WindowBatchSize(model, appearnet, keys.shape[1:], requested=chunk)
 
@@ -74,6 +81,7 @@ def interpolate_video(
             gamma=gamma,
             end_percent=end_percent,
             windows=(windows.frames, windows.given),
+            features=_of_first_keys(features, windows, (finished - 1) // (keys.shape[0] - 1)),
         )
         patched.model_options["transformer_options"][FRAMES] = windows.frames
         try:
@@ -105,6 +113,33 @@ def _of_windows(settings: SamplerSettings, windows: tsr.Windows, finished: int) 
         positive=of_frames(settings.positive, windows.index, finished, "positive"),
         negative=of_frames(settings.negative, windows.index, finished, "negative"),
     )
+
+
+def _require_features_of_keys(features: Tensor | None, keys: int) -> None:
+    """Refuse features of neither one picture nor each key frame.
+
+    Raises:
+        ValueError: another number of pictures.
+    """
+    if features is not None and features.shape[0] not in (1, keys):
+        raise ValueError(
+            f"clip_vision_output holds {features.shape[0]} pictures and key_frames {keys}: encode the same pictures, "
+            "or one for all."
+        )
+
+
+def _of_first_keys(features: Tensor | None, windows: tsr.Windows, stride: int) -> Tensor | None:
+    """Return the features of the key frame at or before each window's first frame.
+
+    Args:
+        features: of one picture, or of each key frame.
+        windows: the windows.
+        stride: frames of the finished video between two key frames.
+    """
+    first = windows.index[:: windows.frames] // stride
+    if features is None:
+        return None
+    return features[first] if features.shape[0] > 1 else features.expand(len(first), -1, -1)
 
 
 def _without_context_windows(model: Any) -> Any:
@@ -247,6 +282,7 @@ class WindowProgress:
     def __init__(self, model: Any, *, windows: int, steps: int) -> None:
         self.steps, self.total, self.done = steps, windows * steps, 0
         self.bar = comfy.utils.ProgressBar(self.total)
+        self.remaining = RemainingTime("windows", windows)
         self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
     def callback(self, windows: int, frames: int) -> Callable[[int, Tensor, Tensor, int], None]:
@@ -257,7 +293,9 @@ class WindowProgress:
             if self.previewer:
                 middle = x0[centre_index(frames) : centre_index(frames) + 1]
                 picture = self.previewer.decode_latent_to_preview_image("JPEG", middle)
-            self.bar.update_absolute(self.done + (step + 1) * windows, self.total, picture)
+            done = self.done + (step + 1) * windows
+            self.bar.update_absolute(done, self.total, picture)
+            self.remaining.show(done / self.steps)
 
         return report
 

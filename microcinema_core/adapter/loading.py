@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import TEMPORAL_LAYOUTS, UNTRAINED, InjectionKind, Prediction, UNetConfig
+from ..config import UNetConfig
 from ..files.checkpoint import Checkpoint, file_metadata, load_strict, read_checkpoint
-from ..files.inflate import Inflated, inflate
 from ..files.safetensors_io import fingerprint
-from ..files.stable_diffusion import files_of, read_stable_diffusion
+from ..files.stable_diffusion import files_of
+from ..messages import one_line
 from ..networks.appearnet import AppearNet
-from ..values import chosen, printable, shown
+from ..values import shown
 from .appearance import AppearNetHandle
 from .encoders import build_clip, build_vae, host_patcher
 from .host import comfy, folder_paths
 from .model import MicroCinemaModel, ModelInfo, with_window_check
 from .network import host_attention, model_config
-from .stock_model import carry_over, stock_unet
+from .rescale import rescaled_sampling
 
 FOLDER_KEY = "microcinema"
 MOTION_KEY, MOTION_LORA_KEY = "animatediff_models", "animatediff_motion_lora"
 """Folder keys of published motion weights, which other packs use too; the host has no folders for them."""
+LONGEST_PATH = 1024
+"""Characters of a path that are surely enough; systems take 260 to 4096."""
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 NETWORK_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-INFLATE_LAYOUTS = {"paper": "paper", "donor": "modelscope"}
-"""Values of Inflate's combo, which saved graphs hold, and the temporal layouts that they stand for."""
 
 
 def register_folders() -> None:
@@ -71,7 +71,7 @@ def find_file(name: str, *keys: str) -> Path:
         ValueError: no such file; the message names the folders that were searched.
     """
     folders = [folder for key in keys for folder in folder_paths.get_folder_paths(key)]
-    searched = ", ".join(printable(str(folder)) for folder in folders)
+    searched = ", ".join(one_line(str(folder)) for folder in folders)
     if not isinstance(name, str) or not _is_writable(name):
         raise ValueError(f"{shown(name)} is no file name; choose a file in {searched}.")
     listed = name.replace("\\", "/")
@@ -89,14 +89,15 @@ def find_file(name: str, *keys: str) -> Path:
     if first in keys and (path := folder_paths.get_full_path(first, rest)) is not None:
         return Path(path)
     raise ValueError(
-        f"{printable(name)}: no such file in {searched}. Put it there and press R, or choose another."
+        f"{one_line(name)}: no such file in {searched}. Put it there and press R, or choose another."
     )
 
 
 def _is_writable(name: str) -> bool:
-    """Whether a file could have this name: no lone surrogates and no null characters."""
+    """Whether a file could have this name: no lone surrogates, no null characters, not longer than a path can be."""
     try:
-        return "\0" not in os.fsencode(name).decode("utf-8", "surrogateescape") and bool(name)
+        writable = "\0" not in os.fsencode(name).decode("utf-8", "surrogateescape")
+        return writable and 0 < len(name) <= LONGEST_PATH
     except UnicodeEncodeError:
         return False
 
@@ -180,86 +181,6 @@ def _read(path: Path, expect_roles: tuple[str, ...] | None = None) -> Checkpoint
     return read_checkpoint(path, expect_roles=expect_roles, mapped=mapped)
 
 
-def inflate_checkpoint(
-    path: Path, *, injection: str, temporal_layout: str, prediction: str = "auto"
-) -> Loaded:
-    """Inflate a Stable Diffusion 1.x or 2.x file or diffusers folder to an untrained MODEL and APPEARNET.
-
-    Its lambda is 0, because the weights were trained without the noise prior.
-
-    Args:
-        path: the file or folder.
-        injection: how AppearNet's features reach the U-Net, one of `INJECTIONS`.
-        temporal_layout: a key of `INFLATE_LAYOUTS`.
-        prediction: what the network predicts, "eps" or "v"; "auto" takes it from the checkpoint.
-
-    Raises:
-        ValueError: no such file, another model, or keys that this U-Net does not have.
-    """
-    image = read_stable_diffusion(path)
-    spatial, config = image.part("unet"), image.described("unet")
-    try:
-        video = _inflated(spatial, config, injection, temporal_layout)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    unknown = sorted(set(spatial) - set(video.unet))
-    if unknown:
-        raise ValueError(
-            f"{path.name}: {len(unknown)} keys that Stable Diffusion's U-Net does not have, the first is "
-            f"{unknown[0]}; a plain Stable Diffusion 1.x or 2.x was expected."
-        )
-    checkpoint = _untrained(video, prediction, image.spec.prediction, path.name)
-    return Loaded(model=build_model(checkpoint), clip=None, vae=None, appearnet=build_appearnet(checkpoint))
-
-
-def inflate_model(model: Any, *, injection: str, temporal_layout: str, prediction: str = "auto") -> Loaded:
-    """Inflate a stock Stable Diffusion 1.x or 2.x MODEL; its LoRAs and patches act on the result.
-
-    The new MODEL shares the stock one's memory. AppearNet's encoder is a copy, without LoRAs.
-
-    Args:
-        model: the MODEL; not changed.
-        injection, temporal_layout, prediction: as for `inflate_checkpoint`.
-
-    Raises:
-        ValueError: as for `stock_unet`.
-    """
-    stock = stock_unet(model)
-    video = _inflated(stock.weights, stock.config, injection, temporal_layout)
-    checkpoint = _untrained(video, prediction, stock.prediction, "the connected MODEL")
-    built = build_model(checkpoint, dtypes=(stock.dtype, stock.manual_cast))
-    return Loaded(
-        model=carry_over(model, built, checkpoint.spec),
-        clip=None,
-        vae=None,
-        appearnet=build_appearnet(checkpoint),
-    )
-
-
-def _inflated(
-    spatial: dict[str, Tensor], config: UNetConfig, injection: str, temporal_layout: str
-) -> Inflated:
-    """Inflate with a node's choices.
-
-    Raises:
-        ValueError: a choice that does not exist, or as for `inflate`.
-    """
-    layout = INFLATE_LAYOUTS[chosen(temporal_layout, INFLATE_LAYOUTS, "temporal_layout")]
-    kind = cast(InjectionKind, injection)
-    return inflate(spatial, config=config, injection=kind, **TEMPORAL_LAYOUTS[layout])
-
-
-def _untrained(video: Inflated, prediction: str, own: Prediction, name: str) -> Checkpoint:
-    """Return inflated networks in the form of a file; `prediction` "auto" is the image model's own."""
-    predicted = own if prediction == "auto" else cast(Prediction, prediction)
-    return Checkpoint(
-        parts={"unet": video.unet, "appearnet": video.appearnet},
-        spec=replace(UNTRAINED, prediction=predicted),
-        configs={"unet": video.unet_config.to_dict(), "appearnet": video.appearnet_config.to_dict()},
-        name=name,
-    )
-
-
 def build_model(checkpoint: Checkpoint, *, dtypes: tuple[Any, Any] | None = None) -> Any:
     """Build the MODEL of a file's U-Net.
 
@@ -279,6 +200,8 @@ def build_model(checkpoint: Checkpoint, *, dtypes: tuple[Any, Any] | None = None
     host_config.set_inference_dtype(dtype, manual_cast)
     model = host_config.get_model(state_dict)
     model.info = _info(checkpoint, config)
+    if checkpoint.spec.rescale != 1:
+        model.model_sampling = rescaled_sampling(host_config, checkpoint.spec)
     _load_weights(model.diffusion_model, state_dict, f"the U-Net of {checkpoint.name}")
     return with_window_check(_patcher(model))
 

@@ -25,16 +25,18 @@ from .feature_cache import (
     with_cache_key,
 )
 from .host import comfy
-from .network import HostUNet, feature_memory
+from .network import FPS, HostUNet, feature_memory
+from .picture import Picture, TokensCond
 
 ATTACHMENT = "microcinema"
 WINDOW_CHECK = "microcinema_windows"
 APPEARNET_KEY = "microcinema_appearnet"
 Z_C = "microcinema_z_c"
 APPEARNET_INPUT = "microcinema_appearnet_input"
+IMAGE_TOKENS = "microcinema_image_tokens"
 DROPPED = "microcinema_dropped"
-"""Conditions of the network: z_c of the noise prior, AppearNet's input where it is another tensor, and whether an entry
-drops the appearance but needs z_c all the same."""
+"""Conditions of the network: z_c of the noise prior, AppearNet's input where it is another tensor, tokens of the
+picture, and whether an entry drops the appearance but needs z_c all the same."""
 DROP = "microcinema_drop_appearance"
 """Key of a conditioning entry: where it is true, the entry runs without AppearNet and at lambda = 0."""
 log = logging.getLogger(__name__)
@@ -111,7 +113,8 @@ class Appearance:
         last_frame: latents `1 c h w` of the video's last frame, or None.
         windows: for TSR, frames of a window and the indices of its key frames; the latent then holds the line between
             them, frame by frame.
-        motion: how fast the affinity falls, for weights that take one.
+        motion: how fast the affinity falls, or the frame rate that the network is told, for weights that take one.
+        picture: the picture as CLIP vision sees it, for weights that look at it.
     """
 
     latent: Tensor
@@ -124,6 +127,7 @@ class Appearance:
     last_frame: Tensor | None = None
     windows: tuple[int, tuple[int, ...]] | None = None
     motion: Motion = "medium"
+    picture: Picture | None = None
 
     @property
     def single_frame(self) -> bool:
@@ -213,6 +217,8 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             if net is not None and not dropped and not net.config.sees_z_c_alone:
                 seen = appearance.appearnet_input(z_c, net.config, noise.shape[0])
                 out[APPEARNET_INPUT] = AppearanceCond(seen, cache_key=object())
+            if net is not None and not dropped and appearance.picture is not None:
+                out[IMAGE_TOKENS] = TokensCond(self._image_tokens(net, appearance.picture, **kwargs))
         return out
 
     def _apply_model(
@@ -228,7 +234,10 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         """Return the denoised estimate of y, which equals that of x: both have the same clean frames."""
         options = dict(transformer_options or {})
         z_c, seen, appearance = kwargs.pop(Z_C, None), kwargs.pop(APPEARNET_INPUT, None), self._appearance()
-        dropped = kwargs.pop(DROPPED, False)
+        dropped, tokens = kwargs.pop(DROPPED, False), kwargs.pop(IMAGE_TOKENS, None)
+        rate = self.spec.rate() if appearance is None else self.spec.rate(appearance.motion)
+        if rate is not None:
+            options[FPS] = rate
 
         def network(x: Tensor, sigma: Tensor) -> Tensor:
             t = sigma.reshape(-1)
@@ -247,6 +256,8 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
                 options[INJECTOR] = injector
                 seen = z_c if seen is None else resize_like(seen, x)
                 kwargs[APPEARNET_INPUT] = self._as_network_input(seen, x.device)
+                if tokens is not None:
+                    kwargs[IMAGE_TOKENS] = tokens
         z_c, scale = z_c.to(x.device, torch.float32), self.spec.residual
         denoise = from_residual(with_prior(network, z_c, lambda_), z_c, scale)
         return denoise(x.float(), t.float().reshape(-1, 1, 1, 1))
@@ -282,6 +293,15 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
         dtype = self.manual_cast_dtype or self.get_dtype()
         return with_cache_key(seen.to(device, dtype), cache_key_of(seen))
 
+    def _image_tokens(
+        self, net: AppearNet, picture: Picture, *, device: Any, prompt_type: str = "positive", **_: Any
+    ) -> Tensor:
+        """Return the tokens `v n d` of a picture; the negative branch gets those of mid grey."""
+        features = picture.features
+        if prompt_type == "negative":
+            features = picture.grey.expand(features.shape[0], -1, -1)
+        return net.resampler(features.to(device, net.compute_dtype))
+
     def _check_text(self, text: Tensor | None, prompt_type: str) -> None:
         """Refuse the texts of another model's CLIP.
 
@@ -312,12 +332,13 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
                 raise ValueError(NO_WINDOWS.format(frames=frames))
             frames = length
         absolute = self.info is not None and self.info.config.position_encoding == "absolute"
+        counted = absolute or (self.info is not None and bool(self.info.config.image_context))
         if absolute and length is not None and length > NUMBERED_FRAMES:
             raise ValueError(
                 f"context windows have {length} frames here, one more than context_length with causal_window_fix, and "
                 f"these motion weights take at most {NUMBERED_FRAMES}: set a smaller context_length, best 16 or less."
             )
-        if absolute and frames != self.spec.frames and prompt_type == "positive":
+        if counted and frames != self.spec.frames and prompt_type == "positive":
             log.warning(
                 "MicroCinema: the video has %d frames; these motion weights were trained on %d%s.",
                 frames,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from ..config import ModelSpec, UNetConfig
 from ..networks.appearnet import AppearNet
+from ..networks.injection import NO_INJECTION
+from ..networks.layers import ImageContext
 from ..networks.unet import UNet3D
 from .feature_cache import FRAMES, INJECTOR
 from .host import comfy
 
+FPS = "microcinema_fps"
+"""Key of the host's transformer_options: the frame rate that a network with `fps_embedding` is told."""
 MEMORY_FACTOR = 2.0
 """Memory compared with the stock model: temporal layers, and AppearNet, for which the host reserves nothing."""
 
@@ -110,6 +115,7 @@ class HostUNet(UNet3D):
         transformer_options: dict[str, Any] | None = None,
         *,
         microcinema_appearnet_input: Tensor | None = None,
+        microcinema_image_tokens: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
         options = {} if transformer_options is None else transformer_options
@@ -121,7 +127,20 @@ class HostUNet(UNet3D):
             injection = injector.injection(
                 microcinema_appearnet_input, timesteps, context, frames=frames, branches=branches
             )
-        return super().forward(x, timesteps, context, y, control, options, frames=frames, injection=injection)
+        if injector is not None and microcinema_image_tokens is not None:
+            image = ImageContext(microcinema_image_tokens, injector.strength)
+            injection = replace(injection or NO_INJECTION, image=image)
+        return super().forward(
+            x,
+            timesteps,
+            context,
+            y,
+            control,
+            options,
+            frames=frames,
+            injection=injection,
+            fps=options.get(FPS),
+        )
 
 
 class FoldedLatents(comfy.latent_formats.LatentFormat):

@@ -11,16 +11,20 @@ import torch
 from torch import Tensor
 
 from ..config import ModelSpec, SamplerDefaults
+from ..networks.appearance_input import ANCHORS, anchor_index
+from ..values import chosen, shown
 from .appearance import (
     AUTO,
     OWN,
     AppearNetHandle,
     apply_appearance,
-    checked_latent,
     require_microcinema,
     require_numbers,
 )
+from .frame_conditioning import require_masks
 from .host import comfy, latent_preview
+from .remaining_time import with_remaining_time
+from .starting_noise import checked_latent
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +64,19 @@ def settled(settings: SamplerSettings, spec: ModelSpec) -> SamplerSettings:
         settings,
         steps=settings.steps or own.steps,
         cfg=own.cfg if settings.cfg < 0 else settings.cfg,
-        sampler_name=_known("sampler", settings.sampler_name, own.sampler, samplers()),
+        sampler_name=_known("sampler_name", settings.sampler_name, own.sampler, samplers()),
         scheduler=_known("scheduler", settings.scheduler, own.scheduler, schedulers()),
     )
 
 
-def _known(kind: str, given: str, own: str, names: list[str]) -> str:
-    name = own if given == AUTO else given
+def _known(input_name: str, given: str, own: str, names: list[str]) -> str:
+    """Return the sampler or scheduler that was given, or the weights' own for `AUTO`, if this host has it."""
+    name, by, others = (
+        (own, " by the weights' recommendation", names) if given == AUTO else (given, "", [AUTO, *names])
+    )
     if name not in names:
         raise ValueError(
-            f"{name} is not a {kind} of this ComfyUI; choose {AUTO} or one of {', '.join(names)}."
+            f"{input_name} is {shown(name)}{by}, which this ComfyUI does not have; choose {', '.join(others)}."
         )
     return name
 
@@ -110,6 +117,8 @@ def sample_video(
     anchor: str = "centre",
     last_frame: dict[str, Tensor] | None = None,
     motion: str = AUTO,
+    features: Tensor | None = None,
+    hold: bool = False,
 ) -> tuple[dict[str, Tensor], float]:
     """Sample key frames: Apply AppearNet, an empty latent and KSampler in one.
 
@@ -119,7 +128,8 @@ def sample_video(
         centre_frame: LATENT of one frame.
         settings: the sampler's inputs.
         frames: number of key frames; 0 is what the weights were trained on.
-        lambda_, gamma, anchor, last_frame, motion: as for `apply_appearance`.
+        lambda_, gamma, anchor, last_frame, motion, features: as for `apply_appearance`.
+        hold: keep the pictures themselves as the frames where they stand, by the host's noise mask.
 
     Returns:
         The LATENT of the key frames, and their frame rate.
@@ -134,6 +144,8 @@ def sample_video(
         raise ValueError(
             f"frames is {count}; expected at least 2, or 0 for what the weights were trained on."
         )
+    require_masks(settings.positive, count, "positive")
+    require_masks(settings.negative, count, "negative")
     by_hand: dict[str, float] = {"frames": frames} if frames else {}
     by_hand |= {"gamma": gamma} if gamma >= 0 else {}
     warn_of_disagreement(appearnet.name, inner.spec, settings, **by_hand)
@@ -146,6 +158,7 @@ def sample_video(
         anchor=anchor,
         last_frame=last_frame,
         motion=motion,
+        features=features,
     )
     centre = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     if centre.shape[0] != 1:
@@ -155,6 +168,12 @@ def sample_video(
         count, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
     )
     noise = comfy.sample.prepare_noise(empty, settings.seed)
+    held = _held_frames(centre, last_frame, anchor, count) if hold else {}
+    mask = torch.ones(count, 1, 1, 1) if held else None
+    for frame, picture in held.items():
+        empty[frame] = picture.to(empty)
+        mask[frame] = 0.0  # type: ignore[index]
+    stock = latent_preview.prepare_callback(patched, settings.steps)
     samples = comfy.sample.sample(
         patched,
         noise,
@@ -165,11 +184,22 @@ def sample_video(
         settings.positive,
         settings.negative,
         empty,
-        callback=cycle_preview_frames(latent_preview.prepare_callback(patched, settings.steps)),
+        noise_mask=mask,
+        callback=with_remaining_time(cycle_preview_frames(stock), settings.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=settings.seed,
     )
+    for frame in held:
+        samples[frame] = empty[frame].to(samples)
     return {"samples": samples}, inner.spec.fps
+
+
+def _held_frames(
+    centre: Tensor, last_frame: dict[str, Tensor] | None, anchor: str, frames: int
+) -> dict[int, Tensor]:
+    """Return the pictures `c h w` by the frames where they stand, in a video of this many frames."""
+    held = {anchor_index(chosen(anchor, ANCHORS, "anchor"), frames): centre[0]}
+    return held if last_frame is None else {**held, frames - 1: last_frame["samples"][0]}
 
 
 def cycle_preview_frames(callback: Callable[..., None]) -> Callable[..., None]:

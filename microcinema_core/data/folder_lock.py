@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..files import scratch
 from ..files.locks import lock_file
-from .messages import one_line
+from ..messages import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..config import CONTEXT_LENGTH
 from ..files.paths import home_folder, tokenizer_folder
+from ..messages import one_line
 from .folder_lock import locked_folder, remove_leftovers
-from .messages import one_line
 from .options import PrepareOptions, build_parser, parse_options
 from .videos.attempt import UnitResult
 from .videos.encode import EncodeJob, Encoders

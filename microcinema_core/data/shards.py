@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..files.atomic import atomic_write
-from .messages import one_line, reason
+from ..messages import one_line, reason
 
 INDEX = "index.json"
 EMPTY_PROMPT = "empty.safetensors"

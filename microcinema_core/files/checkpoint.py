@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import AppearNetConfig, Config, ModelSpec, TextConfig, UNetConfig, VAEConfig, parse_json
+from ..messages import one_line
 from ..networks.appearnet import AppearNet
 from ..networks.text import TextEncoder
 from ..networks.unet import UNet3D
 from ..networks.vae import FoldedVAE
-from ..values import printable, shown
+from ..values import shown
 from .safetensors_io import (
     LDM_PREFIX,
     Shapes,
@@ -181,7 +182,7 @@ def read_checkpoint(
         ValueError: not a readable safetensors file, not a MicroCinema file, of another role, or with keys that belong
             to no network. The message states what was found and what was expected.
     """
-    name, header = printable(Path(path).name), read_header(path)
+    name, header = one_line(Path(path).name), read_header(path)
     spec, configs = read_metadata(name, header, expect_roles)
     tensors, metadata = read_tensors(path, header=header, mapped=mapped)
     return Checkpoint(_split(name, tensors, spec.role), spec, configs, metadata, name)

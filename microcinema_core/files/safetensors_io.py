@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..values import printable, shown
+from ..messages import one_line
+from ..values import shown
 from .atomic import atomic_write
 
 HEADER_LIMIT = 100_000_000
@@ -47,9 +48,9 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, dict]:
         ValueError: the file is missing, empty, truncated, or not a safetensors file, or its header is malformed.
     """
     path = Path(path)
-    name = printable(path.name)
+    name = one_line(path.name)
     if not path.is_file():
-        raise ValueError(f"{name}: no such file: {printable(str(path))}")
+        raise ValueError(f"{name}: no such file: {one_line(str(path))}")
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
@@ -99,7 +100,7 @@ def read_tensors(
         ValueError: as for `read_header`, or a tensor with values that are not finite.
     """
     header = read_header(path) if header is None else header
-    name = printable(Path(path).name)
+    name = one_line(Path(path).name)
     own = SAVED_METADATA in header
     keys = [
         key
@@ -151,7 +152,7 @@ def whole(path: Path) -> Iterator[None]:
     Raises:
         ValueError: a tensor is absent, or of another shape; the message names the file. Other ValueErrors get its name.
     """
-    name = printable(path.name)
+    name = one_line(path.name)
     try:
         yield
     except (LookupError, AttributeError, TypeError, ArithmeticError, RuntimeError) as error:
@@ -197,6 +198,8 @@ def describe(shapes: Shapes) -> str:
         return "a ControlNet"
     if any(".motion_modules." in key for key in shapes):
         return "a motion module, for models/animatediff_models and the node MicroCinema Motion Loader"
+    if any(".temopral_conv." in key or ".temp_convs." in key for key in shapes):
+        return "a video model with a U-Net of its own, for the node MicroCinema Crafter Loader"
     if (
         any(key.startswith("conditioner.embedders.1.") for key in shapes)
         or f"{LDM_PREFIX}label_emb.0.0.weight" in shapes
@@ -228,15 +231,15 @@ def _context_width(shapes: Shapes) -> int | None:
 def _refuse_foreign_start(path: Path, start: bytes) -> None:
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise ValueError(
-            f"{printable(path.name)}: this is a PyTorch pickle, which can run code as it opens and is never read; "
+            f"{one_line(path.name)}: this is a PyTorch pickle, which can run code as it opens and is never read; "
             "a safetensors file was expected: convert it first."
         )
     if start.startswith(b"GGUF"):
-        raise ValueError(f"{printable(path.name)}: this is a GGUF file, a safetensors file was expected.")
+        raise ValueError(f"{one_line(path.name)}: this is a GGUF file, a safetensors file was expected.")
 
 
 def _parse_header(path: Path, raw: bytes) -> dict[str, dict]:
-    name = printable(path.name)
+    name = one_line(path.name)
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ..config import ModelSpec, Prediction, UNetConfig, parse_json
-from ..values import printable, shown
+from ..messages import one_line
+from ..values import shown
 from .checkpoint import Checkpoint
 from .safetensors_io import LDM_PREFIX, describe, header_shapes, read_header, read_tensors, whole
 
@@ -26,7 +27,7 @@ def read_stable_diffusion(path: Path) -> Checkpoint:
         unet, prediction = _read_folder(path) if path.is_dir() else (_read_file(path), None)
         config = config_of(unet)
         spec = ModelSpec("image", prediction=prediction or guess_prediction(unet))
-    return Checkpoint({"unet": unet}, spec, {"unet": config.to_dict()}, name=printable(path.name))
+    return Checkpoint({"unet": unet}, spec, {"unet": config.to_dict()}, name=one_line(path.name))
 
 
 def files_of(path: Path) -> list[Path]:

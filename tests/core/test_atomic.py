@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import re
+import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from microcinema_core.files.atomic import atomic_write
+from microcinema_core.files.safetensors_io import read_tensors, write_tensors
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
@@ -81,3 +86,26 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     with atomic_write(tmp_path / "x") as part:
         part.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "whole"
+
+
+@pytest.mark.slow
+def test_weights_that_are_written_over_are_whole_after_every_kill(tmp_path: Path) -> None:
+    """An export that is killed leaves the file before it or the one after it, whatever the moment."""
+    path, dice, seen = tmp_path / "x.safetensors", random.Random(0), set()
+    for _ in range(60):
+        process = os.fork()
+        while process == 0:
+            for value in (1.0, 2.0):
+                write_tensors(path, {"weight": torch.full((100_000,), value)}, {"value": str(value)})
+        time.sleep(dice.uniform(0, 0.1))
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        if path.exists():
+            tensors, metadata = read_tensors(path)
+            assert bool((tensors["weight"] == float(metadata["value"])).all())
+            seen.add(metadata["value"])
+    assert seen == {"1.0", "2.0"}
+    for leftover in tmp_path.glob(".*"):  # one without a lock is nobody's after an hour
+        os.utime(leftover, (0, 0))
+    write_tensors(path, {"weight": torch.zeros(1)}, {})
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

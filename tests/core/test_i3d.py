@@ -159,8 +159,9 @@ def test_other_trees_are_refused_and_leave_no_file(tmp_path: Path, monkeypatch: 
     with pytest.raises(ValueError, match="is not I3D's"):
         i3d_weights.convert({"params": {"Mixed_3b": {"Branch_9": {}}}, "batch_stats": {}})
     monkeypatch.setattr(i3d_weights, "fetch_archive", lambda downloads: downloads)
-    empty = pickle.dumps({"params": {}, "batch_stats": {}})
-    monkeypatch.setattr(i3d_weights, "_read_member", lambda archive: empty)
+    head = {"Conv_0": {"kernel": np.ones((1, 1, 1, 2, 3)), "bias": np.ones(3)}}
+    part = pickle.dumps({"params": {i3d_weights.HEAD: head}, "batch_stats": {}})
+    monkeypatch.setattr(i3d_weights, "_read_member", lambda archive: part)
     with pytest.raises(ValueError, match="does not hold I3D's weights"):
         i3d_weights.get_i3d(tmp_path)
     assert not list((tmp_path / "models" / "i3d").iterdir())

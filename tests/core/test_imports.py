@@ -18,14 +18,15 @@ NOT_INSTALLED = ("benchmarks", "devtools", "mini", "tests")
 OUTSIDE = (*NOT_INSTALLED, "nodes")
 """Packages of the repository beside the core."""
 LAYERS = (
-    ("moved", "optional_deps"),
+    ("moved", "optional_deps", "messages"),
     ("values",),
     ("config", CORE),
     ("networks",),
     ("diffusion",),
     ("files",),
-    ("frames", "metrics"),
+    ("frames",),
     ("data",),
+    ("metrics",),
     ("train", "adapter"),
     ("nodes",),
 )

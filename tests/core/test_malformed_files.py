@@ -18,7 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from devtools.check import tiny
-from microcinema_core.config import AppearNetConfig, ModelSpec, TextConfig, UNetConfig, VAEConfig
+from microcinema_core.config import (
+    TEMPORAL_LAYOUTS,
+    AppearNetConfig,
+    ModelSpec,
+    TextConfig,
+    UNetConfig,
+    VAEConfig,
+)
 from microcinema_core.files.checkpoint import TOKEN_EMBEDDING, read_checkpoint
 from microcinema_core.files.load_networks import load_text_encoder, load_vae, load_video_model
 from microcinema_core.files.published import add_motion_lora, read_motion_module, read_sparsectrl
@@ -349,14 +356,44 @@ def test_malformed_sparsectrls(tmp_path: Path, tensors: dict[str, Tensor]) -> No
         read_sparsectrl(tmp_path / NAME)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (4,), (4, 4, 1)], ids=str)
-def test_malformed_motion_loras(tmp_path: Path, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((4, 4), (4, 4)), ((4,), (4,)), ((4, 4, 1), (4, 4, 1)), ((64, 4), (3, 64)), ((0,), (4, 64)), ((64, 4), (4,)),
+        ((), ()), ((64, 4), ()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_malformed_motion_loras(tmp_path: Path, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     place = f"{PLACE}.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
-    weights = {f"{place}.{way}.weight": torch.zeros(shape) for way in ("up", "down")}
+    weights = {
+        f"{place}.{way}.weight": torch.zeros(shape) for way, shape in zip(("up", "down"), shapes, strict=True)
+    }
     save_file(weights, str(tmp_path / NAME))
-    key = "input_blocks.7.0.temporal.attns.0.to_q.weight"
-    with pytest.raises(ValueError, match=NAME):
-        add_motion_lora({key: torch.zeros(64, 64)}, tmp_path / NAME, IMAGE, 1.0)
+    key, second = (
+        "input_blocks.7.0.temporal.attns.0.to_q.weight",
+        IMAGE.inflated(**TEMPORAL_LAYOUTS["animatediff_v2"]),
+    )
+    with pytest.raises(ValueError, match=rf"{NAME}: it changes .* which do not fit"):
+        add_motion_lora({key: torch.zeros(64, 64)}, tmp_path / NAME, second, 1.0)
+
+
+def test_a_motion_lora_that_overflows(tmp_path: Path) -> None:
+    place = f"{PLACE}.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
+    save_file(
+        {
+            f"{place}.up.weight": torch.full((64, 2), 300.0),
+            f"{place}.down.weight": torch.full((2, 64), 300.0),
+        },
+        str(tmp_path / NAME),
+    )
+    second = IMAGE.inflated(**TEMPORAL_LAYOUTS["animatediff_v2"])
+    module = {"input_blocks.7.0.temporal.attns.0.to_q.weight": torch.zeros(64, 64, dtype=torch.float16)}
+    with pytest.raises(
+        ValueError, match=rf"{NAME}: with a strength of 1, .* beyond what torch.float16 holds"
+    ):
+        add_motion_lora(module, tmp_path / NAME, second, 1.0)
+    add_motion_lora(module, tmp_path / NAME, second, 0.1)
 
 
 def test_a_file_that_is_overwritten_does_not_change_what_was_read(tmp_path: Path) -> None:

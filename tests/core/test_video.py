@@ -168,8 +168,15 @@ def test_audio_of_any_rate_keeps_its_tone_and_length(rate: int, wanted: int, cha
     [
         ({"waveform": torch.full((1, 2, 9), float("nan")), "sample_rate": 44100}, "holds NaN"),
         ({"waveform": torch.full((1, 2, 9), float("inf")), "sample_rate": 44100}, "infinite samples"),
-        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": 0}, "a rate above 0"),
-        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": float("nan")}, "a rate above 0"),
+        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": 0}, "a rate from 1,000 to 10,000,000"),
+        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": 1}, "a rate from 1,000 to 10,000,000"),
+        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": 10**9}, "a rate from 1,000 to 10,000,000"),
+        ({"waveform": torch.full((1, 2, 9), -1e30), "sample_rate": 44100}, r"up to 1e\+30; from -1 to 1"),
+        (
+            {"waveform": torch.ones(1, 2, 9, dtype=torch.int16) * 9000, "sample_rate": 44100},
+            "samples of up to 9000",
+        ),
+        ({"waveform": torch.zeros(1, 2, 9), "sample_rate": float("nan")}, "a rate from 1,000"),
         ({"waveform": torch.zeros(2, 9), "sample_rate": 44100}, "channels, samples"),
     ],
 )

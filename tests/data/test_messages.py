@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from microcinema_core.data.messages import LONGEST, is_text, one_line, reason
 from microcinema_core.data.videos.report import ReportEntry, read_report, write_report
+from microcinema_core.messages import LONGEST, is_text, one_line, reason
 
 NAMES = (
     *("plain Müller 猫.mp4", "two\nlines\r\t.mp4", "lone \ud800 surrogate"),

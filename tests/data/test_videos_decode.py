@@ -50,6 +50,12 @@ def test_times_are_the_streams_own(tmp_path: Path) -> None:
     assert [round(place) for place in square(frames)] == [2 * index + 6 for index in (3, 5, 7)]
 
 
+def test_a_title_in_another_encoding_is_no_fault(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "titled.mkv", frames=4, title="TITLE")
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"gr\xfc\xff!"))
+    assert len(survey(video(path)).times) == 4
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

@@ -42,10 +42,12 @@ def write_video(
     pixels: str = "yuv420p",
     times: Sequence[int] | None = None,
     draw: Callable[[int, int, int], np.ndarray] = drawing,
+    title: str = "",
 ) -> Path:
     """Encode a video of `frames` frames; `times` in milliseconds make its frame rate vary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream: Any = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         if codec == "libx264":

@@ -29,6 +29,10 @@ def files(host: ComfyServer) -> Path:
     (folder / "page.safetensors").write_text("<html>The file has moved.</html>")
     whole = (folder / "tiny_base.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    for other in ("checkpoints/ours", "animatediff_models/motion"):
+        path = host.models_dir / f"{other}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(whole)
     return folder
 
 
@@ -117,9 +121,6 @@ def test_a_tsr_file_where_a_base_file_is_wanted(host: ComfyServer, files: Path) 
 
 
 def test_a_microcinema_file_is_not_inflated(host: ComfyServer, files: Path) -> None:
-    folder = host.models_dir / "checkpoints"
-    folder.mkdir(exist_ok=True)
-    (folder / "ours.safetensors").write_bytes((files / "tiny_base.safetensors").read_bytes())
     inputs = {"injection": "spade", "temporal_layout": "paper"}
     assert "MicroCinema file already" in host.run_expect_error(
         loading("ours.safetensors", "MicroCinemaInflate", **inputs)
@@ -145,8 +146,11 @@ def test_too_few_frames(host: ComfyServer, files: Path, frames: int, says: str) 
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        ({"sampler_name": "res_2s"}, "res_2s is not a sampler of this ComfyUI; choose auto or one of euler"),
-        ({"scheduler": "bong"}, "bong is not a scheduler of this ComfyUI; choose auto or one of"),
+        (
+            {"sampler_name": "res_2s"},
+            "sampler_name is 'res_2s', which this ComfyUI does not have; choose auto, euler",
+        ),
+        ({"scheduler": "bong"}, "scheduler is 'bong', which this ComfyUI does not have; choose auto, "),
         ({"anchor": "middle"}, "anchor is 'middle'; choose centre, first, last"),
         ({"motion": "huge"}, "motion is 'huge'; choose auto, small, medium, large"),
     ],
@@ -156,6 +160,116 @@ def test_choices_that_are_not_in_the_list(
 ) -> None:
     said = host.run_expect_error(video(sampler=inputs))
     assert says in said or "not in list" in said.lower(), said
+
+
+NODES_WITH_COMBOS = {
+    "MicroCinemaApplyAppearNet",
+    "MicroCinemaCentreFrame",
+    "MicroCinemaCheckpointLoader",
+    "MicroCinemaUNetLoader",
+    "MicroCinemaAppearNetLoader",
+    "MicroCinemaInflate",
+    "MicroCinemaMotionLoader",
+    "MicroCinemaSampler",
+    "MicroCinemaTSR",
+}
+"""Those of today; the test below finds them in the schemas, so that a new one is tried too."""
+SOURCES: dict[str, Any] = {
+    "MODEL": ["base", 0],
+    "APPEARNET": ["base", 3],
+    "CONDITIONING": ["positive", 0],
+    "LATENT": ["centre", 0],
+    "IMAGE": ["picture", 0],
+    "VAE": ["image", 2],
+}
+GIVEN: dict[str, dict[str, Any]] = {
+    "MicroCinemaCrafterLoader": {"file": "ours.safetensors"},
+    "MicroCinemaInflate": {"file": "ours.safetensors"},
+    "MicroCinemaMotionLoader": {"motion_file": "motion.safetensors"},
+    "MicroCinemaTSR": {"model": ["tsr", 0], "appearnet": ["tsr", 3], "key_frames": ["sampler", 0]},
+}
+"""Inputs of a node that the type alone does not tell."""
+
+
+def alone(kind: str, schema: dict[str, Any], **changes: Any) -> Prompt:
+    """Return a prompt with one node whose inputs have their defaults; sockets come from the tiny family."""
+    inputs = {}
+    for name, (form, *more) in schema["input"].get("required", {}).items():
+        options = (more[0] if more else {}) | ({"options": form} if isinstance(form, list) else {})
+        first = (options.get("options") or [None])[0]
+        inputs[name] = SOURCES.get(form) if str(form) in SOURCES else options.get("default", first)
+    files = {"file": "tiny_base.safetensors"} if "file" in inputs else {}
+    prompt = video()
+    prompt["node"] = node(kind, **{**inputs, **files, **GIVEN.get(kind, {}), **changes})
+    prompt["show"] = node("PreviewAny", source=["node", 0])
+    return prompt
+
+
+def own_nodes(host: ComfyServer) -> dict[str, Any]:
+    """Return the schemas of the pack's nodes by their ids, as the host serves them."""
+    return {kind: schema for kind, schema in host.object_info().items() if kind.startswith("MicroCinema")}
+
+
+def of_type(schema: dict[str, Any], wanted: str) -> list[str]:
+    """Return the names of a node's inputs of a type; hosts serve a combo as "COMBO" or as the list itself."""
+    inputs = {**schema["input"].get("required", {}), **schema["input"].get("optional", {})}
+    return [
+        name
+        for name, (form, *_) in inputs.items()
+        if form == wanted or (wanted == "COMBO" and isinstance(form, list))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("no_such", "no_such"),
+        ("../../../evil", "evil"),
+        ("a\ud800", "ud800"),
+        (None, "None"),
+        (7, "7"),
+        ({"__value__": ["a", "b"]}, "['a', 'b']"),
+    ],
+)
+def test_every_combo_of_every_node_refuses_what_is_not_in_its_list(
+    host: ComfyServer, files: Path, value: Any, words: str
+) -> None:
+    """One sentence names the value and the input, and the host goes on."""
+    found = own_nodes(host)
+    assert {kind for kind, schema in found.items() if of_type(schema, "COMBO")} >= NODES_WITH_COMBOS
+    for kind, schema in found.items():
+        for name in of_type(schema, "COMBO"):
+            if value is None and name in schema["input"].get("optional", {}):
+                continue  # nothing is given, and the node's default applies
+            refused(host, alone(kind, schema, **{name: value}), name, words)
+    host.run(loading("tiny_base.safetensors"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_every_number_of_every_node_is_finite(host: ComfyServer, files: Path, value: float) -> None:
+    tried = 0
+    for kind, schema in own_nodes(host).items():
+        for name in of_type(schema, "FLOAT"):
+            tried += 1
+            refused(host, alone(kind, schema, **{name: value}), name, str(value))
+    assert tried >= 16
+
+
+def test_the_largest_seed_of_every_node(host: ComfyServer, files: Path) -> None:
+    found = {kind: schema for kind, schema in own_nodes(host).items() if "seed" in of_type(schema, "INT")}
+    assert set(found) >= {"MicroCinemaSampler", "MicroCinemaTSR"}
+    quick = {"steps": 1, "cfg": 1.0}
+    for kind, schema in found.items():
+        host.run(alone(kind, schema, seed=2**64 - 1, **quick))
+        refused(host, alone(kind, schema, seed=2**64, **quick), "seed", "bigger than max")
+
+
+def refused(host: ComfyServer, prompt: Prompt, name: str, words: str) -> None:
+    """Check that one sentence refuses a prompt, with the input's name in it."""
+    said = host.run_expect_error(prompt)
+    where = f"{prompt['node']['class_type']}.{name}: {said}"
+    assert name in said and words in said and "Traceback" not in said, where
+    assert len(said) < 2000 and "\n" not in said, where
 
 
 def test_places_that_the_weights_do_not_take(host: ComfyServer, files: Path) -> None:

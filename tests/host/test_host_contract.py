@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_nodes_come_in_the_order_of_their_use(pack: ModuleType) -> None:
     nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
     schemas = [node.GET_SCHEMA() for node in nodes]
     assert [schema.node_id.removeprefix("MicroCinema") for schema in schemas] == [
-        "CheckpointLoader", "UNetLoader", "AppearNetLoader", "Inflate", "MotionLoader",
+        "CheckpointLoader", "UNetLoader", "AppearNetLoader", "Inflate", "MotionLoader", "CrafterLoader",
         "ApplyAppearNet", "NoisePrior",
         "Sampler",
         "TSR",
@@ -136,6 +137,24 @@ def test_a_newer_host_gets_words_to_search_by(pack: ModuleType, monkeypatch: pyt
     monkeypatch.setattr(io, "Schema", Newer)
     for node in nodes:
         assert node.define_schema().search_aliases, node
+
+
+def test_a_newer_host_folds_the_rare_inputs(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of Frame Combine; they stay required where they were, so that old prompts mean the same."""
+    asyncio.run(pack.comfy_entrypoint())
+    video = sys.modules["some pack.nodes.video"]
+    for kind in (video.io.Int, video.io.Float, video.io.Boolean):
+
+        class Newer(kind.Input):  # type: ignore[misc, name-defined]
+            def __init__(self, id: str, optional: bool = False, advanced: bool = False, **more: Any) -> None:
+                super().__init__(id, optional=optional, **more)
+                self.advanced = advanced
+
+        monkeypatch.setattr(kind, "Input", Newer)
+    inputs = video.MicroCinemaFrameCombine.define_schema().inputs
+    folded = {given.id: given.optional for given in inputs if getattr(given, "advanced", False)}
+    required = dict.fromkeys(("repeat", "ping_pong", "cross_fade", "colour_strength"), False)
+    assert folded == {**required, "skip_shared": True, "loop": True}
 
 
 def test_a_broken_schema_leaves_no_node_behind(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

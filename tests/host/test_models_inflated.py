@@ -73,10 +73,10 @@ def pair(
     yield types.SimpleNamespace(ours=ours, theirs=theirs, context=context, weights=weights, adapter=adapter)
 
 
-def sample(pair: Any, model: Any, **changes: Any) -> Tensor:
+def sample(pair: Any, model: Any, frames: int = 3, **changes: Any) -> Tensor:
     import nodes
 
-    latent = {"samples": torch.zeros(3, 4, 8, 8)}
+    latent = {"samples": torch.zeros(frames, 4, 8, 8)}
     positive, negative = ([[pair.context[i : i + 1], {}]] for i in range(2))
     with torch.inference_mode():
         return nodes.KSampler().sample(
@@ -171,6 +171,21 @@ def test_its_own_lambda_is_zero_and_appearnet_adds_nothing(pair: Any) -> None:
     centre = {"samples": torch.randn(1, 4, 8, 8)}
     model = pair.adapter.apply_appearance(pair.ours.model, pair.ours.appearnet, centre, gamma=0.0)
     assert_same(sample(pair, model), sample(pair, pair.ours.model))
+
+
+def test_the_papers_norm_is_a_choice(pair: Any, tmp_path: Path) -> None:
+    """Statistics over the clip (Eq. 1) are those of the frame where there is one, and others where there are three."""
+    path = tmp_path / "bare.safetensors"
+    save_file(pair.weights, str(path))
+    choices = {"injection": "spade", "temporal_layout": "paper", "prediction": "eps", "injected_norm": "clip"}
+    for loaded in (
+        pair.adapter.inflate_checkpoint(path, **choices),
+        pair.adapter.inflate_model(pair.theirs, **choices),
+    ):
+        assert_same(sample(pair, loaded.model, frames=1), sample(pair, pair.theirs, frames=1))
+        ours, theirs = sample(pair, loaded.model), sample(pair, pair.theirs)
+        assert float((ours - theirs).norm() / theirs.norm()) > 1e-3
+        assert loaded.model.model.info.config.injected_norm == "clip"
 
 
 def test_the_donor_layout(pair: Any, tmp_path: Path) -> None:

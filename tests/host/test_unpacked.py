@@ -40,7 +40,7 @@ def test_it_works_where_it_is_unpacked(comfyui: Host, tmp_path: Path) -> None:
         ours = [name for name in server.object_info() if name.startswith("MicroCinema")]
         assert len(ours) == 11
         assert "MicroCinemaTSR" in server.get("/i18n")["ja"]["nodeDefs"]
-        assert "text_to_video_mini" in server.get("/workflow_templates")[NAME]
+        assert "11 Text to video (mini)" in server.get("/workflow_templates")[NAME]
         assert {"MicroCinema to 32 fps"} <= {
             entry["name"] for entry in server.get("/global_subgraphs").values()
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,6 +224,27 @@ def test_context_windows_get_their_own_frames_or_are_refused(family: Any) -> Non
             ksampler(family, alone, latent=empty(4), steps=1, cfg=1.0)
         assert len(seen) == 3, "two windows, then the second one's frames alone"
         assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
+def test_every_file_of_a_diffusers_folder_counts_when_it_is_written_again(
+    family: Any, tmp_path: Path
+) -> None:
+    import os
+
+    names = ("unet/first.safetensors", "unet/second.safetensors", "scheduler/scheduler_config.json")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"before")
+    before = family.adapter.fingerprints(tmp_path)
+    assert family.adapter.fingerprints(tmp_path) == before
+    for name in names:
+        times = (tmp_path / name).stat()
+        (tmp_path / "new").write_bytes(b"behind")
+        os.utime(tmp_path / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
+        (tmp_path / "new").replace(tmp_path / name)
+        after = family.adapter.fingerprints(tmp_path)
+        assert after != before, name
+        before = after
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

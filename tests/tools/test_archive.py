@@ -56,7 +56,19 @@ def test_it_holds_what_the_nodes_need_and_nothing_else() -> None:
     assert {name.parts[0] for name in names if len(name.parts) > 1} == FOLDERS
     assert {name.name for name in names if len(name.parts) == 1} == FILES
     kinds = {name.suffix for name in names}
-    assert kinds <= {".py", ".json", ".jpg", ".md", ".toml", ".txt", ".safetensors", ".png", ".webp", ""}
+    assert kinds <= {
+        ".py",
+        ".js",
+        ".json",
+        ".jpg",
+        ".md",
+        ".toml",
+        ".txt",
+        ".safetensors",
+        ".png",
+        ".webp",
+        "",
+    }
     for folder in ("nodes", "microcinema_core"):
         there = {file.relative_to(ROOT).as_posix() for file in (ROOT / folder).rglob("*.py")}
         tracked = set(

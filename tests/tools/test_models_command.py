@@ -164,8 +164,8 @@ def test_the_command_prints_every_workflow(comfyui: Path) -> None:
     assert lines[0] == f"ComfyUI 1.2.3 in {comfyui}"
     for file in (ROOT / "workflows").glob("*.json"):
         (line,) = (line for line in lines if line.startswith(f"{file.stem}: "))
-        own = "_mini" in file.stem and "upscaled" not in file.stem
-        assert line.endswith(": ready") == (own or file.stem == "interpolate_any_frames"), line
+        own = "(mini)" in file.stem and "Upscaled" not in file.stem
+        assert line.endswith(": ready") == own, line
 
 
 def test_without_a_comfyui_none_is_fetched(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..messages import reason
+from ...messages import reason
 from .plan import WorkUnit
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...frames.centre_frame import centre_crop, to_rgb
-from ..messages import reason
+from ...messages import reason
 from .report import Unusable
 from .sources import Video
 
@@ -69,7 +69,11 @@ def open_video(video: Video) -> Iterator[tuple[Any, Any]]:
     try:
         if (video.size if video.offset >= 0 else video.path.stat().st_size) == 0:
             raise Unusable("the file is empty (0 bytes)")
-        with av.open(video.open(), metadata_errors="ignore", options=OPEN_OPTIONS) as container:
+        # Titles in any encoding: PyAV 19 takes them as they are, older versions must be told to.
+        lenient: dict[str, Any] = (
+            {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+        )
+        with av.open(video.open(), options=OPEN_OPTIONS, **lenient) as container:
             covers = av.stream.Disposition.attached_pic
             streams = [stream for stream in container.streams.video if not stream.disposition & covers]
             if not streams:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...config import CONTEXT_LENGTH
-from ..messages import one_line
+from ...messages import one_line
 from ..shards import write_json, write_shard
 from ..tokens import pad_tokens, text_tokens
 from .attempt import ProcessUnit

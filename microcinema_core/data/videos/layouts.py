@@ -18,7 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..messages import is_text, one_line, reason
+from ...messages import is_text, one_line, reason
 from .report import Unusable
 
 VIDEO_SUFFIXES = frozenset(
@@ -164,8 +164,9 @@ def _csv(path: Path, delimiter: str) -> Iterator[_Record]:
             except StopIteration:
                 return
             except csv.Error as error:
-                if header is None:
-                    raise ValueError(f"{one_line(path.name)} is not a readable table ({error})") from error
+                if header is None:  # Python 3.10 reads no null bytes, of which UTF-16 is full
+                    why = f"is not a readable table ({error})" if is_text("".join(lines.kept)) else NO_UTF8
+                    raise ValueError(f"{one_line(path.name)} {why}") from error
                 yield "", _Odd(f" cannot be read ({one_line(error)})")
             else:
                 header = header or _header(path, cells)

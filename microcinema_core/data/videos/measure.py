@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..messages import one_line
+from ...messages import one_line
 from .plan import Geometry, WorkUnit, parse_sizes
 from .run import WorkerOptions, process_units
 from .score import ScoreSettings, folder_digest

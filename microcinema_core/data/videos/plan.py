@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..messages import one_line
+from ...messages import one_line
 from ..shards import write_json
 from .report import Unusable
 from .sources import Video

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...files.atomic import atomic_write
-from ..messages import is_text
+from ...messages import is_text
 
 REPORT = "report.jsonl"
 

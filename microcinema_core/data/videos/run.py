@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from ..messages import reason
+from ...messages import reason
 from .attempt import CRASHED, MAX_ATTEMPTS, Job, UnitResult, attempt
 from .plan import WorkUnit
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..messages import one_line, reason
+from ...messages import one_line, reason
 from .attempt import ProcessUnit
 from .decode import frames_at, survey
 from .plan import Geometry, WorkUnit, content_key, size_name

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..messages import is_text, one_line, reason
+from ...messages import is_text, one_line, reason
 from .layouts import (
     MAX_CAPTION_BYTES,
     TABLE_NAMES,
