@@ -98,7 +98,7 @@ def _is_conditioning(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value)
-        and all(isinstance(text, Tensor) and text.ndim == 3 and len(text) for text, _ in value)
+        and all(isinstance(text, Tensor) and text.ndim == 3 and text.numel() for text, _ in value)
     )
 
 

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from tests.data.prepare_world import World
 
 
+LONGEST_FIRST = ("test_conformance_motion.py", "test_conformance.py")
+"""Files of one test that takes minutes: started last, one of them would run alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 def pytest_runtest_setup() -> None:
     """Use one thread from the first fixture on, so that sums round alike in any order of tests."""
     torch.set_num_threads(1)

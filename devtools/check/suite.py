@@ -56,12 +56,16 @@ def _selection(arguments: argparse.Namespace) -> list[str]:
         chosen = [] if _has_browser() else ["-m", "not browser"]
     if arguments.tests:
         return [*chosen, *arguments.tests]
-    return [*chosen, *_workers(), "tests"]
+    short = " and ".join([*chosen[1:], "not long"])
+    return ["-m", short, *_workers(), "tests"]
 
 
 def _workers() -> list[str]:
-    """Return pytest options for two workers, each with its own ComfyUI; one worker on a single core."""
-    return ["-n", "2", "--dist", "loadfile"] if (os.cpu_count() or 1) > 1 else []
+    """Return pytest options for two workers, each with its own ComfyUI; one worker on a single core.
+
+    Files keep their order, in which those with the longest tests come first (tests/conftest.py).
+    """
+    return ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"] if (os.cpu_count() or 1) > 1 else []
 
 
 @contextlib.contextmanager

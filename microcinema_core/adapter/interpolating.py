@@ -20,7 +20,7 @@ from .host import comfy, latent_preview
 from .memory import free_unused_memory, is_out_of_memory
 from .network import FRAMES, feature_memory
 from .remaining_time import RemainingTime
-from .sampling import SamplerSettings, require_role, settled, warn_of_disagreement
+from .sampling import SamplerSettings, noise_levels, require_role, settled, warn_of_disagreement
 from .starting_noise import checked_latent
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def interpolate_video(
     settings, model = settled(settings, inner.spec), _without_context_windows(model)
     warn_of_disagreement(appearnet.name, inner.spec, settings, **({"gamma": gamma} if gamma >= 0 else {}))
     keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
-    steps = _sigmas(model, settings)
+    steps = noise_levels(model, settings)
     shape = appearnet.spec.window
     total = _total_windows(keys.shape[0], rounds, shape)
     finished = tsr.frames_after(keys.shape[0], rounds, shape.factor)
@@ -150,18 +150,6 @@ def _without_context_windows(model: Any) -> Any:
     clone = model.clone()
     del clone.model_options["context_handler"]
     return clone
-
-
-def _sigmas(model: Any, settings: SamplerSettings) -> Tensor:
-    sampler = comfy.samplers.KSampler(
-        model,
-        steps=settings.steps,
-        device=model.load_device,
-        sampler=settings.sampler_name,
-        scheduler=settings.scheduler,
-        model_options=model.model_options,
-    )
-    return sampler.sigmas
 
 
 def _sample_windows(

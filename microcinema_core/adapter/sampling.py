@@ -69,6 +69,28 @@ def settled(settings: SamplerSettings, spec: ModelSpec) -> SamplerSettings:
     )
 
 
+def noise_levels(model: Any, settings: SamplerSettings) -> Tensor:
+    """Return the noise levels of a run, as the stock KSampler has them.
+
+    Raises:
+        ValueError: the host's scheduler gives none for so few steps, as kl_optimal does for one.
+    """
+    sampler = comfy.samplers.KSampler(
+        model,
+        steps=settings.steps,
+        device=model.load_device,
+        sampler=settings.sampler_name,
+        scheduler=settings.scheduler,
+        model_options=model.model_options,
+    )
+    if not bool(torch.isfinite(sampler.sigmas).all()):
+        raise ValueError(
+            f"the scheduler {settings.scheduler} has no noise levels for {settings.steps} steps: use more steps, or "
+            "another scheduler."
+        )
+    return sampler.sigmas
+
+
 def _known(input_name: str, given: str, own: str, names: list[str]) -> str:
     """Return the sampler or scheduler that was given, or the weights' own for `AUTO`, if this host has it."""
     name, by, others = (
@@ -144,6 +166,7 @@ def sample_video(
         raise ValueError(
             f"frames is {count}; expected at least 2, or 0 for what the weights were trained on."
         )
+    noise_levels(model, settings)  # refuses what the stock sampler would make NaN of
     require_masks(settings.positive, count, "positive")
     require_masks(settings.negative, count, "negative")
     by_hand: dict[str, float] = {"frames": frames} if frames else {}

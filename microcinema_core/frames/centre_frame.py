@@ -33,6 +33,9 @@ FOLDED_VAE_SIZE = 128
 BACKGROUND = 1.0
 """White, as a shade from 0 to 1. It is both behind transparency and around a padded picture, so no seam shows."""
 
+BRIGHTEST = 1e4
+"""Largest value that is taken for a picture's; a decoder may go a little beyond 1, and high dynamic range further."""
+
 _AREA_FACTOR = 4
 
 log = logging.getLogger(__name__)
@@ -80,11 +83,18 @@ def checked_rgb(pictures: Tensor, name: str) -> Tensor:
     """Convert `b c h w` pictures to RGB `b 3 h w`, float32, after checking their values.
 
     Raises:
-        ValueError: an empty batch, NaN, infinity or a wrong number of channels; `name` is for the message.
+        ValueError: an empty batch, NaN, infinite or huge values, or a wrong number of channels; `name` is for the
+            message.
     """
     if not pictures.numel():
         raise ValueError(f"{name} holds no picture (shape {tuple(pictures.shape)}), but needs at least one.")
     require_finite(pictures, name)
+    lowest, highest = torch.aminmax(pictures)
+    if (peak := max(-float(lowest), float(highest))) > BRIGHTEST:
+        raise ValueError(
+            f"{name} holds values of up to {peak:g}, but those of a picture are from 0 to 1: look at the node that "
+            "made it."
+        )
     return to_rgb(pictures.to(torch.float32))
 
 

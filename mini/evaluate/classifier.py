@@ -36,6 +36,8 @@ SEEN = 64
 BLUR = 8
 """Edge of the pictures of colours alone."""
 STEPS, BATCH, RATE = 1200, 48, 2e-3
+NEAR_SCALES, NEAR_SLACK = (0.72, 0.9), -0.02
+"""Places of subjects that are not centred: near the middle, as the first generation drew them."""
 _KINDS = {"flat": 0.6, "gradient": 0.3, "photo": 0.05, "blurred": 0.05}
 
 
@@ -47,11 +49,13 @@ class Subject:
     variants: tuple[Emoji, ...]
 
     def picture(self, folder: Path, rng: np.random.Generator, *, centred: bool) -> Tensor:
-        """Render a picture `3 s s` in [-1, 1]: any variant and frame, in the middle or anywhere."""
+        """Render a picture `3 s s` in [-1, 1]: any variant and frame, in the middle or near it."""
         entry = self.variants[rng.integers(len(self.variants))]
         sprites = load_sprites(folder, entry.id, [int(rng.integers(entry.frames))])
         centre, side = (
-            (PICTURE_CENTRE, PICTURE_SIDE) if centred else random_placement(rng, scales=(0.7, 0.95))
+            (PICTURE_CENTRE, PICTURE_SIDE)
+            if centred
+            else random_placement(rng, scales=NEAR_SCALES, slack=NEAR_SLACK)
         )
         background = random_background(rng, size=PICTURE_SIZE, kinds=_KINDS)
         placed = place(sprites, torch.tensor([centre]), torch.tensor([side]), size=PICTURE_SIZE)

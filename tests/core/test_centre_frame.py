@@ -88,6 +88,14 @@ def test_of_a_batch_the_first_is_taken() -> None:
     torch.testing.assert_close(prepare(pictures), pictures[:1])
 
 
+@pytest.mark.parametrize("value", [1e30, -1e5])
+def test_values_far_from_a_picture_s_are_named(value: float) -> None:
+    picture = noise(1, 3, 8, 8)
+    picture[0, 1, 2, 3] = value
+    with pytest.raises(ValueError, match=r"centre frame holds values of up to .* from 0 to 1"):
+        prepare(picture)
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_nan_is_named(value: float) -> None:
     picture = noise(1, 3, 8, 8)

@@ -121,3 +121,11 @@ def test_masks_that_do_not_fit_the_frames(host: ComfyServer, files: Path) -> Non
 
 def test_none_for_an_optional_input_is_its_default(host: ComfyServer, files: Path) -> None:  # noqa: F811
     host.run(video(sampler={"anchor": None, "motion": None, "last_frame": None}))
+
+
+def test_a_scheduler_without_noise_levels_for_so_few_steps(host: ComfyServer, files: Path) -> None:  # noqa: F811
+    said = host.run_expect_error(video(sampler={"scheduler": "kl_optimal", "steps": 1}))
+    assert "the scheduler kl_optimal has no noise levels for 1 steps" in said
+    said = host.run_expect_error(slow_motion(scheduler="kl_optimal", steps=1))
+    assert "the scheduler kl_optimal has no noise levels for 1 steps" in said
+    host.run(video(sampler={"scheduler": "kl_optimal", "steps": 3}))

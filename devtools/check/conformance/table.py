@@ -12,7 +12,7 @@ import torch
 from .compare import BUG, EQUAL, NOT_APPLICABLE, Row
 
 COLUMNS = ("node or combination", "family", "outcome", "first step", "end", "effect", "random weights", "why")
-_FAMILY = re.compile(r"SD \d\.x(?:, all blocks)?|AnimateDiff v\d|PIA(?: alone)?")
+_FAMILY = re.compile(r"SD \d\.x(?:, all blocks)?|AnimateDiff v\d|PIA(?: alone)?|DynamiCrafter")
 """One family in a cell that holds several, separated by commas."""
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
 

@@ -169,13 +169,13 @@ SOURCES: dict[str, dict[str, Make]] = {
 }
 WRONG = {
     "LATENT": {"no frames", "five dimensions", "three dimensions", "NaN", "infinite", "no samples", "samples None",
-               "no channels", "no pixels", "None"},
+               "no channels", "no pixels", "huge numbers", "None"},
     "IMAGE": {"no picture", "no pixels", "five channels", "two dimensions", "five dimensions", "NaN", "infinite",
-              "None"},
+              "huge numbers", "None"},
     "MASK": {"NaN", "None"},
-    "CONDITIONING": {"NaN", "two dimensions", "no texts", "empty", "None", "text of SDXL"},
+    "CONDITIONING": {"NaN", "two dimensions", "no texts", "no tokens", "empty", "None", "text of SDXL"},
     "AUDIO": {"no rate", "negative rate", "rate NaN", "rate infinite", "rate a text", "rate None", "NaN", "infinite",
-              "two dimensions", "empty", "waveform None", "None"},
+              "loud", "two dimensions", "empty", "waveform None", "None"},
 }  # fmt: skip
 """Names of values that every input of a type refuses; of the types that are not here, only None."""
 
