@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tests.data.prepare_world import World
 
 
-LONGEST_FIRST = ("test_conformance_motion.py", "test_conformance.py")
-"""Files of one test that takes minutes: started last, one of them would run alone at the end."""
+LONGEST_FIRST = ("test_conformance.py", "test_example.py", "test_benchmarks.py")
+"""Files with tests that take minutes: started last, one of them would run alone at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

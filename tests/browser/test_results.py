@@ -47,8 +47,8 @@ def two_faces(rate: float) -> list[list[Any]]:
     [
         ("classic", "dark", LARGE),
         ("vue", "dark", SMALL),
-        ("classic", "light", SMALL),
-        ("vue", "light", LARGE),
+        pytest.param("classic", "light", SMALL, marks=pytest.mark.long),
+        pytest.param("vue", "light", LARGE, marks=pytest.mark.long),
     ],
 )
 def test_the_result_plays_by_itself(
@@ -114,8 +114,8 @@ def canvas(browser: Any, served: ComfyServer, request: pytest.FixtureRequest) ->
     [
         ("preview", "image/webp"),
         ("sound", "video/mp4"),
-        ("centre frame", "image/png"),
-        ("saved video", "video/mp4"),
+        pytest.param("centre frame", "image/png", marks=pytest.mark.long),
+        pytest.param("saved video", "video/mp4", marks=pytest.mark.long),
     ],
 )
 def test_a_dropped_file_restores_its_graph(canvas: Any, files: dict[str, Path], name: str, kind: str) -> None:

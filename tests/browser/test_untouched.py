@@ -14,18 +14,15 @@ from devtools.run.server import ComfyServer
 from tests.browser.canvas import FIT, animation_in, clip_in, complaints, drop, keep_picture, press_run
 from tests.browser.conftest import opened
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # every one takes all of a video
 HOUR = 3_600_000  # milliseconds; all of a video, not a quick part of it
 WORKFLOWS = sorted((ROOT / "workflows").glob("* (mini).json"))
-CASES = [
-    pytest.param(file, pictures, id=f"{file.stem}, {pictures}", marks=[] if number == 0 else pytest.mark.long)
-    for number, file in enumerate(file for file in WORKFLOWS if "Upscaled" not in file.stem)
-    for pictures in ("ours", "of a checkout")
-]
-"""Every one takes all of a video: the first in each run of the tests, the others where this file is named."""
 
 
-@pytest.mark.parametrize(("file", "pictures"), CASES)
+@pytest.mark.parametrize("pictures", ["ours", "of a checkout"])
+@pytest.mark.parametrize(
+    "file", [file for file in WORKFLOWS if "Upscaled" not in file.stem], ids=lambda f: f.stem
+)
 def test_a_workflow_runs_as_it_is_opened(
     browser: Any, served: ComfyServer, artifacts: Path, file: Path, pictures: str
 ) -> None:

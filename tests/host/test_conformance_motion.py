@@ -17,7 +17,7 @@ NOT_RUN = {
 """Nodes that must be equal on an inflated MODEL and do not run on this one; samplers are left out too."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pia_is_the_stock_model_under_every_node(comfyui: Host, tmp_path: Path) -> None:
     rows = explained_rows(comfyui, tmp_path, "PIA")
     equal = {row.name for row in rows if row.outcome == EQUAL}

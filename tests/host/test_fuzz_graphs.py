@@ -24,7 +24,7 @@ def test_graphs_with_faults_over_every_node(comfyui: Host, monkeypatch: pytest.M
     assert not campaign.lacking(least=10), campaign.lacking(least=10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_stays_flat_over_many_graphs(comfyui: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs that end well and graphs that are refused, in turn, in one process."""
     monkeypatch.setitem(os.environ, "COMFYUI_PATH", str(comfyui.path))
