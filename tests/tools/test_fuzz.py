@@ -12,10 +12,10 @@ pytest.importorskip("hypothesis")
 
 from hypothesis import strategies as st
 
+from devtools.check.fuzz import planted
 from devtools.check.fuzz.campaign import Campaign, Target, attempt
 from devtools.check.fuzz.suites import open_suites
 from devtools.check.fuzz.worker import Worker
-from tests.tools import fuzz_planted
 
 KINDS = {
     "missing_key": "raw",
@@ -33,7 +33,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
-    worker = Worker(fuzz_planted.__name__, limit=0.5, memory=2**27)
+    worker = Worker(planted.__name__, limit=0.5, memory=2**27)
     yield worker
     worker.stop()
 
@@ -60,7 +60,7 @@ def test_a_fault_is_made_small_and_its_line_runs_it_again(worker: Worker) -> Non
     campaign = Campaign([one], report=lambda found: lines.append(found.line()))
     campaign.run(examples=50)
     (found,) = campaign.found
-    assert found.case["faults"][0]["value"] == fuzz_planted.LIMIT
+    assert found.case["faults"][0]["value"] == planted.LIMIT
     again = json.loads(shlex.split(lines[0].splitlines()[1])[-1])
     assert attempt(worker, again).verdict == "raw"
     again["faults"][0]["value"] -= 1

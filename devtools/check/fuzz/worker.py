@@ -16,8 +16,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from devtools.run.home import ROOT
-
 from .outcome import Outcome
 
 START_LIMIT = 300.0
@@ -118,7 +116,6 @@ def _cpu_seconds(pid: int) -> float:
 def _serve(questions: Connection, suite: str, memory: int, folder: str | None = None) -> None:
     """Answer questions until the parent closes the connection; temporary files go to the folder, which it removes."""
     tempfile.tempdir = folder
-    sys.path.insert(0, str(ROOT))  # else a host on the parent's path gives its own `tests` and `nodes`
     module = importlib.import_module(suite)
     description = module.describe()
     logging.disable(logging.CRITICAL)  # after the host, which sets a level of its own
