@@ -32,12 +32,16 @@ def checked_inputs(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.No
         ValueError: another input; the message names it.
     """
 
+    declared: list[io.Input] = []  # read once: a loader's schema lists its folders each time
+
     @functools.wraps(execute)
     def run(cls: type[io.ComfyNode], *args: Any, **inputs: Any) -> io.NodeOutput:
         given = dict(inspect.signature(execute).bind_partial(cls, *args).arguments)
         del given[next(iter(given))]
         given |= inputs
-        for one in cls.define_schema().inputs:
+        if not declared:
+            declared.extend(cls.define_schema().inputs)
+        for one in declared:
             if one.id in given and given[one.id] is None and one.optional:
                 del given[one.id]  # so that the node's own default applies
             elif one.id in given:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..config import CONTEXT_LENGTH
 from ..files.paths import home_folder, tokenizer_folder
+from ..guarded import guarded
 from ..messages import one_line
 from .folder_lock import locked_folder, remove_leftovers
 from .options import PrepareOptions, build_parser, parse_options
@@ -149,22 +150,12 @@ def _latent_bytes(row: ScoreRow) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; exit code 0 done, 1 incomplete, 2 wrong input, 130 interrupted."""
     given = build_parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        summary = prepare(parse_options(given))
-    except ValueError as error:
-        sys.stderr.write(f"{one_line(error)}\n")
-        return 2
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free some room" if full else "fix that"
-        sys.stderr.write(
-            f"{one_line(error)}; finished work is kept: {advice} and run the same command again\n"
-        )
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; finished work is kept: the same command continues from here\n")
-        return 130
+    return guarded(lambda: _prepare_and_report(parse_options(given)))
+
+
+def _prepare_and_report(options: PrepareOptions) -> int:
+    """Print the summary of a run; return 1 where units failed, else 0."""
+    summary = prepare(options)
     sys.stdout.write(json.dumps(summary, indent=1) + "\n")
     if summary["failed_units"]:
         sys.stderr.write(

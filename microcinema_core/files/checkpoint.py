@@ -168,6 +168,11 @@ def write_checkpoint(
     return Path(path)
 
 
+def is_microcinema(path: Path) -> bool:
+    """Return whether a path is a file of MicroCinema's own format."""
+    return path.is_file() and "microcinema.format" in read_header(path).get("__metadata__", {})
+
+
 def read_checkpoint(
     path: str | os.PathLike[str], *, expect_roles: Collection[str] | None = None, mapped: bool = False
 ) -> Checkpoint:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..config import AppearNetConfig, UNetConfig
+from ..diffusion.image_model import ImageModel
 from ..diffusion.video_model import VideoModel
 from ..networks.appearnet import AppearNet
 from ..networks.text import TextEncoder
@@ -36,6 +37,13 @@ def load_text_encoder(checkpoint: Checkpoint) -> TextEncoder:
     text = TextEncoder(checkpoint.config("text"))
     load_strict(text, checkpoint.part("text"), f"the text encoder of {checkpoint.name}")
     return text.eval().requires_grad_(False)
+
+
+def load_image_model(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> ImageModel:
+    """Build the U-Net of an image file for sampling, with frozen weights; otherwise as `load_video_model`."""
+    unet = UNet3D(checkpoint.config("unet"))
+    load_strict(unet, checkpoint.part("unet"), f"the U-Net of {checkpoint.name}")
+    return ImageModel(unet.eval().requires_grad_(False).to(dtype), checkpoint.spec)
 
 
 def load_video_model(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> VideoModel:

@@ -6,15 +6,11 @@ videos. Measured values are kept: the same command continues where it stopped. d
 
 from __future__ import annotations
 
-import errno
-import logging
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from ..data.shards import write_json
-from ..messages import one_line
-from ..optional_deps import install_hint
+from ..guarded import guarded
 from .evaluate import evaluate
 from .figures import Figure, table
 from .options import MetricOptions, build_parser, parse_options
@@ -35,32 +31,15 @@ def run(options: MetricOptions) -> dict[str, Any]:
     return report
 
 
-def guarded(command: Callable[[], object]) -> int:
-    """Run a command, and return its exit code: 0 done, 1 stopped, 2 wrong input, 130 interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        command()
-    except ModuleNotFoundError as error:
-        sys.stderr.write(f"{install_hint(error)}\n")
-        return 1
-    except ValueError as error:
-        sys.stderr.write(f"{one_line(error)}\n")
-        return 2
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = ": free some room and run the same command again" if full else ""
-        sys.stderr.write(f"{one_line(error)}{advice}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; finished work is kept: the same command continues from here\n")
-        return 130
-    return 0
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; exit codes as for `guarded`."""
     given = build_parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
-    return guarded(lambda: run(parse_options(given)))
+
+    def command() -> int:
+        run(parse_options(given))
+        return 0
+
+    return guarded(command)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files.checkpoint import Checkpoint, read_checkpoint
+from ..files.checkpoint import Checkpoint, is_microcinema, read_checkpoint
 from ..files.load_networks import load_text_encoder, load_vae
-from ..files.safetensors_io import read_header
 from ..files.stable_diffusion import read_stable_diffusion
 from ..networks.text import TextEncoder
 from ..networks.vae import FoldedVAE
@@ -50,9 +49,7 @@ def load_frozen_networks(
 
 def is_foreign(path: Path) -> bool:
     """Return whether a path is a diffusers folder or a file that is not MicroCinema's own."""
-    if path.is_dir():
-        return True
-    return path.is_file() and "microcinema.format" not in read_header(path).get("__metadata__", {})
+    return path.exists() and not is_microcinema(path)
 
 
 def read_export(path: Path) -> Checkpoint:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from microcinema_core.files.checkpoint import read_checkpoint
+from microcinema_core.files.load_networks import load_image_model
 from microcinema_core.metrics.bootstrap import weighted_mean
 from microcinema_core.train.sheets import grid, save_picture
 
 from ..world.captions import subject, with_article
 from .classifier import BLUR, CHECKS, Subject, blurred, get_classifier, known_subjects, pictures_of
 from .evaluation_context import EvaluationContext
-from .image_model import ImageModel
+from .image_model import draw_pictures
 from .results import Estimate, ResultRow
 
 SEEDS = 4
@@ -49,13 +51,11 @@ def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
             [evaluation.pipeline.decode(part[:, None])[:, 0] for part in _coded(evaluation, unseen)]
         )
     through_vae = float((judge.recognise(coded) == labels).float().mean())
-    model, texts = (
-        ImageModel.read(evaluation.image_file, evaluation.pipeline, dtype=evaluation.dtype),
-        prompts(subjects),
-    )
+    image, texts = read_checkpoint(evaluation.image_file, expect_roles=("image",)), prompts(subjects)
+    model = load_image_model(image, dtype=evaluation.dtype)
     right = []
     for seed in range(SEEDS):
-        pictures = model.sample(texts, seed=seed)
+        pictures = draw_pictures(model, evaluation.pipeline, texts, seed=seed)
         right.append((judge.recognise(pictures) == torch.arange(len(subjects))).float())
         evaluation.log(f"subjects: seed {seed}, {float(right[-1].mean()):.0%} recognised")
         if seed == 0:

@@ -19,7 +19,7 @@ OUTSIDE = (*NOT_INSTALLED, "nodes")
 """Packages of the repository beside the core."""
 LAYERS = (
     ("moved", "optional_deps", "messages"),
-    ("values",),
+    ("values", "guarded"),
     ("config", CORE),
     ("networks",),
     ("diffusion",),

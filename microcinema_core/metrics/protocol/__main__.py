@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..__main__ import guarded
+from ...guarded import guarded
 from ..__main__ import run as run_metrics
 from ..figures import Figure
 from .captions import write_captions
@@ -19,8 +19,8 @@ from .prompts import write_prompts
 from .sample import sample
 
 
-def run(given: argparse.Namespace) -> None:
-    """Run one action, and print what it made.
+def run(given: argparse.Namespace) -> int:
+    """Run one action, print what it made, and return 0.
 
     Raises:
         ValueError: an input is not what was expected.
@@ -37,6 +37,7 @@ def run(given: argparse.Namespace) -> None:
         report = run_metrics(parse_score(given))
         figures = [Figure(**figure) for figure in report["figures"]]
         sys.stdout.write(f"\n{beside_the_paper(given.benchmark, figures)}\n")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,13 +12,10 @@ from torch import Tensor
 from ...data.tokens import CaptionTokenizer
 from ...data.videos.encode import Encoders
 from ...data.videos.stable_diffusion import decode_latents, load_decoder, load_encoder_networks
-from ...diffusion.ddim import classifier_free_guidance, ddim
-from ...diffusion.schedule import Denoiser, NoiseSchedule, denoiser
-from ...files.checkpoint import Checkpoint, load_strict, read_checkpoint
-from ...files.load_networks import load_text_encoder, load_vae
-from ...files.safetensors_io import read_header
+from ...diffusion.image_model import ImageModel
+from ...files.checkpoint import is_microcinema, read_checkpoint
+from ...files.load_networks import load_image_model, load_text_encoder, load_vae
 from ...files.stable_diffusion import read_stable_diffusion
-from ...networks.unet import UNet3D
 
 DECODE_BATCH = 4
 """Frames that the VAE decodes at a time."""
@@ -93,45 +90,19 @@ class MicroCinemaImage:
         return torch.cat([self.vae.decode(part.float()) for part in latents.split(DECODE_BATCH)]).clamp(-1, 1)
 
 
-def is_microcinema(path: Path) -> bool:
-    """Return whether a file is one of MicroCinema's."""
-    return path.is_file() and "microcinema.format" in read_header(path).get("__metadata__", {})
-
-
 def load_surroundings(path: Path, tokenizer: Path, device: str) -> StableDiffusion | MicroCinemaImage:
     """Load text encoder and VAE; errors as for `load_encoder_networks` and `read_checkpoint`."""
     kind = MicroCinemaImage if is_microcinema(path) else StableDiffusion
     return kind(path, tokenizer, device)
 
 
-class ImageModel:
-    """The image model of the same file, which draws centre frames by DDIM."""
-
-    def __init__(self, path: Path, device: str, dtype: torch.dtype) -> None:
-        file: Checkpoint = (
-            read_checkpoint(path, expect_roles=("image",))
-            if is_microcinema(path)
-            else read_stable_diffusion(path)
-        )
-        self.unet = UNet3D(file.config("unet"))
-        load_strict(self.unet, file.part("unet"), f"the U-Net of {file.name}")
-        self.unet.eval().requires_grad_(False).to(device=device, dtype=dtype)
-        self.spec, self.schedule = file.spec, NoiseSchedule.from_spec(file.spec)
-
-    @torch.no_grad()
-    def sample(
-        self, text: Tensor, empty: Tensor, noise: Tensor, *, steps: int, guidance_scale: float
-    ) -> Tensor:
-        """Draw latents in the shape of the plain noise `n c h w`, of contexts `n l d` and the empty one `1 l d`."""
-        with_text = self._denoiser(text)
-        without = self._denoiser(empty.expand(len(text), -1, -1)) if guidance_scale != 1 else None
-        denoise = classifier_free_guidance(with_text, without, guidance_scale)
-        return ddim(denoise, noise.to(text.device), steps=steps, schedule=self.schedule)
-
-    def _denoiser(self, context: Tensor) -> Denoiser:
-        dtype = next(self.unet.parameters()).dtype
-
-        def network(x: Tensor, timesteps: Tensor) -> Tensor:
-            return self.unet(x.to(dtype), timesteps, context.to(dtype)).float()
-
-        return denoiser(network, self.schedule, self.spec.prediction)
+def load_centre_model(path: Path, device: str, dtype: torch.dtype) -> ImageModel:
+    """Load the image model of the same file, which draws centre frames; errors as for `load_surroundings`."""
+    file = (
+        read_checkpoint(path, expect_roles=("image",))
+        if is_microcinema(path)
+        else read_stable_diffusion(path)
+    )
+    model = load_image_model(file, dtype=dtype)
+    model.unet.to(device)
+    return model

@@ -22,13 +22,14 @@ from torch import Tensor
 from ...config import ModelSpec, SamplerDefaults
 from ...diffusion import tsr
 from ...diffusion.ddim import KnownFrames
+from ...diffusion.image_model import ImageModel
 from ...diffusion.video_model import VideoModel
 from ...files.atomic import atomic_write
 from ...files.checkpoint import read_checkpoint
 from ...files.load_networks import load_video_model
 from ...frames.centre_frame import prepare_centre_frame
 from ...messages import one_line
-from .encoders import ImageModel, Surroundings, load_surroundings
+from .encoders import Surroundings, load_centre_model, load_surroundings
 from .prompts import Prompt, read_prompts, read_texts
 
 CENTRES = "centres"
@@ -153,7 +154,7 @@ class Sampler:
 
     def _draw(self, prompt: Prompt, path: Path) -> None:
         if self.image is None:
-            self.image = ImageModel(self.options.encoders, self.options.device, self.options.dtype)
+            self.image = load_centre_model(self.options.encoders, self.options.device, self.options.dtype)
         width, height = self.options.size
         noise = _noise((1, self.around.channels, height // 8, width // 8), prompt.seed + IMAGE_SEED)
         settings = self.options.image_settings.completed(self.image.spec)
