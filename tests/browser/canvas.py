@@ -92,6 +92,15 @@ FIT = """() => {
     app.canvas.setDirty(true, true);
 }"""
 
+WIDGET = """([kind, name]) => {
+    const node = app.graph._nodes.find(node => node.type === kind);
+    const widget = node.widgets.find(widget => widget.name === name);
+    const view = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
+    const x = node.pos[0] + node.size[0] / 2, y = node.pos[1] + widget.last_y + 10;
+    return [box.x + (x + view.offset[0]) * view.scale, box.y + (y + view.offset[1]) * view.scale];
+}"""
+"""Where the middle of a widget is on the page."""
+
 OPEN_HELP = """name => {
     const stores = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia._s;
     stores.get("nodeHelp").openHelp(stores.get("nodeDef").nodeDefsByName[name]);

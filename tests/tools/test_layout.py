@@ -21,7 +21,7 @@ NODES_2 = 1.2
 """How much larger the front end's Nodes 2.0 shows a graph than its older canvas."""
 WINDOW = (1600, 1000)
 TOO_WIDE = "13 Longer video (mini)"
-"""Seven columns do not fit at a scale at which text can be read."""
+"""Six columns and a note do not fit at a scale at which text can be read."""
 
 each = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 
