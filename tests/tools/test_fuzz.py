@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 pytest.importorskip("hypothesis")
 
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devtools.check.fuzz import planted
 from devtools.check.fuzz.campaign import Campaign, Target, attempt
+from devtools.check.fuzz.files.cases import damages
+from devtools.check.fuzz.files.damage import damaged
 from devtools.check.fuzz.suites import open_suites
 from devtools.check.fuzz.worker import Worker
 
@@ -73,6 +80,23 @@ def test_a_run_that_tries_or_refuses_too_little_says_so(worker: Worker) -> None:
     lacking = "\n".join(campaign.lacking(least=50))
     assert "refuses: 2 cases, at least 50 were expected" in lacking
     assert "takes_all: none of" in lacking and "refuses: none of" not in lacking
+
+
+def test_every_damage_that_is_drawn_can_be_made(tmp_path: Path) -> None:
+    """A tensor that one fault removes has no other fault."""
+    good = tmp_path / "good.safetensors"
+    save_file({"a.weight": torch.zeros(2, 3), "b.weight": torch.ones(4)}, good)
+    keys = ["a.weight", "b.weight"]
+    about = {"keys": keys, "later": keys[1:], "metadata": {}, "parts": [], "folder": False}
+    about |= dict.fromkeys(("finite", "whole", "shaped"), keys)
+
+    @settings(max_examples=400, deadline=None, database=None)
+    @given(damages(about))
+    def made(faults: list[dict[str, Any]]) -> None:
+        assert faults
+        damaged(good, faults, tmp_path / "bad.safetensors")
+
+    made()
 
 
 def test_malformed_files_over_every_reader() -> None:

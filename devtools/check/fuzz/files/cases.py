@@ -74,8 +74,20 @@ def damages(about: dict[str, Any]) -> SearchStrategy[list[Fault]]:
         _bytes(),
     ]
     few = st.lists(st.one_of(inner), min_size=1, max_size=2, unique_by=lambda fault: fault["do"].split()[0])
+    few = few.map(_without_gone)
     one = st.one_of(alone).map(lambda fault: [fault])
     return st.one_of(few, few, one)
+
+
+def _without_gone(faults: list[Fault]) -> list[Fault]:
+    """Leave out further faults of a tensor that one of the faults removes."""
+    gone = [fault["at"] for fault in faults if fault["do"] == "tensor absent"]
+    return [fault for fault in faults if fault["do"] == "tensor absent" or _place(fault) not in gone]
+
+
+def _place(fault: Fault) -> Any:
+    """Return where a fault is: the tensor, if it is a tensor's."""
+    return fault["at"][0] if fault["do"] == "header entry" else fault["at"]
 
 
 def _fault(do: str, at: Any, value: Any, *, bad: bool) -> Fault:
