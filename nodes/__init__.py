@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..microcinema_core.adapter import register_folders
 from ..microcinema_core.adapter.host import ComfyExtension, io
-from . import appearance, crafter, interpolation, loaders, motion, sampling, video
+from . import appearance, crafter, interpolation, loaders, long_video, motion, prompts, sampling, video
 
 
 class MicroCinemaExtension(ComfyExtension):
@@ -16,7 +16,7 @@ class MicroCinemaExtension(ComfyExtension):
         Every schema is built once here, so that an error in one of them leaves no node registered.
         """
         register_folders()
-        modules = (loaders, motion, crafter, appearance, sampling, interpolation, video)
+        modules = (loaders, motion, crafter, prompts, appearance, sampling, interpolation, long_video, video)
         classes = [node for module in modules for node in module.NODES]
         for node in classes:
             node.GET_SCHEMA()

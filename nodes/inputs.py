@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..microcinema_core.adapter.host import io
+from ..microcinema_core.messages import is_text
 from ..microcinema_core.values import checked, shown
 
 PLAIN = (str, numbers.Number, Mapping, list, tuple, Tensor)
@@ -110,11 +111,13 @@ _FITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL": (_is_model, "a MODEL"),
     "CLIP": (_is_model, "a CLIP"),
     "VAE": (_is_model, "a VAE"),
+    "VIDEO": (_is_model, "a VIDEO"),
     "APPEARNET": (_is_model, "an APPEARNET"),
     "CLIP_VISION": (_is_model, "a CLIP_VISION"),
     "CLIP_VISION_OUTPUT": (_is_model, "a CLIP_VISION_OUTPUT"),
     "LATENT": (_is_latent, "a LATENT"),
     "IMAGE": (lambda value: isinstance(value, Tensor), "an IMAGE"),
+    "STRING": (lambda value: isinstance(value, str) and is_text(value), "a text of Unicode characters"),
     "AUDIO": (_is_audio, "an AUDIO with a waveform and a sample_rate"),
     "CONDITIONING": (_is_conditioning, "a CONDITIONING with at least one text"),
 }

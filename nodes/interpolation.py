@@ -82,6 +82,13 @@ class MicroCinemaTSR(io.ComfyNode):
                     tooltip="The key frames, or one picture for all, from the stock CLIP Vision Encode with crop none, "
                     "for weights that look at pictures through CLIP vision too: DynamiCrafter and ToonCrafter.",
                 ),
+                advanced_input(
+                    io.Boolean.Input,
+                    "loop",
+                    default=False,
+                    tooltip="Adds frames between the last frame and the first as well, so that the video loops: 9 "
+                    "become 36. Looks best if the first and the last frame are much alike.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="All frames, including the given ones."),
@@ -104,6 +111,7 @@ class MicroCinemaTSR(io.ComfyNode):
         chunk: int = 0,
         end_percent: float = 1.0,
         clip_vision_output: Any = None,
+        loop: bool = False,
         **settings: Any,
     ) -> io.NodeOutput:
         """Return the LATENT of all frames and their frame rate."""
@@ -120,6 +128,7 @@ class MicroCinemaTSR(io.ComfyNode):
             end_percent=None if end_percent == 1 else end_percent,
             chunk=chunk,
             features=adapter.features_of(clip_vision_output),
+            loop=loop,
         )
         return io.NodeOutput(latent, rate)
 

@@ -68,11 +68,11 @@ def video_file(node: type[io.ComfyNode], video: Any) -> dict[str, Any]:
     """
     path = Path(folder_paths.get_temp_directory()) / f"MicroCinema_{uuid.uuid4().hex}.mp4"
     with atomic_write(path, suffix=path.suffix) as part:
-        video.save_to(str(part), metadata=_graph(node))
+        video.save_to(str(part), metadata=graph_metadata(node))
     return {"video": [ui.SavedResult(path.name, "", io.FolderType.temp)]}
 
 
-def _graph(node: type[io.ComfyNode]) -> dict[str, Any] | None:
+def graph_metadata(node: type[io.ComfyNode]) -> dict[str, Any] | None:
     """Return the metadata that the host's Save Video writes, by which the front end restores the graph."""
     if comfy.cli_args.args.disable_metadata or node.hidden is None:
         return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..microcinema_core.adapter.host import InputImpl, Types, io, show_text, ui
 from ..microcinema_core.frames import centre_frame, combine
+from ..microcinema_core.frames.rates import frame_rate, frames_per_kept
 from .inputs import checked_inputs
 from .preview import HIDDEN, InterruptibleFrames, animated_picture, video_file
 from .schema import advanced_input, node_schema
@@ -167,6 +168,16 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     tooltip="Joins the end to the beginning, so that the video loops smoothly; skip_shared and "
                     "cross_fade apply there too. Not needed with ping_pong.",
                 ),
+                advanced_input(
+                    io.Float.Input,
+                    "target_fps",
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip="A lower frame rate for the video, which keeps its duration: every 2nd, 3rd ... frame is "
+                    "kept. It has to divide fps: 16 or 8 for frames at 32. 0 keeps all frames.",
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The video, for Save Video."),
@@ -197,17 +208,21 @@ class MicroCinemaFrameCombine(io.ComfyNode):
         audio: dict[str, Any] | None = None,
         skip_shared: bool = False,
         loop: bool = False,
+        target_fps: float = 0.0,
     ) -> io.NodeOutput:
         """Return VIDEO, its frames as IMAGE, their number and the report; preview the video in the node."""
         given = {"images": images, "images_2": images_2, "images_3": images_3, "images_4": images_4}
         segments = {name: _to_core(frames, name) for name, frames in given.items() if frames is not None}
         anchor = None if colour_anchor is None else _to_core(colour_anchor, "colour_anchor")
-        rate, sound = combine.frame_rate(fps), None if audio is None else combine.prepare_audio(audio)
+        rate, every = frame_rate(fps), frames_per_kept(fps, target_fps)
+        rate, fps = rate / every, fps / every
+        sound = None if audio is None else combine.prepare_audio(audio)
         combined = combine.combine_frames(
             segments,
             skip_shared=skip_shared,
             cross_fade=cross_fade,
             loop=loop and not ping_pong,
+            every=every,
             colour_strength=colour_strength,
             colour_anchor=anchor,
         )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from .appearance import AUTO, OWN, AppearNetHandle, apply_appearance, override_prior
 from .crafter import load_crafter
+from .frame_conditioning import scheduled
 from .inflating import INFLATE_CHOICES, inflate_checkpoint, inflate_model
-from .interpolating import interpolate_video
+from .interpolating import Interpolator, interpolate_video
 from .loading import (
     MOTION_KEY,
     MOTION_LORA_KEY,
@@ -22,6 +23,7 @@ from .loading import (
     load_unet,
     register_folders,
 )
+from .long_video import interpolate_file
 from .memory import stop_if_cancelled
 from .motion import add_motion, load_sparsectrl
 from .picture import features_of
@@ -34,6 +36,7 @@ __all__ = [
     "MOTION_LORA_KEY",
     "OWN",
     "AppearNetHandle",
+    "Interpolator",
     "Loaded",
     "SamplerSettings",
     "add_motion",
@@ -43,6 +46,7 @@ __all__ = [
     "fingerprints",
     "inflate_checkpoint",
     "inflate_model",
+    "interpolate_file",
     "interpolate_video",
     "list_diffusers_folders",
     "list_files",
@@ -55,6 +59,7 @@ __all__ = [
     "register_folders",
     "sample_video",
     "samplers",
+    "scheduled",
     "schedulers",
     "stop_if_cancelled",
 ]

@@ -1,60 +1,125 @@
-"""Conditioning that belongs to frames, for TSR: each window gets the texts, masks and hints of its own frames."""
+"""Conditioning that belongs to frames: a schedule of texts, and for TSR each window's own texts, masks and hints."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from ..frames.schedule import Mixed
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a text's embedding `n l d` and further entries by name."""
 
 
-def of_frames(conditioning: Conditioning, index: Tensor, frames: int, name: str) -> Conditioning:
+def scheduled(clip: Any, texts: Sequence[str], mixed: Sequence[Mixed]) -> Conditioning:
+    """Encode the texts of a video's parts and return a conditioning with one row for each frame.
+
+    Texts of different lengths are repeated to a common one, as the host does for guidance: attention over repeated
+    tokens is the same. Mixed frames are interpolated between the embeddings, as the stock ConditioningAverage does.
+
+    Args:
+        clip: the host's CLIP.
+        texts: the parts' texts.
+        mixed: the text of each frame.
+    """
+    encoded = {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in dict.fromkeys(texts)}
+    before, after, shares = (torch.tensor(column) for column in zip(*mixed, strict=True))
+
+    def rows(of_parts: list[Tensor]) -> Tensor:
+        table = torch.cat(of_parts)
+        share = shares.to(table).reshape(-1, *[1] * (table.ndim - 1))
+        return torch.lerp(table[before], table[after], share)
+
+    made: Conditioning = []
+    for entries in zip(*(encoded[text] for text in texts), strict=True):
+        length = math.lcm(*(text.shape[1] for text, _ in entries))
+        tokens = rows([text.repeat(1, length // text.shape[1], 1) for text, _ in entries])
+        pooled = [more.get("pooled_output") for _, more in entries]
+        more = dict(entries[0][1])
+        if all(isinstance(one, Tensor) for one in pooled):
+            more["pooled_output"] = rows(pooled)
+        made.append([tokens, more])
+    return made
+
+
+Taken = Callable[[Tensor, str], Tensor]
+"""Picks the rows of some frames of a value; its second argument says what the rows are, for a message."""
+
+
+def of_frames(
+    conditioning: Conditioning, index: Tensor, frames: int, name: str, *, stride: int
+) -> Conditioning:
     """Return a conditioning for some frames of a video.
 
     Texts, masks and ControlNet hints that are given once serve all frames. Those given for each frame of the finished
-    video are taken by the frames' indices.
+    video are taken by the frames' indices. Texts given for each key frame are interpolated between the key frames'
+    embeddings; a frame between the last key frame and the first, in a loop, gets those of both.
 
     Args:
         conditioning: the host's CONDITIONING; not changed.
-        index: indices of the frames in the finished video.
+        index: indices of the frames in the finished video; in a loop, its length stands for the first frame.
         frames: frames of the finished video.
         name: the input's name, for the message.
+        stride: frames from one key frame to the next.
 
     Raises:
         ValueError: another number of texts, masks or hints.
     """
+    key_frames = math.ceil(frames / stride)
 
     def taken(value: Tensor, what: str) -> Tensor:
-        if value.shape[0] == 1:
+        count, place = value.shape[0], index.to(value.device) % frames
+        if count == 1:
             return value
-        if value.shape[0] != frames:
+        if count == frames:
+            return value[place]
+        if count == key_frames and what in _BLENDED:
+            key = place // stride
+            share = ((place % stride) / stride).to(value).reshape(-1, *[1] * (value.ndim - 1))
+            return torch.lerp(value[key], value[(key + 1) % count], share)
+        keys = f"{key_frames}, one for each key frame, " if what in _BLENDED else ""
+        raise ValueError(
+            f"{name} has {count} {what}, and the finished video has {frames} frames: give one for the whole video, "
+            f"{keys}or {frames}, one for each frame."
+        )
+
+    return _rows_of(conditioning, taken)
+
+
+def require_single(conditioning: Conditioning, name: str, node: str) -> None:
+    """Refuse a conditioning with texts, masks or hints for single frames.
+
+    Raises:
+        ValueError: the message names the input and the node.
+    """
+
+    def taken(value: Tensor, what: str) -> Tensor:
+        if value.shape[0] != 1:
             raise ValueError(
-                f"{name} has {value.shape[0]} {what}, and the finished video has {frames} frames: give one for the "
-                f"whole video, or {frames}, one for each frame."
+                f"{name} has {value.shape[0]} {what}, and {node} takes one for the whole video: connect CLIP Text "
+                "Encode."
             )
-        return value[index.to(value.device)]
+        return value
 
-    def entries(given: dict[str, Any]) -> dict[str, Any]:
-        out = dict(given)
-        for key, value in given.items():
-            if key == "control":
-                out[key] = _hints_of_frames(value, taken)
-            elif isinstance(value, Tensor) and key in _PER_FRAME and value.ndim == _PER_FRAME[key]:
-                out[key] = taken(value, f"entries of {key}" if key != "mask" else "masks")
-        return out
-
-    return [[taken(text, "texts"), entries(more)] for text, more in conditioning]
+    _rows_of(conditioning, taken)
 
 
-def require_masks(conditioning: Conditioning, frames: int, name: str) -> None:
-    """Refuse masks whose number does not fit the frames of a video.
+def require_rows(conditioning: Conditioning, frames: int, name: str) -> None:
+    """Refuse texts and masks whose number does not fit the frames of a video.
 
     Raises:
         ValueError: the message names the numbers.
     """
-    for _, more in conditioning:
+    for text, more in conditioning:
+        if text.shape[0] not in (1, frames):
+            raise ValueError(
+                f"{name} has {text.shape[0]} texts, and the video has {frames} frames: give one for the whole video, "
+                f"or {frames}, one for each frame (frames in MicroCinema Prompt Schedule)."
+            )
         mask = more.get("mask")
         if isinstance(mask, Tensor) and mask.ndim == 3 and (not len(mask) or frames % len(mask)):
             raise ValueError(
@@ -63,11 +128,31 @@ def require_masks(conditioning: Conditioning, frames: int, name: str) -> None:
             )
 
 
+_BLENDED = ("texts", "pooled texts")
+"""What is interpolated between key frames."""
 _PER_FRAME = {"mask": 3, "pooled_output": 2, "concat_latent_image": 4, "concat_mask": 4}
 """Entries that may hold a value for each frame, and their number of dimensions then."""
 
 
-def _hints_of_frames(control: Any, taken: Any) -> Any:
+_NAMES = {"mask": "masks", "pooled_output": "pooled texts"}
+
+
+def _rows_of(conditioning: Conditioning, taken: Taken) -> Conditioning:
+    """Return a copy of a conditioning with other rows of all that may be given for each frame."""
+
+    def entries(given: dict[str, Any]) -> dict[str, Any]:
+        out = dict(given)
+        for key, value in given.items():
+            if key == "control":
+                out[key] = _hints_of_frames(value, taken)
+            elif isinstance(value, Tensor) and key in _PER_FRAME and value.ndim == _PER_FRAME[key]:
+                out[key] = taken(value, _NAMES.get(key, f"entries of {key}"))
+        return out
+
+    return [[taken(text, "texts"), entries(more)] for text, more in conditioning]
+
+
+def _hints_of_frames(control: Any, taken: Taken) -> Any:
     """Return a copy of a chain of ControlNets with the hints of some frames."""
     if control is None:
         return None

@@ -89,6 +89,8 @@ TOUCHED = (
     "folder_paths.get_filename_list",
     "folder_paths.get_folder_paths",
     "folder_paths.get_full_path",
+    "folder_paths.get_output_directory",
+    "folder_paths.get_save_image_path",
     "folder_paths.get_temp_directory",
     "folder_paths.models_dir",
     "latent_preview.get_previewer",

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import WindowShape, centre_index
+from ..config import WindowShape
 from ..diffusion import tsr
 from .appearance import OWN, AppearNetHandle, apply_appearance
 from .frame_conditioning import of_frames
-from .host import comfy, latent_preview
+from .host import comfy
 from .memory import free_unused_memory, is_out_of_memory
-from .network import FRAMES, feature_memory
-from .remaining_time import RemainingTime
+from .network import FRAMES
 from .sampling import SamplerSettings, noise_levels, require_role, settled, warn_of_disagreement
 from .starting_noise import checked_latent
+from .tsr_windows import FrameNoise, WindowBatchSize, WindowProgress, window_sampler
 
 log = logging.getLogger(__name__)
-
-CPU_CHUNK = 4
-"""Most windows at once on a CPU: more are no faster, and a cancel takes effect only after the running step."""
 
 
 def interpolate_video(
@@ -41,55 +35,142 @@ def interpolate_video(
     end_percent: float | None = None,
     chunk: int = 0,
     features: Tensor | None = None,
+    loop: bool = False,
 ) -> dict[str, Tensor]:
     """Interpolate between key frames; they come back bit for bit in the LATENT of all frames.
 
     Args:
+        model, appearnet, settings, rounds, lambda_, gamma, end_percent, chunk: as for `Interpolator`.
+        key_frames: LATENT of at least two frames.
+        features, loop: as for a call of an `Interpolator`.
+
+    Raises:
+        ValueError: as for `Interpolator` and its call.
+    """
+    run = Interpolator(
+        model,
+        appearnet,
+        settings,
+        rounds=rounds,
+        lambda_=lambda_,
+        gamma=gamma,
+        end_percent=end_percent,
+        chunk=chunk,
+    )
+    keys = run.checked(key_frames)
+    made = run(keys, run.progress(keys.shape[0] + loop), features=features, loop=loop)
+    return {"samples": made.to(comfy.model_management.intermediate_device())}
+
+
+class Interpolator:
+    """TSR with one MODEL and one set of settings, for as many calls as a video has parts.
+
+    Args:
         model: a MODEL of role tsr.
         appearnet: its AppearNet, whose weights set the shape of the windows.
-        key_frames: LATENT of at least two frames.
         settings: the sampler's inputs.
         rounds: 1 for `window.factor` times the frame rate, 2 for its square.
         lambda_, gamma, end_percent: as for `apply_appearance`.
         chunk: windows sampled at once; 0 lets free memory decide.
-        features: CLIP vision's features of one picture for all windows, or of each key frame, for weights that take
-            them.
 
     Raises:
-        ValueError: a MODEL of another role, features of another number of pictures, or as for `tsr.interpolate` and
-            `apply_appearance`.
+        ValueError: a MODEL of another role, or as for `settled` and `noise_levels`.
     """
-    inner = require_role(model, "tsr", "MicroCinema Interpolate Frames")
-    settings, model = settled(settings, inner.spec), _without_context_windows(model)
-    warn_of_disagreement(appearnet.name, inner.spec, settings, **({"gamma": gamma} if gamma >= 0 else {}))
-    keys = checked_latent(key_frames, inner.latent_format.latent_channels, "key_frames")
-    steps = noise_levels(model, settings)
-    shape = appearnet.spec.window
-    total = _total_windows(keys.shape[0], rounds, shape)
-    finished = tsr.frames_after(keys.shape[0], rounds, shape.factor)
-    _require_features_of_keys(features, keys.shape[0])
-    progress = WindowProgress(model, windows=total, steps=len(steps) - 1)
-    batch_size = WindowBatchSize(model, appearnet, keys.shape[1:], requested=chunk)
 
-    def sample(windows: tsr.Windows) -> Tensor:
+    def __init__(
+        self,
+        model: Any,
+        appearnet: AppearNetHandle,
+        settings: SamplerSettings,
+        *,
+        rounds: int,
+        lambda_: float = OWN,
+        gamma: float = OWN,
+        end_percent: float | None = None,
+        chunk: int = 0,
+    ) -> None:
+        inner = require_role(model, "tsr", "MicroCinema Interpolate Frames")
+        self.settings, self.model = settled(settings, inner.spec), _without_context_windows(model)
+        by_hand = {"gamma": gamma} if gamma >= 0 else {}
+        warn_of_disagreement(appearnet.name, inner.spec, self.settings, **by_hand)
+        self.appearnet, self.shape, self.rounds = appearnet, appearnet.spec.window, rounds
+        self.channels = inner.latent_format.latent_channels
+        self.steps = noise_levels(self.model, self.settings)
+        self.prior: dict[str, Any] = {"lambda_": lambda_, "gamma": gamma, "end_percent": end_percent}
+        self.batch_size = WindowBatchSize(self.model, appearnet, requested=chunk)
+
+    @property
+    def stride(self) -> int:
+        """Frames from one key frame to the next."""
+        return int(self.shape.factor**self.rounds)
+
+    def checked(self, key_frames: dict[str, Tensor], name: str = "key_frames") -> Tensor:
+        """Return the samples of a LATENT of key frames; see `checked_latent`."""
+        return checked_latent(key_frames, self.channels, name)
+
+    def progress(self, key_frames: int) -> WindowProgress:
+        """Return a progress bar over all windows between so many key frames."""
+        windows = _total_windows(key_frames, self.rounds, self.shape)
+        return WindowProgress(self.model, windows=windows, steps=len(self.steps) - 1)
+
+    def __call__(
+        self,
+        keys: Tensor,
+        progress: WindowProgress,
+        *,
+        features: Tensor | None = None,
+        loop: bool = False,
+        noise: tsr.Noise | None = None,
+    ) -> Tensor:
+        """Interpolate key latents `k c h w` to `((k - 1) stride + 1) c h w`, in a loop to `(k stride) c h w`.
+
+        Args:
+            keys: the key frames' latents.
+            progress: counts the windows.
+            features: CLIP vision's features of one picture for all windows, or of each key frame, for weights that
+                take them.
+            loop: interpolate from the last key frame to the first as well; the first is not repeated at the end.
+            noise: as for `tsr.interpolate`.
+
+        Raises:
+            ValueError: features of another number of pictures, or as for `tsr.interpolate` and `apply_appearance`.
+        """
+        _require_features_of_keys(features, keys.shape[0])
+        closed = loop and keys.shape[0] > 1
+        if closed:
+            keys = torch.cat([keys, keys[:1]])
+        frames = tsr.frames_after(keys.shape[0], self.rounds, self.shape.factor) - closed
+        made = tsr.interpolate(
+            keys,
+            lambda windows: self._sample(windows, frames, progress, features),
+            shape=self.shape,
+            rounds=self.rounds,
+            seed=self.settings.seed,
+            chunk=lambda left: self.batch_size(left, keys.shape[1:]),
+            noise=noise,
+        )
+        return made[:frames]
+
+    def _sample(
+        self, windows: tsr.Windows, frames: int, progress: WindowProgress, features: Tensor | None
+    ) -> Tensor:
+        """Sample windows of a video of this many frames, on halves of them where memory runs out."""
         count = windows.noise.shape[0] // windows.frames
         patched = apply_appearance(
-            model,
-            appearnet,
+            self.model,
+            self.appearnet,
             {"samples": windows.appearance},
-            lambda_=lambda_,
-            gamma=gamma,
-            end_percent=end_percent,
+            **self.prior,
             windows=(windows.frames, windows.given),
-            features=_of_first_keys(features, windows, (finished - 1) // (keys.shape[0] - 1)),
+            features=_of_first_keys(features, windows, self.stride),
         )
         patched.model_options["transformer_options"][FRAMES] = windows.frames
         try:
             made = _sample_windows(
                 patched,
                 windows,
-                _of_windows(settings, windows, finished),
-                steps,
+                self._settings_of(windows, frames),
+                self.steps,
                 progress.callback(count, windows.frames),
             )
         except RuntimeError as error:
@@ -98,21 +179,18 @@ def interpolate_video(
         else:
             progress.finish(count)
             return made
-        batch_size.halve(count)
+        self.batch_size.halve(count)
         free_unused_memory()
-        return torch.cat([sample(half) for half in windows.halves()])
+        return torch.cat([self._sample(half, frames, progress, features) for half in windows.halves()])
 
-    made = tsr.interpolate(keys, sample, shape=shape, rounds=rounds, seed=settings.seed, chunk=batch_size)
-    return {"samples": made.to(comfy.model_management.intermediate_device())}
-
-
-def _of_windows(settings: SamplerSettings, windows: tsr.Windows, finished: int) -> SamplerSettings:
-    """Return settings whose texts, masks and hints are those of the windows' frames."""
-    return replace(
-        settings,
-        positive=of_frames(settings.positive, windows.index, finished, "positive"),
-        negative=of_frames(settings.negative, windows.index, finished, "negative"),
-    )
+    def _settings_of(self, windows: tsr.Windows, frames: int) -> SamplerSettings:
+        """Return settings whose texts, masks and hints are those of the windows' frames."""
+        given = self.settings
+        positive, negative = (
+            of_frames(conditioning, windows.index, frames, name, stride=self.stride)
+            for conditioning, name in ((given.positive, "positive"), (given.negative, "negative"))
+        )
+        return replace(given, positive=positive, negative=negative)
 
 
 def _require_features_of_keys(features: Tensor | None, keys: int) -> None:
@@ -160,7 +238,7 @@ def _sample_windows(
         patched,
         windows.noise,
         settings.cfg,
-        _sampler(settings.sampler_name, FrameNoise(windows.noise, sigmas)),
+        window_sampler(settings.sampler_name, FrameNoise(windows.noise, sigmas)),
         sigmas,
         settings.positive,
         settings.negative,
@@ -172,121 +250,6 @@ def _sample_windows(
     )
 
 
-def _sampler(name: str, noise_sampler: FrameNoise) -> Any:
-    """Return the host's sampler, with a noise sampler of our own where it takes one.
-
-    The stock ddim is euler with another noise draw for the masked regions, which would depend on the batch. TSR's
-    key frames have noise of their own, so ddim becomes euler.
-    """
-    if name == "ddim":
-        return comfy.samplers.sampler_object("euler")
-    sampler = comfy.samplers.sampler_object(name)
-    if "noise_sampler" in inspect.signature(sampler.sampler_function).parameters:
-        sampler.extra_options = {**sampler.extra_options, "noise_sampler": noise_sampler}
-    return sampler
-
-
 def _total_windows(keys: int, rounds: int, shape: WindowShape) -> int:
     counts = (tsr.frames_after(keys, done, shape.factor) for done in range(rounds))
     return sum(len(tsr.window_starts(count, shape)) for count in counts if count > 1)
-
-
-class FrameNoise:
-    """Fresh noise for ancestral and SDE samplers: one Brownian path per frame, seeded by the frame's starting noise.
-
-    So a frame draws the same noise at every step, also where two windows share it or where another chunk size moves it
-    within the batch. The noise is unit normal and independent between steps, as the host's default, which draws for a
-    whole batch. The paths are made at the first draw, so that samplers that draw nothing pay nothing.
-
-    Args:
-        noise: starting noise `(b f) c h w`.
-        sigmas: the run's noise levels.
-    """
-
-    def __init__(self, noise: Tensor, sigmas: Tensor) -> None:
-        self.noise = noise
-        positive = sigmas[sigmas > 0]
-        self.low, self.high = positive.min() * 0.99, sigmas.max() * 1.01
-        self.device = sigmas.device
-        self.paths: Any = None
-
-    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """Return noise `(b f) c h w` for a step between two noise levels."""
-        if self.paths is None:
-            seeds = [frame_seed(frame) for frame in self.noise]
-            x = self.noise.to(self.device)
-            self.paths = comfy.k_diffusion.sampling.BrownianTreeNoiseSampler(
-                x, self.low, self.high, seed=seeds, cpu=True
-            )
-        return self.paths(sigma, sigma_next).to(self.device)
-
-
-def frame_seed(noise: Tensor) -> int:
-    """Return a seed that depends only on a frame's starting noise `c h w`, so on (seed, round, frame)."""
-    digest = hashlib.sha256(noise.cpu().contiguous().numpy().tobytes()).digest()
-    return int.from_bytes(digest[:7], "little")
-
-
-class WindowBatchSize:
-    """How many windows to sample at once: the requested number, else what fits by the host's own memory estimate.
-
-    The estimate counts both guidance branches. A size that ran out of memory is not tried again.
-
-    Args:
-        model: the MODEL.
-        appearnet: its AppearNet, whose weights set the windows' length.
-        shape: `c h w` of a frame's latents.
-        requested: number of windows; 0 lets free memory decide.
-    """
-
-    def __init__(self, model: Any, appearnet: AppearNetHandle, shape: torch.Size, *, requested: int) -> None:
-        self.model, self.appearnet, self.shape, self.limit = model, appearnet, shape, requested or None
-
-    def __call__(self, left: int) -> int:
-        """Return the number of windows for the next batch, at least 1 and at most those that are left."""
-        return max(1, min(left, self._estimated() if self.limit is None else self.limit))
-
-    def halve(self, windows: int) -> None:
-        """Set the limit to half of a number of windows that did not fit."""
-        self.limit = max(1, windows // 2)
-
-    def _estimated(self) -> int:
-        device = self.model.load_device
-        window = [2 * self.appearnet.spec.window.frames, *self.shape]
-        one = self.model.memory_required(window) + feature_memory(self.appearnet.patcher.model, window)
-        count = int(comfy.model_management.get_free_memory(device) / (1.5 * one))
-        return min(count, CPU_CHUNK) if comfy.model_management.is_device_cpu(device) else count
-
-
-class WindowProgress:
-    """One progress bar over all windows and rounds, with previews as in the stock samplers.
-
-    Args:
-        model: the MODEL, whose latents are previewed.
-        windows: windows of all rounds together.
-        steps: sampling steps of each window.
-    """
-
-    def __init__(self, model: Any, *, windows: int, steps: int) -> None:
-        self.steps, self.total, self.done = steps, windows * steps, 0
-        self.bar = comfy.utils.ProgressBar(self.total)
-        self.remaining = RemainingTime("windows", windows)
-        self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-
-    def callback(self, windows: int, frames: int) -> Callable[[int, Tensor, Tensor, int], None]:
-        """Return the sampler's callback for a batch of windows of this many frames."""
-
-        def report(step: int, x0: Tensor, x: Tensor, total_steps: int) -> None:
-            picture = None
-            if self.previewer:
-                middle = x0[centre_index(frames) : centre_index(frames) + 1]
-                picture = self.previewer.decode_latent_to_preview_image("JPEG", middle)
-            done = self.done + (step + 1) * windows
-            self.bar.update_absolute(done, self.total, picture)
-            self.remaining.show(done / self.steps)
-
-        return report
-
-    def finish(self, windows: int) -> None:
-        """Count a batch of windows as done."""
-        self.done += windows * self.steps

@@ -237,7 +237,9 @@ def _load_weights(network: torch.nn.Module, state_dict: dict[str, Tensor], what:
 def _dtypes(state_dict: dict[str, Tensor], supported: list[torch.dtype]) -> tuple[Any, Any]:
     """Return (dtype of the weights, dtype to compute in or None), by the host's flags and the device."""
     parameters = sum(tensor.numel() for tensor in state_dict.values())
-    stored = next((t.dtype for t in state_dict.values() if t.is_floating_point()), torch.float32)
+    held = [tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point()]
+    # A file whose matrices alone are in float8 is no float8 network: its norms would lose too much.
+    stored = next((dtype for dtype in held if dtype.itemsize > 1), held[0] if held else torch.float32)
     dtype = comfy.model_management.unet_dtype(
         model_params=parameters, supported_dtypes=supported, weight_dtype=stored
     )

@@ -21,7 +21,7 @@ from .appearance import (
     require_microcinema,
     require_numbers,
 )
-from .frame_conditioning import require_masks
+from .frame_conditioning import require_rows
 from .host import comfy, latent_preview
 from .remaining_time import with_remaining_time
 from .starting_noise import checked_latent
@@ -167,8 +167,8 @@ def sample_video(
             f"frames is {count}; expected at least 2, or 0 for what the weights were trained on."
         )
     noise_levels(model, settings)  # refuses what the stock sampler would make NaN of
-    require_masks(settings.positive, count, "positive")
-    require_masks(settings.negative, count, "negative")
+    require_rows(settings.positive, count, "positive")
+    require_rows(settings.negative, count, "negative")
     by_hand: dict[str, float] = {"frames": frames} if frames else {}
     by_hand |= {"gamma": gamma} if gamma >= 0 else {}
     warn_of_disagreement(appearnet.name, inner.spec, settings, **by_hand)

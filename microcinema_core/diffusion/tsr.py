@@ -62,6 +62,8 @@ class Windows:
 
 SampleWindows = Callable[[Windows], Tensor]
 """A sampler: a batch of windows -> latents `(p f) c h w`."""
+Noise = Callable[[int, int, tuple[int, ...]], Tensor]
+"""The plain noise of a round's output: the round, its number of frames f, and c h w -> `f c h w`."""
 
 
 def frames_after(key_frames: int, rounds: int, factor: int = FACTOR) -> int:
@@ -99,8 +101,38 @@ def round_noise(
 
     No round draws what a sampler draws for that seed, so that key frames and new frames have noise of their own.
     """
-    generator = torch.Generator("cpu").manual_seed((seed + (round_ + 1) * _ROUND_STRIDE) % 2**64)
-    return torch.randn((frames, *shape), generator=generator, dtype=dtype)
+    return torch.randn((frames, *shape), generator=_generator(seed, round_), dtype=dtype)
+
+
+def _generator(seed: int, round_: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed((seed + (round_ + 1) * _ROUND_STRIDE) % 2**64)
+
+
+class NoiseStream:
+    """The noise of `round_noise`, drawn as far as it is needed, for a video whose length is not known.
+
+    It equals that of one draw, since the numbers are drawn in order. (Of frames whose number of values is no multiple
+    of 16, the last 16 values of a whole draw differ: torch's generator ends differently there.)
+
+    Args:
+        seed, round_: as for `round_noise`.
+        shape: `c h w` of a frame's latents.
+    """
+
+    BLOCK = 16
+    """Frames that are drawn at once: torch draws normal numbers in blocks of 16."""
+
+    def __init__(self, seed: int, round_: int, shape: tuple[int, ...]) -> None:
+        self.generator = _generator(seed, round_)
+        self.first, self.held = 0, torch.empty(0, *shape)
+
+    def __call__(self, first: int, frames: int) -> Tensor:
+        """Return the noise `f c h w` from a frame on; frames before it are let go."""
+        self.held, self.first = self.held[first - self.first :], first
+        while len(self.held) < frames:
+            more = torch.randn((self.BLOCK, *self.held.shape[1:]), generator=self.generator)
+            self.held = torch.cat([self.held, more])
+        return self.held[:frames]
 
 
 def windows(
@@ -143,6 +175,7 @@ def interpolate(
     rounds: int = 1,
     seed: int = 0,
     chunk: Callable[[int], int] | int = 4,
+    noise: Noise | None = None,
 ) -> Tensor:
     """Interpolate key latents `k c h w` to `((k - 1) factor^rounds + 1) c h w`.
 
@@ -155,6 +188,7 @@ def interpolate(
         rounds: rounds of interpolation; each round's output is the next one's key frames.
         seed: seed of the noise.
         chunk: windows per call of `sample`: a number, or a function of the number of windows left.
+        noise: the rounds' noise, for a part of a longer video; by default `round_noise` of the seed.
 
     Raises:
         ValueError: fewer than two key frames, or fewer than one round.
@@ -166,24 +200,24 @@ def interpolate(
         )
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected 1 ({shape.factor} times the frame rate) or more.")
+    of_frame = tuple(keys.shape[1:])
     for round_ in range(rounds):
+        frames = frames_after(keys.shape[0], 1, shape.factor)
+        drawn = noise(round_, frames, of_frame) if noise else round_noise(seed, round_, frames, of_frame)
         stride = shape.factor ** (rounds - 1 - round_)
-        keys = _one_round(keys, sample, shape, seed=seed, round_=round_, chunk=chunk, stride=stride)
+        keys = _one_round(keys, drawn.to(keys), sample, shape, chunk=chunk, stride=stride)
     return keys
 
 
 def _one_round(
     keys: Tensor,
+    noise: Tensor,
     sample: SampleWindows,
     shape: WindowShape,
     *,
-    seed: int,
-    round_: int,
     chunk: Callable[[int], int] | int,
     stride: int,
 ) -> Tensor:
-    frames = frames_after(keys.shape[0], 1, shape.factor)
-    noise = round_noise(seed, round_, frames, tuple(keys.shape[1:])).to(keys)
     out = torch.empty_like(noise)
     starts, written = window_starts(keys.shape[0], shape), 0
     while starts:

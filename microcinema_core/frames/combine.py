@@ -7,9 +7,7 @@ segments. The paper does not say how to join them; this module does. Frames are 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
@@ -20,19 +18,7 @@ from torch import Tensor
 from ..config import centre_index
 from .centre_frame import checked_rgb
 from .colour import colour_drift, match_colours
-
-_MAX_DENOMINATOR = 1001
-
-
-def frame_rate(fps: float) -> Fraction:
-    """Return `fps` as an exact fraction: 2997/125 for 23.976.
-
-    Raises:
-        ValueError: `fps` is not a finite number above 0.
-    """
-    if not math.isfinite(fps) or fps <= 0:
-        raise ValueError(f"fps must be a number above 0, but {fps} was given.")
-    return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
+from .rates import frame_rate
 
 
 class CombinedVideo(NamedTuple):
@@ -55,6 +41,7 @@ def combine_frames(
     skip_shared: bool = False,
     cross_fade: int = 0,
     loop: bool = False,
+    every: int = 1,
     colour_strength: float = 0.0,
     colour_anchor: Tensor | None = None,
     ping_pong: bool = False,
@@ -67,6 +54,7 @@ def combine_frames(
         skip_shared: leave out the first frame of every segment but the first (`join_segments`).
         cross_fade: number of frames that blend at each join.
         loop: join the end to the beginning (`close_loop`). Has no effect with `ping_pong`, which already loops.
+        every: keep every nth of the joined frames (`rates.frames_per_kept`).
         colour_strength: strength of `match_colours`.
         colour_anchor: pictures `b c h w`, of which the first is used; by default the first segment's centre frame.
         ping_pong: play forwards, then backwards.
@@ -82,6 +70,7 @@ def combine_frames(
     frames = join_segments(rgb, skip_shared=skip_shared, cross_fade=cross_fade)
     if loop and not ping_pong:
         frames = close_loop(frames, skip_shared=skip_shared, cross_fade=cross_fade)
+    frames = frames[::every]
     drift = remaining_drift = colour_drift(frames, anchor)
     if colour_strength:
         frames = match_colours(frames, anchor, strength=colour_strength)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from microcinema_core.config import WindowShape
 from microcinema_core.diffusion.tsr import (
     WINDOW,
+    NoiseStream,
     Windows,
     fps_after,
     frames_after,
@@ -189,3 +190,32 @@ def test_the_papers_line_is_section_3s() -> None:
     k = keys(2)
     w = windows(k, round_noise(0, 0, 5, (4, 3, 3)), [0])
     assert torch.equal(w.appearance, interpolated_appearance(k[:1], k[1:]))
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (8, 5, 6), (4, 2, 2)])
+def test_noise_that_is_drawn_as_it_is_needed_is_that_of_one_draw(shape: tuple[int, int, int]) -> None:
+    """Parts of any length that share a frame, as those of a long video."""
+    whole = round_noise(11, 1, 200, shape)
+    stream = NoiseStream(11, 1, shape)
+    for first, last in ((0, 4), (4, 64), (64, 65), (64, 130), (130, 199)):
+        assert torch.equal(stream(first, last - first + 1), whole[first : last + 1])
+        assert len(stream.held) < last - first + 1 + NoiseStream.BLOCK, "what is past is let go"
+
+
+def test_noise_of_odd_frames_differs_in_its_last_sixteen_values_only() -> None:
+    whole = round_noise(11, 0, 37, (4, 5, 9))
+    stream = NoiseStream(11, 0, (4, 5, 9))(0, 37)
+    assert torch.equal(stream.flatten()[:-16], whole.flatten()[:-16])
+
+
+def test_a_part_with_its_own_noise_is_that_part_of_the_whole() -> None:
+    k = keys(9)
+    whole = interpolate(k, exact, rounds=2, seed=3)
+    noises = [round_noise(3, round_, frames_after(9, round_ + 1), (4, 3, 3)) for round_ in (0, 1)]
+    part = interpolate(
+        k[2:6],
+        exact,
+        rounds=2,
+        noise=lambda round_, frames, shape: noises[round_][2 * 4 ** (round_ + 1) :][:frames],
+    )
+    assert torch.equal(part, whole[32 : 5 * 16 + 1])

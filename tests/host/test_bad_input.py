@@ -172,6 +172,8 @@ NODES_WITH_COMBOS = {
     "MicroCinemaMotionLoader",
     "MicroCinemaSampler",
     "MicroCinemaTSR",
+    "MicroCinemaPromptSchedule",
+    "MicroCinemaInterpolateVideo",
 }
 """Those of today; the test below finds them in the schemas, so that a new one is tried too."""
 SOURCES: dict[str, Any] = {
@@ -181,10 +183,13 @@ SOURCES: dict[str, Any] = {
     "LATENT": ["centre", 0],
     "IMAGE": ["picture", 0],
     "VAE": ["image", 2],
+    "CLIP": ["image", 1],
+    "VIDEO": ["film", 0],
 }
 GIVEN: dict[str, dict[str, Any]] = {
     "MicroCinemaCrafterLoader": {"file": "ours.safetensors"},
     "MicroCinemaInflate": {"file": "ours.safetensors"},
+    "MicroCinemaInterpolateVideo": {"model": ["tsr", 0], "appearnet": ["tsr", 3], "longer_side": 64},
     "MicroCinemaMotionLoader": {"motion_file": "motion.safetensors"},
     "MicroCinemaTSR": {"model": ["tsr", 0], "appearnet": ["tsr", 3], "key_frames": ["sampler", 0]},
 }
@@ -202,6 +207,8 @@ def alone(kind: str, schema: dict[str, Any], **changes: Any) -> Prompt:
     prompt = video()
     prompt["node"] = node(kind, **{**inputs, **files, **GIVEN.get(kind, {}), **changes})
     prompt["show"] = node("PreviewAny", source=["node", 0])
+    prompt["pictures"] = node("EmptyImage", width=64, height=64, batch_size=2, color=255)
+    prompt["film"] = node("CreateVideo", images=["pictures", 0], fps=8.0)
     return prompt
 
 

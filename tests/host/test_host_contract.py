@@ -101,9 +101,10 @@ def test_nodes_come_in_the_order_of_their_use(pack: ModuleType) -> None:
     schemas = [node.GET_SCHEMA() for node in nodes]
     assert [schema.node_id.removeprefix("MicroCinema") for schema in schemas] == [
         "CheckpointLoader", "UNetLoader", "AppearNetLoader", "Inflate", "MotionLoader", "CrafterLoader",
+        "PromptSchedule",
         "ApplyAppearNet", "NoisePrior",
         "Sampler",
-        "TSR",
+        "TSR", "InterpolateVideo",
         "CentreFrame", "FrameCombine",
     ]  # fmt: skip
     assert {schema.category for schema in schemas} == {"MicroCinema"}
@@ -154,7 +155,7 @@ def test_a_newer_host_folds_the_rare_inputs(pack: ModuleType, monkeypatch: pytes
     inputs = video.MicroCinemaFrameCombine.define_schema().inputs
     folded = {given.id: given.optional for given in inputs if getattr(given, "advanced", False)}
     required = dict.fromkeys(("repeat", "ping_pong", "cross_fade", "colour_strength"), False)
-    assert folded == {**required, "skip_shared": True, "loop": True}
+    assert folded == {**required, "skip_shared": True, "loop": True, "target_fps": True}
 
 
 def test_a_broken_schema_leaves_no_node_behind(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

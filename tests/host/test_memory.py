@@ -132,7 +132,7 @@ def test_one_pair_too_many_is_the_users_to_know(family: Any, monkeypatch: pytest
 def test_free_memory_decides_the_chunk(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import comfy.model_management as management
 
-    from microcinema_core.adapter.interpolating import WindowBatchSize
+    from microcinema_core.adapter.tsr_windows import WindowBatchSize
 
     shape = torch.Size((8, 64, 64))
     one = family.tsr.model.memory_required([10, *shape])
@@ -141,10 +141,10 @@ def test_free_memory_decides_the_chunk(family: Any, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(
             management, "get_free_memory", lambda device, pairs=pairs: 1.5 * one * (pairs + 0.5)
         )
-        at_once = WindowBatchSize(family.tsr.model, family.tsr.appearnet, shape, requested=0)
-        assert (at_once(100), at_once(2)) == (pairs, min(pairs, 2))
+        at_once = WindowBatchSize(family.tsr.model, family.tsr.appearnet, requested=0)
+        assert (at_once(100, shape), at_once(2, shape)) == (pairs, min(pairs, 2))
     monkeypatch.setattr(management, "get_free_memory", lambda device: 0.0)
-    assert WindowBatchSize(family.tsr.model, family.tsr.appearnet, shape, requested=0)(5) == 1
+    assert WindowBatchSize(family.tsr.model, family.tsr.appearnet, requested=0)(5, shape) == 1
 
 
 def test_the_decoder_halves_its_batch(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:

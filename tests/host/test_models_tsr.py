@@ -14,7 +14,7 @@ from tests.host.tiny_family import settings
 
 
 def interpolated(family: Any, **changes: Any) -> Tensor:
-    arguments = {"rounds": 1, "lambda_": -1.0, "gamma": 0.02, "chunk": 0}
+    arguments = {"rounds": 1, "lambda_": -1.0, "gamma": 0.02, "chunk": 0, "loop": False}
     run = settings(family, **{key: changes.pop(key) for key in list(changes) if key not in arguments})
     with torch.inference_mode():
         return family.adapter.interpolate_video(

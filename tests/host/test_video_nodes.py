@@ -264,6 +264,19 @@ def test_a_closed_loop_is_shorter(picture_host: ComfyServer, give: Give) -> None
     assert outputs["count"]["text"] == ["6"]
 
 
+def test_a_lower_rate_keeps_every_nth_frame_and_the_duration(picture_host: ComfyServer, give: Give) -> None:
+    given = levels(33, 16, 16)
+    outputs = picture_host.run(combine(give, given, fps=32.0, target_fps=8.0))
+    assert outputs["combine"]["text"][0].startswith("9 frames at 8 a second: 1.125 s.")
+    frames, rate = decode(saved(picture_host, outputs["save"])[0])
+    assert rate == 8 and outputs["count"]["text"] == ["9"]
+    np.testing.assert_allclose(shades(frames), given[::4, 0, 0, 0], atol=0.02)
+    said = picture_host.run_expect_error(combine(give, given, fps=32.0, target_fps=24.0))
+    assert (
+        "target_fps is 24, but of 32 frames a second only every 2nd, 3rd ... can be kept: use 32, 16" in said
+    )
+
+
 def test_grey_and_alpha_frames(picture_host: ComfyServer, give: Give) -> None:
     outputs = picture_host.run(combine(give, noise(2, 16, 16, 1), noise(2, 16, 16, 4), noise(2, 16, 16)))
     assert outputs["count"]["text"] == ["6"]

@@ -97,8 +97,8 @@ def test_tsr_gives_each_window_what_belongs_to_its_frames(
 
 @pytest.mark.parametrize("make", [texts, masks, hints])
 def test_tsr_refuses_another_number_of_them(family: Any, make: Callable[[int], Any]) -> None:
-    with pytest.raises(ValueError, match=r"positive has 3 .*the finished video has 9 frames: give one"):
-        interpolated(family, positive=make(3))
+    with pytest.raises(ValueError, match=r"positive has 4 .*the finished video has 9 frames: give one"):
+        interpolated(family, positive=make(4))
 
 
 def test_tsr_leaves_context_windows_out(family: Any) -> None:

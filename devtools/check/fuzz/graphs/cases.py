@@ -13,7 +13,7 @@ from ..files.damage import ABSENT, Fault
 from ..values import INF, LONG, NAN, SURROGATE
 from ..worker import Worker
 
-COSTLY = {"width": 128, "height": 128, "frames": 33, "steps": 40, "repeat": 10}
+COSTLY = {"width": 128, "height": 128, "longer_side": 128, "frames": 33, "steps": 40, "repeat": 10}
 """Largest values that are tried of inputs whose own limit would need more memory or time than a test has."""
 NO_NAMES: list[Any] = ["bogus", "", " ", None, 3, 1.5, True, NAN, SURROGATE, "\0", "../../../evil", "..\\evil",
                        "/etc/passwd",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,30 @@ def small_vae() -> Any:
     return comfy.sd.VAE(sd=dict(tiny.random_weights(TAESD(latent_channels=4), 9)))
 
 
+def _frames(count: int, height: int = 64, width: int = 64) -> Any:
+    """Return a VIDEO of the host's, made of frames."""
+    from comfy_api.latest import InputImpl, Types
+
+    images = torch.rand((count, height, width, 3), generator=torch.Generator().manual_seed(7))
+    return InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=images, audio=None, frame_rate=Fraction(8))
+    )
+
+
+def _film_file(content: bytes | None = None) -> Any:
+    """Return a VIDEO of a file, with this content in place of a film's."""
+    import folder_paths
+    from comfy_api.latest import InputImpl
+
+    path = Path(folder_paths.get_temp_directory()) / f"given {content is None}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if content is None:
+        _frames(3).save_to(str(path))
+    else:
+        path.write_bytes(content)
+    return InputImpl.VideoFromFile(str(path))
+
+
 SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
     "MODEL": {
         "base": lambda: own("base")[0],
@@ -119,6 +144,14 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
         "own": lambda: own("image")[2],
         "Stable Diffusion": small_vae,
         "not in the file": lambda: own("base")[2],
+        "None": lambda: None,
+    },
+    "VIDEO": {
+        "a file": _film_file,
+        "frames": lambda: _frames(3),
+        "one frame": lambda: _frames(1),
+        "long and thin": lambda: _frames(2, 2, 2000),
+        "no video": lambda: _film_file(b"no video" * 100),
         "None": lambda: None,
     },
 }

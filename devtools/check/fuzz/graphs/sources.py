@@ -176,6 +176,7 @@ WRONG = {
     "CONDITIONING": {"NaN", "two dimensions", "no texts", "no tokens", "empty", "None", "text of SDXL"},
     "AUDIO": {"no rate", "negative rate", "rate NaN", "rate infinite", "rate a text", "rate None", "NaN", "infinite",
               "loud", "two dimensions", "empty", "waveform None", "None"},
+    "VIDEO": {"one frame", "no video", "None"},
 }  # fmt: skip
 """Names of values that every input of a type refuses; of the types that are not here, only None."""
 

@@ -23,13 +23,15 @@ NAME = "given.safetensors"
 NODE = "node"
 USUAL = {
     "LATENT": "one frame", "IMAGE": "three pictures", "CONDITIONING": "text", "MODEL": "base", "APPEARNET": "base",
-    "VAE": "own", "CLIP": "own", "AUDIO": "sound", "MASK": "right",
+    "VAE": "own", "CLIP": "own", "AUDIO": "sound", "MASK": "right", "VIDEO": "a file",
 }  # fmt: skip
 """The value that a link brings in a good graph, by its type."""
 LINKS = {
     ("MicroCinemaTSR", "model"): "tsr",
     ("MicroCinemaTSR", "appearnet"): "tsr",
     ("MicroCinemaTSR", "key_frames"): "three frames",
+    ("MicroCinemaInterpolateVideo", "model"): "tsr",
+    ("MicroCinemaInterpolateVideo", "appearnet"): "tsr",
     ("MicroCinemaMotionLoader", "model"): "Stable Diffusion",
     ("MicroCinemaNoisePrior", "centre_frame"): "one frame",
 }
@@ -74,7 +76,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 """Further good graphs of a node by their names: what differs from the usual one."""
 UNUSED = {"MicroCinemaInflate": {"file": "model"}}
 """Inputs that a node does not look at where another one is given."""
-WIDGETS: dict[str, Any] = {"steps": 1, "width": 64, "height": 64, "frames": 3}
+WIDGETS: dict[str, Any] = {
+    "steps": 1, "width": 64, "height": 64, "frames": 3, "longer_side": 64, "text": "0: a horse\n2: a house",
+}  # fmt: skip
 """Values of widgets in a good graph that are not their defaults, to be quick."""
 _LDM, _ALL = (LDM_PREFIX,), ("",)
 FILES: dict[tuple[str, str], tuple[tuple[str, ...], Demands]] = {
