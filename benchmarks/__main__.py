@@ -18,6 +18,7 @@ from devtools.run.host import find_host
 
 from . import (
     cascade,
+    crafter,
     interpolation,
     layers,
     loading,
@@ -42,13 +43,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(MAKERS)} (default: all)")
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
-    parser.add_argument("--frames", type=int, help=f"default: 9, in motion {motion.FRAMES}")
-    parser.add_argument("--size", type=int, help=f"side in pixels; default: 320, in motion {motion.SIZE}")
+    parser.add_argument("--frames", type=int, help=f"default: 9, in motion and crafter {motion.FRAMES}")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="0, in motion: the warm-up is timed, nothing else"
+        "--size",
+        type=int,
+        help=f"side in pixels; default: 320, in motion {motion.SIZE}, in crafter {crafter.SIZE}",
     )
     parser.add_argument(
-        "--clock", default="wall", choices=timing.CLOCKS, help="of motion; cpu for a machine with other load"
+        "--rounds", type=int, default=5, help="0, in motion and crafter: the warm-up is timed, nothing else"
+    )
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=timing.CLOCKS,
+        help="of motion and crafter; cpu for a machine with other load",
     )
     parser.add_argument(
         "--device",
@@ -130,6 +138,18 @@ def _motion(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[st
     )
 
 
+def _crafter(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    """Time the Crafter family at its own number of frames, unless the command names another."""
+    own = replace(shape, frames=options.frames or crafter.FRAMES, size=options.size or crafter.SIZE)
+
+    def wanted(name: str) -> bool:
+        return re.search(options.only, name, re.IGNORECASE) is not None
+
+    return f"The Crafter family, {options.dtype}", crafter.table(
+        own, wanted, rounds=options.rounds, clock=options.clock
+    )
+
+
 def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:
     """Time our step at other numbers of frames and other sizes."""
     shapes = [replace(shape, frames=frames) for frames in (5, 9, 17, 33)]
@@ -151,6 +171,7 @@ MAKERS: dict[str, Callable[[Shape, list[str], argparse.Namespace], tuple[str, st
     "steps": _steps,
     "scaling": _scaling,
     "motion": _motion,
+    "crafter": _crafter,
     "profile": lambda shape, _, given: (
         f"Where the time goes, {given.dtype}",
         profile.table(shape, rounds=given.rounds, contenders=profile.CONTENDERS),

@@ -153,6 +153,8 @@ def with_appearnet(
     *,
     fresh: bool = False,
     lambda_: float = 0.03,
+    tokens: Tensor | None = None,
+    fps: float | None = None,
 ) -> Contender:
     """Build our networks as the host calls them.
 
@@ -163,6 +165,8 @@ def with_appearnet(
         latent: AppearNet's input, `1 c h w` or `f c h w`.
         fresh: whether AppearNet runs at every step, also where its features could be kept.
         lambda_: the noise prior's share of z_c; 0 leaves the prior out, as for published weights.
+        tokens: image tokens of each guidance branch, `2 n d`; None for networks that take none.
+        fps: the frame rate that the U-Net is told; None tells it none.
     """
     from microcinema_core.adapter.feature_cache import (
         INJECTOR,
@@ -170,7 +174,8 @@ def with_appearnet(
         Injector,
         with_cache_key,
     )
-    from microcinema_core.adapter.model import APPEARNET_INPUT
+    from microcinema_core.adapter.model import APPEARNET_INPUT, IMAGE_TOKENS
+    from microcinema_core.adapter.network import FPS
 
     net, appearnet = _networks(shape, unet, appearnet_config)
     x = shape.latents()
@@ -184,6 +189,10 @@ def with_appearnet(
     if appearnet is not None:
         options[INJECTOR] = Injector(appearnet, 1.0, latent.shape[0] == 1, cache)
         given[APPEARNET_INPUT] = z_c
+    if tokens is not None:
+        given[IMAGE_TOKENS] = tokens
+    if fps is not None:
+        options[FPS] = fps
 
     def step() -> Tensor:
         if fresh:

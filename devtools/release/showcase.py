@@ -18,6 +18,7 @@ GROUPS = {
     "2": "With published motion weights",
     "3": "Before and after your own training",
     "4": "Experiments",
+    "5": "The paper's evaluation",
 }
 """Headings by the first digit of a workflow's title."""
 HEAD = "| | workflow | makes | {} |\n|---|---|---|---|\n"

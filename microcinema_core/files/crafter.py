@@ -21,7 +21,7 @@ from ..messages import one_line
 from ..values import chosen, shown
 from .crafter_keys import from_authors, from_unet_3d
 from .crafter_specs import BASE_512, FRAMES, RESOLUTIONS, SPECS, USES
-from .published import kind_of, refuse_pickle
+from .published import KINDS, kind_of, refuse_pickle
 from .safetensors_io import LDM_PREFIX, Shapes, header_shapes, read_header, read_tensors, whole
 from .stable_diffusion import config_of
 
@@ -34,6 +34,8 @@ _DROPPED = re.compile(
 """Encoders that the host loads from files of their own, averages, and tables that follow from the noise schedule."""
 _OWN_DECODER = re.compile(r"first_stage_model\.decoder\..*(time_|attn_refinement)")
 """Keys of ToonCrafter's decoder, which sees the key frames."""
+_BOTH_HALVES = {"encoder.conv_in.weight", "decoder.conv_in.weight"}
+"""Keys of an autoencoder that both encodes and decodes; the host would fill a missing half with anything."""
 _HEAD_WIDTH = 64
 _KINDS = ("DynamiCrafter", "DynamiCrafter 256", "ToonCrafter", "VideoCrafter", "ModelScope")
 
@@ -61,6 +63,10 @@ class Crafter:
     name: str = ""
 
 
+class UnclearError(ValueError):
+    """Neither the file nor its name says what it was trained for."""
+
+
 def read_crafter(path: Path, *, use: str = "auto", resolution: str = "auto") -> Crafter:
     """Read DynamiCrafter, ToonCrafter, VideoCrafter, ModelScope or ZeroScope.
 
@@ -85,9 +91,8 @@ def read_crafter(path: Path, *, use: str = "auto", resolution: str = "auto") -> 
         unet = _part(tensors, LDM_PREFIX) or tensors
         fitting = _Naming(path.stem.lower(), use, resolution).spec(kind, scales)
         own_decoder = any(_OWN_DECODER.match(_VAE + key) for key in vae)
-        return _assembled(
-            unet, resampler, fitting, vae=None if own_decoder or not vae else vae, name=one_line(path.name)
-        )
+        usable = vae.keys() >= _BOTH_HALVES and not own_decoder
+        return _assembled(unet, resampler, fitting, vae=vae if usable else None, name=one_line(path.name))
 
 
 def _assembled(
@@ -181,7 +186,7 @@ class _Naming:
             return True
         if kind == "DynamiCrafter 256" or rescale == SPECS["1024"].rescale or "dynamicrafter" in self.name:
             return False
-        raise ValueError(
+        raise UnclearError(
             "DynamiCrafter's tensors do not say what they were trained for, and neither does this name: set use to "
             "base (one picture) or to interpolation (two)."
         )
@@ -194,7 +199,7 @@ class _Naming:
         known = next((side for side in ("512", "1024") if rescale == SPECS[side].rescale), None)
         known = known or next((side for side in ("512", "1024") if side in self.name), None)
         if known is None:
-            raise ValueError(
+            raise UnclearError(
                 "neither the tensors nor the name say whether this is DynamiCrafter 512 or 1024, whose noise schedules "
                 "differ: set resolution."
             )
@@ -225,7 +230,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     shapes = {_unwrapped(key): shape for key, shape in header_shapes(header).items()}
     kind = _kind(shapes)
     if kind not in _KINDS:
-        raise ValueError(f"this is {kind}; a model of the Crafter family was expected, such as {BASE_512}.")
+        words = KINDS.get(kind, kind)
+        raise ValueError(f"this is {words}; a model of the Crafter family was expected, such as {BASE_512}.")
     if any(key.startswith(LDM_PREFIX) for key in shapes):
         parts = (LDM_PREFIX, _RESAMPLER, _VAE, _SCALES)
         unknown = [key for key in shapes if not key.startswith(parts) and not _DROPPED.fullmatch(key)]

@@ -290,11 +290,12 @@ _TWINS = {
     },
 }
 """Names of published pickles without their ending: the file of the same use in safetensors."""
-_WANTED = {
+KINDS = {
     "motion": "a motion module of AnimateDiff version 2 or 3, or PIA",
     "sparsectrl": "SparseCtrl for pictures",
     "motion LoRA": "a motion LoRA of AnimateDiff version 2",
 }
+"""What files are, in words, by `kind_of`."""
 
 
 def _read(path: Path, kind: str) -> dict[str, Tensor]:
@@ -302,7 +303,7 @@ def _read(path: Path, kind: str) -> dict[str, Tensor]:
     header = read_header(path)
     found = kind_of(header_shapes(header))
     if found != kind:
-        raise ValueError(f"this is {_WANTED.get(found, found)}; here, {_WANTED[kind]} was expected.")
+        raise ValueError(f"this is {KINDS.get(found, found)}; here, {KINDS[kind]} was expected.")
     if kind == "motion":
         _warn_of_no_positions(path, header)
     tensors, _ = read_tensors(path, header=header, keep=lambda key: not _POSITIONS.search(key))

@@ -19,7 +19,8 @@ from devtools.run.server import LIVE_PREVIEWS, ComfyServer
 from tests.browser.canvas import LISTEN
 from tests.host.conftest import comfy_in_process as comfy_in_process
 from tests.host.conftest import comfyui as comfyui
-from tests.host.gallery_files import write_gallery_files, write_svd
+from tests.host.gallery_files import write_gallery_files
+from tests.host.video_model_files import add_small_text, write_video_models
 from tests.host.weight_files import write_what_workflows_name
 
 HERE = Path(__file__).parent
@@ -38,7 +39,8 @@ def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     base = tmp_path_factory.mktemp("host")
     write_what_workflows_name(base / "models")
     write_gallery_files(base / "models", base / "input")
-    write_svd(base / "models" / "checkpoints" / "svd.safetensors")
+    write_video_models(base / "models")
+    add_small_text(base)
     Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(base / "input" / "example.png")
     with ComfyServer(sys.executable, find_host(), base=base, arguments=("--disable-metadata",)) as running:
         running.post("/settings", {"Comfy.TutorialCompleted": True})  # no welcome dialog over the canvas

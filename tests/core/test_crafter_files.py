@@ -144,10 +144,15 @@ def test_what_is_kept_of_a_whole_checkpoint(tmp_path: Path) -> None:
         **{key: torch.zeros(3) for key in ("betas", "alphas_cumprod_prev", "sqrt_one_minus_alphas_cumprod")},
         **{key: torch.zeros(3) for key in ("sqrt_recipm1_alphas_cumprod", "posterior_mean_coef1")},
         "first_stage_model.decoder.conv_in.weight": torch.ones(2),
+        "first_stage_model.encoder.conv_in.weight": torch.ones(3),
     }
     path = write_crafter(tmp_path / "x_512.safetensors", SMALL, extra=extra)
     read = read_crafter(path, use="base")
-    assert read.vae is not None and read.vae.keys() == {"decoder.conv_in.weight"}
+    assert read.vae is not None
+    assert read.vae.keys() == {"decoder.conv_in.weight", "encoder.conv_in.weight"}
+    half = read_crafter(rewritten(path, **{"first_stage_model.encoder.conv_in.weight": None}), use="base")
+    assert half.vae is None, "the host would fill the missing half with anything"
+    rewritten(path, **{"first_stage_model.encoder.conv_in.weight": torch.ones(3)})
     assert not any("embed" in key for key in read.unet if not key.startswith(("time_embed", "fps_embed")))
     toon = read_crafter(rewritten(path, **{"first_stage_model.decoder.attn_refinement.0.w": torch.ones(1)}))
     assert toon.spec == SPECS["ToonCrafter"] and toon.vae is None

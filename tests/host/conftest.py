@@ -18,6 +18,7 @@ import pytest
 from devtools.run.host import Host, find_host
 from devtools.run.server import ComfyServer
 from tests.host.tiny_family import load_family
+from tests.host.video_model_files import add_small_text
 
 HERE = Path(__file__).parent
 
@@ -35,9 +36,11 @@ def comfyui() -> Host:
 
 
 @pytest.fixture(scope="session")
-def host(comfyui: Host) -> Iterator[ComfyServer]:
+def host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A running ComfyUI server with this pack installed."""
-    with ComfyServer(sys.executable, comfyui, arguments=("--disable-metadata",)) as server:
+    base = tmp_path_factory.mktemp("server")
+    add_small_text(base)
+    with ComfyServer(sys.executable, comfyui, base=base, arguments=("--disable-metadata",)) as server:
         yield server
 
 

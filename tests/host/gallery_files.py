@@ -29,7 +29,7 @@ SDXL_UNET = UNetConfig(channel_mult=(1, 1, 1), transformer_depth=(0, 2, 10), con
 
 
 def write_gallery_files(models: Path, inputs: Path) -> None:
-    """Write all files but SVD's, whose shapes are read from the host's own classes."""
+    """Write all files but those of whole video models (tests/host/video_model_files.py)."""
     write_sd15(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors")
     write_sdxl(models / "checkpoints" / "sd_xl_base_1.0.safetensors")
     write_controlnet(models / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors")
@@ -182,36 +182,3 @@ def write_film(path: Path) -> None:
             page[20:44, 4 * number : 4 * number + 24] = 220
             container.mux(stream.encode(av.VideoFrame.from_ndarray(page, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-def write_svd(path: Path) -> None:
-    """Stable Video Diffusion: the host's own U-Net over time at one width, ViT-H and a VAE, nearly all zeros."""
-    import comfy.ops
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-
-    net = UNetModel(
-        image_size=32, in_channels=8, out_channels=4, model_channels=320, num_res_blocks=[2, 2, 2, 2],
-        channel_mult=(1, 1, 1, 1), num_head_channels=64, use_spatial_transformer=True, context_dim=1024,
-        transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0], transformer_depth_output=[1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-        transformer_depth_middle=1, use_linear_in_transformer=True, adm_in_channels=768, num_classes="sequential",
-        use_temporal_attention=True, use_temporal_resblock=True, extra_ff_mix_layer=True, use_spatial_context=True,
-        merge_strategy="learned_with_images", video_kernel_size=[3, 1, 1], dtype=torch.float16, device="meta",
-        operations=comfy.ops.disable_weight_init,
-    )  # fmt: skip
-    unet = {f"model.diffusion_model.{key}": tuple(value.shape) for key, value in net.state_dict().items()}
-    write_stand_in(path, {}, {**unet, **vision_shapes(), **autoencoder_shapes()})
-
-
-def vision_shapes(width: int = 1280, layers: int = 32) -> Shapes:
-    """Return the shapes of OpenCLIP's ViT-H, by the keys of SVD's file."""
-    shapes: Shapes = {
-        "class_embedding": (width,),
-        "positional_embedding": (257, width),
-        "conv1.weight": (width, 3, 14, 14),
-        "proj": (width, 1024),
-    }
-    blocks = {key: shape for key, shape in open_clip_shapes(width, layers).items() if "resblocks" in key}
-    shapes |= {key.removeprefix("cond_stage_model.model."): shape for key, shape in blocks.items()}
-    for norm in ("ln_pre", "ln_post"):
-        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
-    return {f"conditioner.embedders.0.open_clip.model.visual.{key}": shape for key, shape in shapes.items()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import cascade, interpolation, layers, loading, memory, motion, profile, training
+from benchmarks import cascade, crafter, interpolation, layers, loading, memory, motion, profile, training
 from benchmarks.__main__ import MAKERS, parse
 from benchmarks.contenders import Contender, Shape
 from benchmarks.timing import in_turns, working
@@ -21,6 +21,7 @@ from microcinema_core.networks.unet import UNet3D
 
 SMALL = UNetConfig(channel_mult=(1, 1), num_res_blocks=1, transformer_depth=(1, 0))
 NARROW = replace(SD15, model_channels=32, channel_mult=(1, 2, 2, 2), num_res_blocks=1, context_dim=24)
+NARROW_SD21 = UNetConfig(model_channels=64, channel_mult=(1, 2, 2, 2), num_res_blocks=1)
 PAIRS = {motion.PIA: motion.PIA_PEER, motion.SPARSECTRL: motion.SPARSECTRL_PEER}
 
 
@@ -39,7 +40,7 @@ def test_the_command_knows_its_sections() -> None:
     assert parse(["memory", "training"]).sections == ["memory", "training"]
     with pytest.raises(SystemExit):
         parse(["speed"])
-    assert set(MAKERS) > {"loading", "interpolation", "cascade", "training", "memory", "motion"}
+    assert set(MAKERS) > {"loading", "interpolation", "cascade", "training", "memory", "motion", "crafter"}
 
 
 @pytest.mark.slow
@@ -175,6 +176,39 @@ def test_motion(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None
     cards = [line.strip("| ").split(" | ") for line in fitting.splitlines() if line.startswith("|")][2:]
     assert [cells[0] for cells in cards] == [motion.PIA] * 2 + [motion.SPARSECTRL] * 2
     assert cards[0][-1] == "32 frames" and cards[2][-1].endswith(" windows")
+
+
+@pytest.mark.slow
+def test_crafter(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(crafter, "TRAINED_AT", ((64, 64),))
+    shape = Shape(crafter.FRAMES, 64, torch.float32)
+    built = crafter.builders(NARROW_SD21)
+    times, fitting = crafter.table(shape, lambda name: True, rounds=1, built=built).split("Cards")
+    found = rows(times)
+    assert set(found) == set(built) and all(numbers[2] > 0 for numbers in found.values())
+    cards = [line.strip("| ").split(" | ") for line in fitting.splitlines() if line.startswith("|")][2:]
+    assert [cells[1] for cells in cards] == list(memory.WEIGHTS) and all(
+        cells[-1] == "fits" for cells in cards
+    )
+    assert [crafter.fits(8, 3, step) for step in (4, 4.1, 8, 8.1)] == [
+        "fits", "in turn", "in turn", "needs offloading"
+    ]  # fmt: skip
+
+
+def test_the_crafter_layout_costs_no_more_than_in_diffusers(comfy_in_process: Path) -> None:
+    """At full size, by the counts; DynamiCrafter has a picture beside, and says so in parameters."""
+    pytest.importorskip("diffusers")
+    shape = Shape(crafter.FRAMES, crafter.SIZE)
+    ours, theirs, sees = (
+        motion.counts(name, shape, crafter.BUILDERS)
+        for name in (crafter.MODELSCOPE, crafter.PEER, crafter.DYNAMICRAFTER)
+    )
+    assert ours.parameters == theirs.parameters
+    # The host hands over the timestep of every frame, and diffusers embeds it once per clip.
+    assert ours.operations <= 1.0001 * theirs.operations
+    assert ours.held <= theirs.held
+    assert sees.parameters > ours.parameters and ours.operations < sees.operations < 1.1 * ours.operations
 
 
 def test_without_rounds_the_first_step_is_timed() -> None:

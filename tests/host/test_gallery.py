@@ -18,8 +18,9 @@ from devtools.run.home import ROOT
 from devtools.run.host import VERSION
 from devtools.run.server import ComfyServer
 from devtools.run.workflow import Prompt, widget_values
-from tests.host.gallery_files import write_gallery_files, write_svd
+from tests.host.gallery_files import write_gallery_files
 from tests.host.quick import CLIPS, quickened, script
+from tests.host.video_model_files import write_video_models
 from tests.host.weight_files import write_what_workflows_name
 
 
@@ -28,7 +29,7 @@ def gallery_host(host: ComfyServer, comfy_in_process: Path) -> ComfyServer:
     """The host, with a stand-in for every published file."""
     write_what_workflows_name(host.models_dir)
     write_gallery_files(host.models_dir, host.input_dir)
-    write_svd(host.models_dir / "checkpoints" / "svd.safetensors")
+    write_video_models(host.models_dir)
     Image.radial_gradient("L").resize((300, 200)).convert("RGB").save(host.input_dir / "example.png")
     return host
 
@@ -54,7 +55,12 @@ def test_what_ships_is_what_is_described(host: ComfyServer) -> None:
     if host.host.version != VERSION:
         pytest.skip("the files are written with the schemas of the host that CI runs on")
     described = all_files(host.object_info())
-    folders = (ROOT / "workflows", ROOT / "workflows" / "api", ROOT / "subgraphs")
+    folders = (
+        ROOT / "workflows",
+        ROOT / "workflows" / "api",
+        ROOT / "workflows" / "newer",
+        ROOT / "subgraphs",
+    )
     there = {
         file.relative_to(ROOT).as_posix(): file.read_text("utf-8")
         for f in folders

@@ -15,6 +15,8 @@ from ...run.workflow import to_prompt
 from ..files import write_from_schemas
 from .blueprints import BLUEPRINTS
 from .graph import Graph, Schemas
+from .newer import NEWER
+from .newer import SCHEMAS as NEWER_SCHEMAS
 from .templates import TEMPLATES
 
 
@@ -35,6 +37,9 @@ def all_files(schemas: Schemas) -> dict[str, str]:
         graph = template.graph(schemas, title).workflow()
         files[f"workflows/{title}.json"] = _text(graph)
         files[f"workflows/api/{title}.json"] = _text(to_prompt(graph, schemas))
+    for title, template in NEWER.items():
+        graph = template.graph({**schemas, **NEWER_SCHEMAS}, title).workflow()
+        files[f"workflows/newer/{title}.json"] = _text(graph)
     for name, blueprint in BLUEPRINTS.items():
         made = blueprint.fill(Graph(schemas, f"blueprint/{name}", seed=blueprint.seed))
         files[f"subgraphs/{name}.json"] = _text(made.workflow(name))

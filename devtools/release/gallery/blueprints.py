@@ -39,8 +39,9 @@ class Blueprint:
 def picture_to_video(graph: Graph) -> Subgraph:
     """Turn a picture and a prompt into a video of 129 frames."""
     image, words, centre = _mini_start(graph)
-    graph.column("Frames")
+    graph.column("Key frames")
     keys = key_frames(graph, load_mini(graph, "base"), words, centre[0], **MINI_BASE)
+    graph.column("Frames between")
     tsr = between(graph, load_mini(graph, "tsr"), words, keys, **MINI_TSR, rounds=2)
     pixels, film = _video(graph, tsr, image)
     return Subgraph(
@@ -77,7 +78,6 @@ def picture_to_longer_video(graph: Graph) -> Subgraph:
     graph.column("Part 1")
     keys = key_frames(graph, base, words, centre[0], **MINI_BASE)
     joined, last = further_parts(graph, base, words, keys)
-    graph.column("All frames")
     made = between(graph, load_mini(graph, "tsr"), words, last, **MINI_TSR, key_frames=joined, rounds=1)
     pixels, film = _video(graph, made, image, colour_anchor=centre[1], colour_strength=0.5)
     return Subgraph(

@@ -24,14 +24,25 @@ EXTRA = {
     "LoadImage": 270,
     "LoadVideo": 200,
     "PreviewImage": 290,
+    "SaveImage": 290,
     "MicroCinemaCentreFrame": 290,
-    "MicroCinemaSampler": 50,
-    "MicroCinemaTSR": 50,
+    "KSampler": 220,
+    "MicroCinemaSampler": 250,
+    "MicroCinemaTSR": 250,
+    "MicroCinemaPromptSchedule": 60,
     "MicroCinemaFrameCombine": 340,
     "SaveVideo": 290,
 }
-"""Height of what a node shows, in addition to its slots and widgets: text, a square picture or video."""
-AT_THE_END = {"PreviewImage": 150, "MicroCinemaCentreFrame": 130, "MicroCinemaTSR": 0, "SaveVideo": 80}
+"""Height of what a node shows below its slots and widgets: text, a square picture or video, a live preview."""
+AT_THE_END = {
+    "KSampler": 0,
+    "MicroCinemaCentreFrame": 130,
+    "MicroCinemaSampler": 0,
+    "MicroCinemaTSR": 0,
+    "PreviewImage": 150,
+    "SaveImage": 130,
+    "SaveVideo": 80,
+}
 """The same for the last node of a column: what does not fit covers nothing."""
 COLOUR = "#3f789e"
 VIEW, CORNER = (1250, 690), (75, 145)

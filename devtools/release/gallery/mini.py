@@ -26,40 +26,36 @@ LONG_PROMPT = "a picture going away"
 
 
 def _start(
-    graph: Graph, text: str = PICTURE_PROMPT, roles: tuple[str, ...] = ("base", "tsr")
-) -> tuple[Node, Words, list[Node], Node]:
-    """Add picture, prompts, models and centre frame: the image model's loader, prompts, models, centre frame."""
+    graph: Graph, text: str = PICTURE_PROMPT, title: str = "Prompt and key frames"
+) -> tuple[Node, Words, Node]:
+    """Add picture and centre frame, and a column with prompts: the image model's loader, prompts, centre frame."""
     graph.column("Picture")
     image = load_mini(graph, "image")
-    given = graph.add("LoadImage", image=EXAMPLE)
-    graph.column("Prompt and models" if roles else "Prompt")
-    words = prompts(graph, image[1], text)
-    models = [load_mini(graph, role) for role in roles]
-    return image, words, models, picture(graph, image[2], given=given)
+    centre = picture(graph, image[2], given=graph.add("LoadImage", image=EXAMPLE))
+    graph.column(title)
+    return image, prompts(graph, image[1], text), centre
 
 
-def _frames(graph: Graph, models: list[Node], words: Words, centre: Out, *, rounds: int) -> Node:
-    """Add a column with both samplers: outputs latent and fps."""
-    base, tsr = models
-    graph.column("Frames")
-    keys = key_frames(graph, base, words, centre, **MINI_BASE)
-    return between(graph, tsr, words, keys, **MINI_TSR, rounds=rounds)
+def _frames(graph: Graph, words: Words, centre: Out, *, rounds: int) -> Node:
+    """Add both models and their samplers, the second pair in a column of its own: outputs latent and fps."""
+    keys = key_frames(graph, load_mini(graph, "base"), words, centre, **MINI_BASE)
+    graph.column("Frames between")
+    return between(graph, load_mini(graph, "tsr"), words, keys, **MINI_TSR, rounds=rounds)
 
 
 def picture_to_video(graph: Graph) -> None:
     """Animate the user's picture."""
-    image, words, models, centre = _start(graph)
-    decoded_video(graph, _frames(graph, models, words, centre[0], rounds=2), image[2])
+    image, words, centre = _start(graph)
+    decoded_video(graph, _frames(graph, words, centre[0], rounds=2), image[2])
 
 
 def text_to_video(graph: Graph) -> None:
     """Make the centre frame from the prompt as well."""
-    graph.column("Image model")
+    graph.column("Prompt")
     image = load_mini(graph, "image")
     empty = graph.add("EmptyLatentImage", width=SIDE, height=SIDE, batch_size=1)
-    graph.column("Prompt")
     words = prompts(graph, image[1], "a flag of botswana going away on a red background")
-    graph.column("Centre frame and models")
+    graph.column("Centre frame")
     drawn = graph.add("KSampler", "centre frame", model=image[0], positive=words[0], negative=words[1],
                       latent_image=empty[0], **MINI_IMAGE)  # fmt: skip
     _video_of_latent(graph, image, words, drawn[0])
@@ -67,41 +63,44 @@ def text_to_video(graph: Graph) -> None:
 
 def repainted_picture(graph: Graph) -> None:
     """Repaint a picture (image to image) before it becomes the centre frame."""
-    image, words, _, fitted = _start(graph, "a happy cat face coming closer", ())
-    graph.column("Repainting and models")
+    image, words, fitted = _start(graph, "a happy cat face coming closer", "Prompt")
+    graph.column("Repainting")
     painted = graph.add("KSampler", "repaint", model=image[0], positive=words[0], negative=words[1],
                         latent_image=fitted[0], denoise=0.6, **MINI_IMAGE)  # fmt: skip
     _video_of_latent(graph, image, words, painted[0])
 
 
 def _video_of_latent(graph: Graph, image: Node, words: Words, latent: Out) -> None:
-    """Add the video models and a preview of a centre frame that is a latent, and the video of it."""
-    models = [load_mini(graph, role) for role in ("base", "tsr")]
+    """Add a preview of a centre frame that is a latent, and the video of it."""
     pixels = graph.add("VAEDecode", "centre frame", samples=latent, vae=image[2])
     graph.add("PreviewImage", images=pixels[0])
-    decoded_video(graph, _frames(graph, models, words, latent, rounds=2), image[2])
+    graph.column("Key frames")
+    decoded_video(graph, _frames(graph, words, latent, rounds=2), image[2])
 
 
 def longer_video(graph: Graph) -> None:
     """Start each further part from the last frame of the part before, and interpolate all together."""
-    image, words, (base, tsr), centre = _start(graph, LONG_PROMPT)
-    graph.column("Part 1")
+    image, words, centre = _start(graph, LONG_PROMPT, "Prompt and part 1")
+    base = load_mini(graph, "base")
     keys = key_frames(graph, base, words, centre[0], **MINI_BASE)
     joined, last = further_parts(graph, base, words, keys)
-    graph.column("All frames")
+    tsr = load_mini(graph, "tsr")
     made = between(graph, tsr, words, last, **MINI_TSR, key_frames=joined, rounds=1)
     decoded_video(graph, made, image[2], colour_anchor=centre[1], colour_strength=0.5)
 
 
 def further_parts(graph: Graph, base: Node, words: Words, keys: Node) -> tuple[Out, Node]:
-    """Add two columns that go on from key frames; return all key frames and the last Sampler."""
+    """Add two columns that go on from key frames, and begin one with all of them: all key frames, last Sampler."""
     joined: Out = keys[0]
+    further = []
     for number in (2, 3):
-        last = graph.add("LatentFromBatch", "last frame", samples=keys[0], batch_index=8, length=1)
         graph.column(f"Part {number}")
+        last = graph.add("LatentFromBatch", "last frame", samples=keys[0], batch_index=8, length=1)
         keys = key_frames(graph, base, words, last[0], **MINI_BASE)
-        new = graph.add("LatentFromBatch", "new frames", samples=keys[0], batch_index=5, length=4)
-        joined = graph.add("LatentBatch", samples1=joined, samples2=new[0])[0]
+        further.append(graph.add("LatentFromBatch", "new frames", samples=keys[0], batch_index=5, length=4))
+    graph.column("All frames")
+    for part in further:
+        joined = graph.add("LatentBatch", samples1=joined, samples2=part[0])[0]
     return joined, keys
 
 
@@ -125,8 +124,8 @@ def interpolated_pictures(graph: Graph) -> None:
 
 def upscaled_video(graph: Graph) -> None:
     """Upscale the frames with the host's upscaler before they are combined."""
-    image, words, models, centre = _start(graph)
-    made = _frames(graph, models, words, centre[0], rounds=1)
+    image, words, centre = _start(graph)
+    made = _frames(graph, words, centre[0], rounds=1)
     graph.column("Upscaling")
     frames = graph.add("VAEDecode", samples=made[0], vae=image[2])
     upscaler = graph.add("UpscaleModelLoader", model_name="RealESRGAN_x4plus.safetensors")

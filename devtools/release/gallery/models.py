@@ -61,6 +61,30 @@ PUBLISHED: dict[str, tuple[str, str]] = {
         "controlnet",
         f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/control/mm_sd15_v3_sparsectrl_rgb.safetensors",
     ),
+    **{
+        name: ("checkpoints", f"{_HUB}/Kijai/DynamiCrafter_pruned/resolve/main/{name}")
+        for name in (
+            "dynamicrafter_512_fp16_pruned.safetensors",
+            "dynamicrafter_1024_fp16_pruned.safetensors",
+            "dynamicrafter_512_interp_fp16_pruned.safetensors",
+            "tooncrafter_512_interp-pruned-fp16.safetensors",
+        )
+    },
+    "CLIP-ViT-H-fp16.safetensors": (
+        "clip_vision",
+        f"{_HUB}/Kijai/CLIPVisionModelWithProjection_fp16/resolve/main/CLIP-ViT-H-fp16.safetensors",
+    ),
+    **{
+        name: (
+            folder,
+            f"{_HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/{folder}/{name}",
+        )
+        for folder, name in (
+            ("diffusion_models", "wan2.1_t2v_1.3B_fp16.safetensors"),
+            ("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors"),
+            ("vae", "wan_2.1_vae.safetensors"),
+        )
+    },
     "mm_sd15_v3_adapter.safetensors": (
         "loras",
         f"{_HUB}/conrevo/AnimateDiff-A1111/resolve/main/lora/mm_sd15_v3_adapter.safetensors",
@@ -94,6 +118,8 @@ SIZES = {
     "mm_sd15_AnimateLCM.safetensors": "907 MB",
     "animatediff_lightning_4step_comfyui.safetensors": "909 MB",
     "mm_sd15_v3_sparsectrl_rgb.safetensors": "994 MB",
+    **{name: "3.1 GB" for name in PUBLISHED if "crafter_" in name},
+    "CLIP-ViT-H-fp16.safetensors": "1.3 GB",
     "mm_sd15_v3_adapter.safetensors": "51 MB",
     "AnimateLCM_sd15_t2v_lora.safetensors": "135 MB",
     **{name: "39 MB" for name in PUBLISHED if name.startswith("mm_sd15_v2_lora_")},
@@ -101,7 +127,19 @@ SIZES = {
 """Sizes that public listings of these addresses state, by file name."""
 
 
+SHA256 = {
+    "umt5_xxl_fp8_e4m3fn_scaled.safetensors": "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68",
+    "wan_2.1_vae.safetensors": "2fc39d31359a4b0a64f55876d8ff7fa8d780956ae2cb13463b0223e15148976b",
+}
+"""Hashes by file name, where ComfyUI's own templates state them (wan2.1_flf2v_720_f16.json)."""
+
+
 def metadata(values: list[Any]) -> list[dict[str, str]]:
     """Return the `models` property of a node with these widget values."""
     named = [value for value in values if isinstance(value, str) and value in PUBLISHED]
-    return [{"name": name, "url": PUBLISHED[name][1], "directory": PUBLISHED[name][0]} for name in named]
+    found = []
+    for name in named:
+        directory, url = PUBLISHED[name]
+        known = {"hash": SHA256[name], "hash_type": "SHA256"} if name in SHA256 else {}
+        found.append({"name": name, "url": url, **known, "directory": directory})
+    return found

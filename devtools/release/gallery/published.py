@@ -45,25 +45,29 @@ def picture_to_video(graph: Graph) -> None:
 
 def sdxl_to_video(graph: Graph) -> None:
     """Make the centre frame with a stock SDXL graph, key frames with PIA, frames between them with SparseCtrl."""
+    pixels = drawn_picture(graph, width=1024, height=1024)
+    loaded = load_sd15(graph)
+    centre = picture(graph, loaded[2], given=pixels, side=SIDE)
+    graph.column("Prompt and key frames")
+    words = prompts(graph, loaded[1], FOX, UNWANTED)
+    keys = key_frames(graph, load_pia(graph, loaded[0]), words, centre[0])
+    graph.column("Frames between")
+    made = between(graph, load_sparsectrl(graph, loaded[0]), words, keys)
+    decoded_video(graph, made, loaded[2], colour_anchor=centre[1], colour_strength=0.5)
+
+
+def drawn_picture(graph: Graph, *, width: int, height: int) -> Node:
+    """Add two columns, a stock SDXL graph; return the node with its picture. The second column stays open."""
     graph.column("SDXL")
     sdxl = graph.add("CheckpointLoaderSimple", "SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
-    empty = graph.add("EmptyLatentImage", width=1024, height=1024, batch_size=1)
+    empty = graph.add("EmptyLatentImage", width=width, height=height, batch_size=1)
     text = "a red fox standing in fresh snow, pine forest, soft morning light, photo"
     positive = graph.add("CLIPTextEncode", "Picture Prompt", text=text, clip=sdxl[1])
     negative = graph.add("CLIPTextEncode", f"{NEGATIVE} Picture Prompt", text="text, frame", clip=sdxl[1])
     graph.column("Picture")
     drawn = graph.add("KSampler", "picture", model=sdxl[0], positive=positive[0], negative=negative[0],
                       latent_image=empty[0], **KARRAS, cfg=6.0)  # fmt: skip
-    pixels = graph.add("VAEDecode", "picture", samples=drawn[0], vae=sdxl[2])
-    loaded = load_sd15(graph)
-    graph.column("Prompt and models")
-    words = prompts(graph, loaded[1], FOX, UNWANTED)
-    pia, sparse = load_pia(graph, loaded[0]), load_sparsectrl(graph, loaded[0])
-    centre = picture(graph, loaded[2], given=pixels, side=SIDE)
-    graph.column("Frames")
-    keys = key_frames(graph, pia, words, centre[0])
-    made = between(graph, sparse, words, keys)
-    decoded_video(graph, made, loaded[2], colour_anchor=centre[1], colour_strength=0.5)
+    return graph.add("VAEDecode", "picture", samples=drawn[0], vae=sdxl[2])
 
 
 def first_and_last_frame(graph: Graph) -> None:

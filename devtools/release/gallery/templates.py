@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import mini, notes, published, training
+from . import (
+    crafter,
+    crafter_notes,
+    evaluation,
+    evaluation_notes,
+    mini,
+    notes,
+    published,
+    scheduled,
+    training,
+)
 from .graph import Graph, Schemas
 
 
@@ -58,6 +68,9 @@ TEMPLATES = {
     "15 Upscaled video (mini)": Template(
         mini.upscaled_video, notes.UPSCALED_VIDEO_MINI, "33 frames of 512 x 512 at 8 fps", MIDDLE
     ),
+    "16 Loop with a prompt for each part (mini)": Template(
+        scheduled.loop_of_parts, scheduled.NOTE, "144 frames of 128 x 128 at 32 fps", (0.0,)
+    ),
     "20 Picture to video (PIA)": Template(
         published.picture_to_video, notes.PICTURE_TO_VIDEO, SIXTEEN, MIDDLE
     ),
@@ -75,6 +88,18 @@ TEMPLATES = {
         notes.LORA_AND_CONTROLNET,
         "16 frames of 512 x 512 at the motion video's rate",
     ),
+    "25 SDXL picture to video (DynamiCrafter)": Template(
+        crafter.sdxl_to_video, crafter_notes.SDXL_TO_VIDEO_CRAFTER, "16 frames of 512 x 320 at 8 fps"
+    ),
+    "26 Interpolate drawings (ToonCrafter)": Template(
+        crafter.interpolated_drawings,
+        crafter_notes.INTERPOLATED_DRAWINGS,
+        "16 frames of 512 x 320 at 7.5 fps",
+        BOTH_ENDS,
+    ),
+    "27 Text to video (VideoCrafter2, ZeroScope)": Template(
+        crafter.text_to_video, crafter_notes.TEXT_TO_VIDEO_CRAFTER, "16 frames of 512 x 320 at 8 fps"
+    ),
     "30 Your trained model (SD 2)": Template(
         training.trained, notes.TRAINED, "129 frames of 320 x 320 at 32 fps", MIDDLE
     ),
@@ -87,5 +112,15 @@ TEMPLATES = {
     "40 Noise prior on SVD": Template(
         training.svd_noise_prior, notes.SVD_NOISE_PRIOR, "14 frames of 1024 x 576 at 6 fps", (0.0,)
     ),
+    "41 Wan text to video with a centre frame": Template(
+        training.wan_noise_prior, crafter_notes.WAN_NOISE_PRIOR, "33 frames of 832 x 480 at 16 fps", MIDDLE
+    ),
+    "50 Evaluation with SDXL first (SD 2)": Template(
+        evaluation.sdxl_first, evaluation_notes.SDXL_FIRST, evaluation.MAKES
+    ),
+    "51 Evaluation with SD 2.1 first (SD 2)": Template(
+        evaluation.sd21_first, evaluation_notes.SD21_FIRST, evaluation.MAKES
+    ),
 }
-"""By title: 1x with the mini models, 2x with published weights, 3x around your own training, 4x experiments."""
+"""By title: 1x with the mini models, 2x with published weights, 3x around your own training, 4x experiments, 5x the
+paper's evaluation."""

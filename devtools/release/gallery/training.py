@@ -32,8 +32,9 @@ def trained(graph: Graph) -> None:
         for role in ("base", "tsr")
     )
     centre = picture(graph, loaded[2], given=given, side=SIDE)
-    graph.column("Frames")
+    graph.column("Key frames")
     keys = key_frames(graph, base, words, centre[0], **TRAINED)
+    graph.column("Frames between")
     made = between(graph, tsr, words, keys, **KARRAS, cfg=CFG, gamma=0.02, rounds=2)
     decoded_video(graph, made, loaded[2])
 
@@ -129,3 +130,24 @@ def svd_noise_prior(graph: Graph) -> None:
     made = graph.add("KSampler", model=guided[0], positive=both[0], negative=both[1], latent_image=both[2],
                      steps=20, cfg=2.5, sampler_name="euler", scheduler="karras")  # fmt: skip
     _plain_video(graph, made, loaded[2], 6.0)
+
+
+def wan_noise_prior(graph: Graph) -> None:
+    """Apply the noise prior to Wan, in the host's own graph of text to video."""
+    size = {"width": 832, "height": 480}
+    graph.column("Models")
+    loaded = graph.add("UNETLoader", unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
+    encoder = graph.add("CLIPLoader", clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
+    vae = graph.add("VAELoader", vae_name="wan_2.1_vae.safetensors")
+    given = graph.add("LoadImage", image=EXAMPLE)
+    graph.column("Prompt and centre frame")
+    words = prompts(graph, encoder[0], "a fairy in a meadow, smiling, hair and grass moving in the wind",
+                    "overexposed, static, blurry, subtitles, low quality, deformed")  # fmt: skip
+    centre = graph.add("MicroCinemaCentreFrame", image=given[0], vae=vae[0], **size)
+    graph.column("Noise prior and frames")
+    shifted = graph.add("ModelSamplingSD3", model=loaded[0], shift=8.0)
+    prior = graph.add("MicroCinemaNoisePrior", model=shifted[0], gamma=0.05, centre_frame=centre[0])
+    empty = graph.add("EmptyHunyuanLatentVideo", **size, length=33, batch_size=1)
+    made = graph.add("KSampler", model=prior[0], positive=words[0], negative=words[1], latent_image=empty[0],
+                     steps=30, cfg=6.0, sampler_name="uni_pc", scheduler="simple")  # fmt: skip
+    _plain_video(graph, made, vae[0], 16.0)
