@@ -9,7 +9,7 @@ from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
 from ..files.load_networks import load_video_weights, video_configs
 from .video import VideoStage
-from .warm_start import own_appearnet, start_configs, with_motion
+from .warm_start import VideoModelMotion, own_appearnet, start_configs, with_motion
 
 
 class BaseStage(VideoStage):
@@ -36,7 +36,7 @@ class BaseStage(VideoStage):
             return
         net, unet = self.video.appearnet.config, self.video.unet.config
         inflated = inflate(
-            start.part("unet"),
+            self.motion.spatial if isinstance(self.motion, VideoModelMotion) else start.part("unet"),
             config=unet.as_2d(),
             injection=net.injection,
             seed=self.seed,

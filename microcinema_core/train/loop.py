@@ -108,7 +108,7 @@ def _train(trainer: Trainer, report: Report) -> None:
     config, processes = trainer.config, trainer.processes
     last = dict.fromkeys(("checkpoint", "sheet", "export"), trainer.elapsed)
     stop = False
-    with _stop_on_signals() as caught:
+    with stop_on_signals() as caught:
         while progress(trainer) < 1.0 and not stop:
             started = time.monotonic()
             report.add(_step_or_save(trainer))
@@ -181,7 +181,7 @@ def _announce(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
+def stop_on_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list, so that the loop can save and exit between steps."""
     caught: list[int] = []
     handlers = {

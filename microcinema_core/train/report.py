@@ -47,11 +47,12 @@ class Report:
         self.bar = _bar(config, step)
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
-        """Add the scalars of one step to the means."""
+        """Add the scalars of one step to the means; NaN is no number to average and is left out."""
         if self.shown:
             for name, value in scalars.items():
-                self.sums[name] += float(value)
-                self.counts[name] += 1
+                if not math.isnan(number := float(value)):
+                    self.sums[name] += number
+                    self.counts[name] += 1
 
     def tick(self, step: int, elapsed: float, progress: float) -> None:
         """Update the progress bar after a step.

@@ -87,8 +87,12 @@ def _gradients(trainer: Trainer, batches: list[Batch]) -> dict[str, Tensor]:
             trainer.scaler.scale(loss / len(batches)).backward()
         master_weights.collect_gradients()
         for name, value in {"loss": loss.detach(), **extra}.items():
-            seen[name].append(value)  # a batch may have no clip in some band
-    scalars = {name: torch.stack(values).mean() for name, values in seen.items()}
+            seen[name].append(value)
+    # NaN marks a batch without a clip in some band; a loss that is not finite must be seen.
+    scalars = {
+        name: torch.stack(values).mean() if name == "loss" else torch.stack(values).nanmean()
+        for name, values in seen.items()
+    }
     scalars["loss"] = processes.mean(scalars["loss"])
     return scalars
 

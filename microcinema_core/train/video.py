@@ -86,7 +86,8 @@ class VideoStage(ABC):
         self.motion: MotionModule | None = None
         motion_from = home_folder() / self.model.motion_from
         if self.model.motion_from:
-            start, self.motion = read_motion(motion_from, start, frames=self.dataset.index["frames"])
+            frames, injection = self.dataset.index["frames"], self.model.injection
+            start, self.motion = read_motion(motion_from, start, frames=frames, injection=injection)
         self.start: Checkpoint | None = start
         self.sources = sources(
             home_folder() / config.init_from, start, self.motion, motion_from, injection=self.model.injection
@@ -197,6 +198,7 @@ class VideoStage(ABC):
         eps = training_noise(eps_n, z_c, self.video.spec.lambda_ * kept[:, None, None, None, None])
         t = self.timesteps(clips, random)
         alpha_bar = self.alpha_bar[t][:, None, None, None, None]
+        z_0 = self.scaled(z_0, t)
         z_t = diffuse(z_0, eps, alpha_bar)
         injection = video.injection(appearance, t.float(), context, kept)
         predicted = video.predict(z_t, t.float(), context, injection)
@@ -204,6 +206,12 @@ class VideoStage(ABC):
         by_clip = reduce(error, "b f c h w -> b", "mean")
         weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.spec.prediction)
         return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
+
+    def scaled(self, z_0: Tensor, t: Tensor) -> Tensor:
+        """Return s_t z_0, for weights that were trained on scaled clean latents; else z_0."""
+        if self.video.schedule.scales is None:
+            return z_0
+        return z_0 * self.video.schedule.scales.to(t.device)[t][:, None, None, None, None]
 
     def timesteps(self, clips: int, random: SharedRandom) -> Tensor:
         """Draw (clips,) timesteps, uniform over the schedule; a share `final_share` only from its end."""

@@ -18,9 +18,10 @@ class ModelTable:
     Attributes:
         image_file: a MicroCinema image file with text encoder and VAE, needed where captions are tokens; or the Stable
             Diffusion file or folder whose VAE decodes sample sheets, if not `init_from`. Empty takes `init_from`.
-        motion_from: published motion weights that the temporal layers start from, where `init_from` is a Stable
-            Diffusion 1.x model: a file of AnimateDiff or PIA, absolute or in $MICROCINEMA_HOME. Empty starts them anew.
-            AppearNet starts from PIA's where `injection` is "concat".
+        motion_from: published motion weights to start from, absolute or in $MICROCINEMA_HOME. Where `init_from` is a
+            Stable Diffusion 1.x model, a file of AnimateDiff or PIA, which the temporal layers start from (and
+            AppearNet from PIA's, where `injection` is "concat"). Where it is a 2.x model, a video model in ModelScope's
+            layout, which the whole U-Net starts from. Empty starts the temporal layers anew.
         lambda_: `lambda` in TOML, of the Appearance Noise Prior (Eq. 3).
         injected_norm, injection, hidden, spade_norms, time_conditioned, text_conditioned: as in `UNetConfig` and
             `AppearNetConfig`, for the inflation of an image model.
@@ -97,6 +98,8 @@ class ModelTable:
             if zero_terminal_snr == "auto"
             else bool(zero_terminal_snr),
             residual=start.residual if self.residual < 0 else self.residual,
+            rates=start.rates,
+            rescale=start.rescale,
         )
 
 

@@ -1,28 +1,32 @@
 """Warm start: temporal layers of published motion weights on an image model, and where a file's weights come from.
 
 The base stage then trains the Appearance Noise Prior and AppearNet on top of motion that is learnt already
-(`model.motion_from`). The image model, the motion file and their licences are recorded in every file that comes of it.
+(`model.motion_from`): a motion module for Stable Diffusion 1.x, or the whole U-Net of a video model that was made from
+2.x. The files and their licences are recorded in every file that comes of it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import NUMBERED_FRAMES, AppearNetConfig, UNetConfig
+from ..config import NUMBERED_FRAMES, UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
 from ..files.checkpoint import Checkpoint
+from ..files.crafter import Crafter, UnclearError, read_crafter, refuse_crafter_pickle
+from ..files.crafter_specs import licence_of
 from ..files.published import MotionModule, read_motion_module, refuse_pickle
 from ..files.safetensors_io import read_header
 from ..messages import one_line
 from ..networks.unet import is_temporal
 from .start_files import is_foreign
 
+_IMAGE_TOKENS = (".to_k_ip.weight", ".to_v_ip.weight")
 SOURCES = "microcinema.sources"
 """Metadata entry of trained files: the sources of their weights, a JSON list."""
 _LICENCES = {
@@ -51,13 +55,30 @@ class Source:
     licence: str
 
 
-def read_motion(path: Path, start: Checkpoint, *, frames: int) -> tuple[Checkpoint, MotionModule]:
+@dataclass(frozen=True)
+class VideoModelMotion(MotionModule):
+    """The U-Net of a whole video model, such as ModelScope or DynamiCrafter, without its ways to see pictures.
+
+    Attributes:
+        spatial: the U-Net's other tensors, which were trained on videos too.
+        spec: what the video model was trained for: training goes on with its schedule, prediction and frame rates.
+    """
+
+    spatial: dict[str, Tensor] = field(default_factory=dict)
+    spec: ModelSpec = UNTRAINED
+
+
+def read_motion(
+    path: Path, start: Checkpoint, *, frames: int, injection: str
+) -> tuple[Checkpoint, MotionModule]:
     """Read the motion weights that a config names, for the image model that training starts from.
 
     Args:
-        path: a file of AnimateDiff version 2 or 3, or PIA's.
+        path: a file of AnimateDiff version 2 or 3, or PIA's; with a Stable Diffusion 2.x model a file of the Crafter
+            family or in ModelScope's layout.
         start: the image model.
         frames: frames of a clip.
+        injection: kind of the AppearNet that is trained.
 
     Returns:
         The image model with the noise schedule of the motion weights, and the motion weights.
@@ -72,20 +93,58 @@ def read_motion(path: Path, start: Checkpoint, *, frames: int) -> tuple[Checkpoi
             f"{start.spec.role!r}): leave motion_from out, or start from a Stable Diffusion file"
         )
     image = UNetConfig.from_dict(start.configs["unet"])
-    if image.use_linear_in_transformer:
-        raise ValueError(
-            f"model.motion_from is {path.name}, and init_from, {start.name}, is a Stable Diffusion 2.x model: "
-            "AnimateDiff and PIA belong to Stable Diffusion 1.x"
-        )
-    refuse_pickle(path.name)
+    refuse = refuse_crafter_pickle if image.use_linear_in_transformer else refuse_pickle
+    refuse(path.name)
     if not path.is_file():
         raise ValueError(f"model.motion_from is {path}, which is no file; docs/models.md has the addresses")
+    if image.use_linear_in_transformer:
+        return _video_model(path, start, image, injection)
     motion = read_motion_module(path, image)
     if motion.config.position_encoding == "absolute" and frames > NUMBERED_FRAMES:
         raise ValueError(
             f"the clips have {frames} frames; {motion.name} has numbers for {NUMBERED_FRAMES}: prepare shorter clips"
         )
     return replace(start, spec=replace(start.spec, betas=motion.betas)), motion
+
+
+def _video_model(
+    path: Path, start: Checkpoint, image: UNetConfig, injection: str
+) -> tuple[Checkpoint, VideoModelMotion]:
+    """Read a whole video model for training on a Stable Diffusion 2.x model's text encoder and VAE."""
+    try:
+        read = read_crafter(path)
+    except ValueError as error:
+        said = f"model.motion_from, for {start.name}, a Stable Diffusion 2.x model: {error}"
+        if isinstance(error.__cause__, UnclearError):  # a node asks; a config has no such key
+            said = f"{path.name} does not say what it was trained for: give it the name that it was published under"
+        raise ValueError(said) from error
+    if read.appearnet is not None and injection == "concat":
+        raise ValueError(
+            f"{read.name} sees pictures through CLIP vision too, which data sets do not hold, so that its own way to "
+            'see them cannot be trained: set model.injection to "spade" for a new AppearNet on its motion'
+        )
+    if read.config.as_2d() != image.as_2d():
+        raise ValueError(
+            f"{read.name} does not fit {start.name}, whose U-Net is another one: choose the Stable Diffusion 2.x model "
+            "whose text encoder and VAE it was trained with"
+        )
+    motion = _without_pictures(read)
+    own = ("prediction", "betas", "zero_terminal_snr", "rates", "rescale")
+    spec = replace(start.spec, **{name: getattr(read.spec, name) for name in own})
+    return replace(start, spec=spec), motion
+
+
+def _without_pictures(read: Crafter) -> VideoModelMotion:
+    """Return a video model's motion, without image tokens: the new AppearNet takes their place."""
+    kept = {key: value for key, value in read.unet.items() if not key.endswith(_IMAGE_TOKENS)}
+    return VideoModelMotion(
+        replace(read.config, image_context=0),
+        {key: value for key, value in kept.items() if is_temporal(key)},
+        name=read.name,
+        betas=read.spec.betas,
+        spatial={key: value for key, value in kept.items() if not is_temporal(key)},
+        spec=read.spec,
+    )
 
 
 def start_configs(
@@ -150,6 +209,9 @@ def sources(
             Source(**{**one, "gives": tuple(one["gives"])})
             for one in json.loads(start.metadata.get(SOURCES, "[]"))
         ]
+    if isinstance(motion, VideoModelMotion):  # nothing of the image model's U-Net is left
+        origin = motion.spec.origin
+        return [_source(motion_from, origin, "spatial", "temporal", licence=licence_of(motion.spec))]
     found = []
     if is_foreign(init_from):
         linear = start.configs["unet"]["use_linear_in_transformer"]
@@ -165,7 +227,9 @@ def sources_entry(found: list[Source]) -> dict[str, str]:
     return {SOURCES: json.dumps([asdict(one) for one in found])} if found else {}
 
 
-def _source(path: Path, kind: str, *gives: str) -> Source:
+def _source(path: Path, kind: str, *gives: str, licence: str = "") -> Source:
     metadata = {} if path.is_dir() else read_header(path).get("__metadata__", {})
     stated = metadata.get("modelspec.license") or metadata.get("license")
-    return Source(one_line(path.name), kind, gives, stated or f"{_LICENCES[kind]} (of the original)")
+    return Source(
+        one_line(path.name), kind, gives, stated or f"{licence or _LICENCES[kind]} (of the original)"
+    )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from microcinema_core.frames import combine
+from microcinema_core.frames.rates import frame_rate, frames_per_kept
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -129,12 +130,12 @@ def test_even_sizes(size: tuple[int, int]) -> None:
 
 
 def test_frame_rate_is_exact() -> None:
-    assert combine.frame_rate(32.0) == 32
-    assert combine.frame_rate(23.976) == Fraction(2997, 125)
-    assert combine.frame_rate(2 / 3) == Fraction(2, 3)
+    assert frame_rate(32.0) == 32
+    assert frame_rate(23.976) == Fraction(2997, 125)
+    assert frame_rate(2 / 3) == Fraction(2, 3)
     for fps in (0.0, -8.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="fps"):
-            combine.frame_rate(fps)
+            frame_rate(fps)
 
 
 def test_audio() -> None:
@@ -183,3 +184,27 @@ def test_audio_of_any_rate_keeps_its_tone_and_length(rate: int, wanted: int, cha
 def test_audio_that_cannot_be_right(audio: dict, says: str) -> None:
     with pytest.raises(ValueError, match=f"^audio .*{says}"):
         combine.prepare_audio(audio)
+
+
+@pytest.mark.parametrize(
+    ("fps", "target", "every"),
+    [(32, 0, 1), (32, 32, 1), (32, 16, 2), (32, 8, 4), (30, 10, 3), (23.976, 11.988, 2), (29.97, 15, 2)],
+)
+def test_rates_that_divide(fps: float, target: float, every: int) -> None:
+    assert frames_per_kept(fps, target) == every
+
+
+@pytest.mark.parametrize("target", [24.0, 64.0, 31.9, 1e-9])
+def test_rates_that_do_not_divide_are_refused_with_those_that_do(target: float) -> None:
+    with pytest.raises(ValueError, match=r"of 32 frames a second .* use 32, 16, 10.6667, 8 \.\.\., or 0"):
+        frames_per_kept(32.0, target)
+
+
+def test_every_nth_frame_is_kept_of_the_joined_frames() -> None:
+    made = combine.combine_frames(
+        {"images": ramp(9) / 10, "images_2": ramp(9, 8) / 10}, skip_shared=True, every=4
+    )
+    assert [round(10 * number) for number in numbers(made.frames)] == [0, 4, 8, 12, 16]
+    assert len(made.drift) == 5
+    back = combine.combine_frames({"images": ramp(9) / 10}, every=4, ping_pong=True, repeat=2)
+    assert [round(10 * number) for number in numbers(back.frames)] == [0, 4, 8, 4] * 2

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow
 FOLDER = "output/example"
 
 
-def commands() -> list[str]:
+def commands(heading: str = "A worked example") -> list[str]:
     """The lines of the section's code blocks, continued ones joined."""
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    section = text.split("\n## A worked example\n")[1].split("\n## ")[0]
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [line.split("  #")[0].strip() for line in lines]
@@ -47,9 +47,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, comfyui: Host) -> tuple[Path
     return root / "example", {**os.environ, **own}
 
 
-def run(line: str, place: tuple[Path, dict[str, str]]) -> str:
+def run(line: str, place: tuple[Path, dict[str, str]], named: str = FOLDER) -> str:
     folder, environment = place
-    words = [word.replace(FOLDER, str(folder)) for word in shlex.split(line)]
+    words = [word.replace(named, str(folder)) for word in shlex.split(line)]
     assert words[:2] == ["python3", "dev.py"], line
     command = [sys.executable, *words[1:]]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
@@ -80,3 +80,18 @@ def test_every_command_of_the_docs_runs(place: tuple[Path, dict[str, str]]) -> N
     with av.open(clip["video"]) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [frame.shape for frame in frames] == [(64, 64, 3)] * 17 and clip["fps"] == 8.0
+
+
+@pytest.mark.long
+def test_training_on_published_motion_in_three_steps(place: tuple[Path, dict[str, str]]) -> None:
+    folder = place[0].with_name("motion")
+    lines = [line for line in commands("Start from published motion") if "output/motion" in line]
+    assert len(lines) == 3
+    for line in lines:
+        run(line, (folder, place[1]), "output/motion")
+    base = read_checkpoint(folder / "base.safetensors", expect_roles=("base",))
+    found = json.loads(base.metadata["microcinema.sources"])
+    assert [(one["file"], one["gives"]) for one in found] == [
+        ("sd15.safetensors", ["spatial"]), ("motion.safetensors", ["temporal"])
+    ]  # fmt: skip
+    assert base.spec.betas == "linear" and base.spec.lambda_ == 0.03

@@ -206,7 +206,7 @@ def test_a_start_file_with_motion_and_another_image_model(home: Path) -> None:
         use_linear_projection=True,
     )  # fmt: skip
     save(home / "sd.safetensors", wide.state_dict())
-    with pytest.raises(ValueError, match="belong to Stable Diffusion 1"):
+    with pytest.raises(ValueError, match=r"sd\.safetensors, a Stable Diffusion 2\.x model: .*AnimateDiff"):
         prepared(config(name="again"))
     narrow = diffusers.UNet2DConditionModel(
         block_out_channels=(64, 64, 64, 64),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from devtools.check import tiny
+from devtools.check.crafter_files import UNET, write_crafter
 from tests.core.motion_oracles import adapter, image_unet
 from tests.train.clip_world import table, write_clips
 
@@ -20,6 +23,23 @@ def write_warm_home(home: Path) -> None:
     save(home / "motion.safetensors", adapter(middle=False).state_dict())
     save(home / "pia.safetensors", adapter(middle=False, conv_in_channels=9).state_dict())
     write_clips(home / "data" / "mine", FRAMES, [2.0], channels=4, contexts=CONTEXT, side=(16, 8))
+
+
+def write_video_models(home: Path) -> None:
+    """sd2.safetensors, modelscope.safetensors in diffusers' layout, videocrafter2 and dynamicrafter_512 in theirs."""
+    import diffusers
+
+    shape: dict[str, Any] = {
+        "block_out_channels": (64, 128, 128, 128), "layers_per_block": 1, "cross_attention_dim": CONTEXT
+    }  # fmt: skip
+    image = diffusers.UNet2DConditionModel(
+        **shape, attention_head_dim=(1, 2, 2, 2), use_linear_projection=True
+    )
+    save(home / "sd2.safetensors", image.state_dict())
+    save(home / "modelscope.safetensors", tiny.random_weights(diffusers.UNet3DConditionModel(**shape), 1))
+    crafter = replace(UNET, context_dim=CONTEXT)
+    write_crafter(home / "videocrafter2.safetensors", replace(crafter, image_context=0))
+    write_crafter(home / "dynamicrafter_512.safetensors", crafter)
 
 
 def save(path: Path, state: dict[str, Tensor], **metadata: str) -> None:
