@@ -79,7 +79,8 @@ def ddim(
     Raises:
         ValueError: fewer than one step.
     """
-    sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps).to(noise.device)
+    # They stay on the CPU: a GPU takes single numbers as they are, and reading them there would make it wait.
+    sigmas = (schedule or NoiseSchedule()).sampling_sigmas(steps)
     x = noise * (1 + sigmas[0] ** 2).sqrt()
     *_, z_0 = ddim_steps(denoise, x, sigmas)
     return z_0

@@ -150,7 +150,12 @@ def denoiser(
         t = schedule.timestep(sigma)
         scale = schedule.scale(t)
         x, sigma = x * scale, sigma * scale
-        output = network(x / (sigma**2 + 1).sqrt(), t.expand(x.shape[0]).to(x.device))
+        timesteps = (
+            t.expand(x.shape[0])
+            if t.device == x.device
+            else torch.full(x.shape[:1], float(t), device=x.device)
+        )
+        output = network(x / (sigma**2 + 1).sqrt(), timesteps)
         return denoised_from_output(output.float(), x, sigma, prediction) / scale
 
     return denoise

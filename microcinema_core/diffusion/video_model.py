@@ -57,7 +57,9 @@ class VideoModel:
         clips, dtype = t.shape[0], self.dtype
         appearance = self._with_hint(appearance, clips)
         seen = appearance.shape[0] // clips
-        s = torch.as_tensor(strength, dtype=dtype).expand(clips)[:, None, None, None]
+        if not isinstance(strength, Tensor):
+            strength = appearance.new_full((clips,), strength)
+        s = strength.to(dtype).expand(clips)[:, None, None, None]
         features = self.appearnet.features(
             appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
         )

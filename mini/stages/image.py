@@ -16,18 +16,12 @@ from torch import Tensor, nn
 
 from microcinema_core.config import ModelSpec, Prediction, UNetConfig
 from microcinema_core.data.shards import ShardDataset
-from microcinema_core.diffusion.ddim import classifier_free_guidance, ddim
-from microcinema_core.diffusion.schedule import (
-    Denoiser,
-    NoiseSchedule,
-    denoiser,
-    diffuse,
-    training_target,
-)
+from microcinema_core.diffusion.image_model import ImageModel
+from microcinema_core.diffusion.schedule import diffuse, training_target
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
 from microcinema_core.files.load_networks import load_text_encoder, load_vae
 from microcinema_core.files.paths import home_folder
-from microcinema_core.networks.layers import unfused_attention
+from microcinema_core.networks.layers import attention, unfused_attention
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.batches import band_losses, draw_latents, pick_captions
 from microcinema_core.train.config import TrainConfig, from_table
@@ -139,10 +133,15 @@ class ImageStage:
         self.text_file, self.text = text_file, load_text_encoder(text_file)
         self.spec = model.spec()
         self.unet_config = UNetConfig.from_dict({**MINI.to_dict(), **model.unet}).as_2d()
-        self.unet = UNet3D(self.unet_config, operations=Operations, attend=unfused_attention)
+        gpu = torch.cuda.is_available()
+        self.unet = UNet3D(
+            self.unet_config,
+            operations=nn if gpu else Operations,
+            attend=attention if gpu else unfused_attention,
+        )
         self.modules: Mapping[str, nn.Module] = {"unet": self.unet}
-        self.schedule = NoiseSchedule.from_spec(self.spec)
-        self.alpha_bar = self.schedule.alpha_bar.float()
+        self.model = ImageModel(self.unet, self.spec)
+        self.alpha_bar = self.model.schedule.alpha_bar.float()
         self.empty = dataset.empty_tokens
 
     def prepare(self) -> None:
@@ -194,19 +193,14 @@ class ImageStage:
         tokens = torch.stack([item["tokens"][0] for item in items]).to(device)
         z_0 = torch.cat([item["mean"] for item in items]).float().to(device)
         noise = torch.randn(z_0.shape, generator=torch.Generator().manual_seed(1)).to(device)
-        with_text, without = (
-            self._denoiser(tokens),
-            self._denoiser(self.empty.expand_as(tokens)),
-        )
-        sample = ddim(
-            classifier_free_guidance(with_text, without, self.options.guidance_scale),
+        sample = self.model.sample(
+            self.text(tokens),
+            self.text(self.empty[None]),
             noise,
             steps=self.options.steps,
+            guidance_scale=self.options.guidance_scale,
         )
         return self.vae.decode(torch.cat([z_0, sample]))
-
-    def _denoiser(self, tokens: Tensor) -> Denoiser:
-        return denoiser(self.network(self.text(tokens)), self.schedule, self.spec.prediction)
 
     def export(self, path: Path, parts: Parts) -> None:
         """Write the image model: U-Net, text encoder and VAE in one file."""

@@ -77,7 +77,7 @@ def random_background(
     if kind == "gradient":
         return Background(_gradient(rng, size), kind)
     names = _HELD_OUT.get(split, TRAIN_PHOTOS)
-    photo = _photo(names[rng.integers(len(names))])
+    photo = photograph(names[rng.integers(len(names))])
     return Background(_crop(photo, rng, size, blurred=kind == "blurred"), kind)
 
 
@@ -120,7 +120,8 @@ def _crop(photo: Image.Image, rng: np.random.Generator, size: int, *, blurred: b
 
 
 @cache
-def _photo(name: str) -> Image.Image:
+def photograph(name: str) -> Image.Image:
+    """Return a photograph of `PHOTO_SHA256`, its shorter side at most 320 pixels."""
     with Image.open(_checked_photo(_photo_folder() / name)) as image:
         photo = image.convert("RGB")
     factor = _SHORT_SIDE / min(photo.size)

@@ -20,7 +20,9 @@ def _cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-def placement_weights(centre: Tensor, side: Tensor, *, source: int, target: int) -> Tensor:
+def placement_weights(
+    centre: Tensor, side: Tensor, *, source: int, target: int, smallest: float | None = None
+) -> Tensor:
     """Return the resampling matrices (frames, target, source) of one axis.
 
     Beyond the sprite everything is transparent. Shrinking widens the kernel, so the result is antialiased.
@@ -30,28 +32,35 @@ def placement_weights(centre: Tensor, side: Tensor, *, source: int, target: int)
         side: length of the sprite's edge in each frame, (frames,), in target pixels.
         source: pixels along the edge of the sprite.
         target: pixels along the edge of the picture.
+        smallest: no side is shorter; None takes the shortest one, which a GPU has to be waited for.
     """
-    ratio = source / side.double()
+    device, ratio = centre.device, source / side.double()
     width = ratio.clamp(min=1.0)
-    margin = math.ceil(4 * float(width.max()))
-    pixels = torch.arange(target, dtype=torch.float64) + 0.5
+    margin = math.ceil(4 * (float(width.max()) if smallest is None else max(1.0, source / smallest)))
+    pixels = torch.arange(target, dtype=torch.float64, device=device) + 0.5
     wanted = (pixels - (centre.double() - side.double() / 2)[:, None]) * ratio[:, None]
-    taps = torch.arange(-margin, source + margin) + 0.5
+    taps = torch.arange(-margin, source + margin, device=device) + 0.5
     weights = _cubic((wanted.float()[:, :, None] - taps) / width.float()[:, None, None])
     total = weights.sum(dim=2, keepdim=True)
     weights = weights / torch.where(total < 0.5, torch.ones_like(total), total)
     return weights[:, :, margin : margin + source]
 
 
-def place(sprites: Tensor, centres: Tensor, sides: Tensor, *, size: int) -> Tensor:
+def place(
+    sprites: Tensor, centres: Tensor, sides: Tensor, *, size: int, smallest: float | None = None
+) -> Tensor:
     """Place premultiplied sprites `f 4 s s` in [0, 1] in frames of `size`, and return `f 4 size size`.
 
-    `centres` (f, 2) as (x, y) and `sides` (f,) are fractions of the picture's edge; one placement may serve all
-    frames.
+    `centres` (f, 2) as (x, y), `sides` (f,) and `smallest`, which no side falls below, are fractions of the picture's
+    edge; one placement may serve all frames.
     """
-    source = sprites.shape[-1]
-    columns = placement_weights(centres[:, 0] * size, sides * size, source=source, target=size)
-    rows = placement_weights(centres[:, 1] * size, sides * size, source=source, target=size)
+    least = None if smallest is None else smallest * size
+    columns, rows = (
+        placement_weights(
+            centres[:, axis] * size, sides * size, source=sprites.shape[-1], target=size, smallest=least
+        )
+        for axis in (0, 1)
+    )
     placed = rows[:, None] @ sprites @ columns[:, None].transpose(2, 3)
     colour = placed[:, :3] / placed[:, 3:].clamp(min=1)  # where the kernel overshoots, colours do not
     alpha = placed[:, 3:].clamp(0, 1)

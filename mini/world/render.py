@@ -31,8 +31,8 @@ CENTRE_INDEX = centre_index(len(BASE_TIMES))
 
 Motion = Literal["left", "right", "up", "down", "towards", "away"]
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
-_STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-_GROWTH = {"towards": 1, "away": -1}
+STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+GROWTH = {"towards": 1, "away": -1}
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Clip:
         if self.motion is None:
             times = [CENTRE_TIME]
         seconds = (torch.tensor(times, dtype=torch.float64) - CENTRE_TIME) / PLAY_FPS
-        step = torch.tensor(_STEPS.get(self.motion or "", (0, 0)), dtype=torch.float64)
-        growth = _GROWTH.get(self.motion or "", 0)
+        step = torch.tensor(STEPS.get(self.motion or "", (0, 0)), dtype=torch.float64)
+        growth = GROWTH.get(self.motion or "", 0)
         centres = torch.tensor(self.centre, dtype=torch.float64) + seconds[:, None] * self.speed * step
         return centres, self.side * torch.exp(growth * self.speed * seconds)
 

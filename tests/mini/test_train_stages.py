@@ -1,6 +1,7 @@
 """The mini stages at tiny size on synthetic data: one run each, up to an exported file that can be loaded."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.trainer import Trainer, select_trainable
 from mini.evaluate.vae import reconstruction_psnr
+from mini.stages.image import ImageStage
 from mini.stages.text import TextStage
 from mini.stages.vae import VAEStage, start_from_components, uneven_noise
 from mini.train import MINI_STAGES
@@ -237,6 +239,40 @@ def test_image_stage_trains_resumes_and_exports(home: Path) -> None:
     load_vae(file)
 
 
+class Knowing(torch.nn.Module):
+    """A U-Net that predicts v exactly, as it knows the pictures and the schedule that it was trained with."""
+
+    def __init__(self, z_0: torch.Tensor, alpha_bar: torch.Tensor) -> None:
+        super().__init__()
+        self.z_0, self.alpha_bar = torch.nn.Parameter(z_0), alpha_bar.float()
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        alpha_bar = self.alpha_bar[t.round().long(), None, None, None]
+        return (alpha_bar.sqrt() * x - self.z_0) / (1 - alpha_bar).sqrt()
+
+
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+def test_a_sheet_is_sampled_by_the_models_own_schedule(home: Path, zero_terminal_snr: bool) -> None:
+    """It then shows the pictures; the schedules are written out here (Lin et al. 2023 for the one that ends at 0)."""
+    vae_run(1)
+    write_sets(home)
+    loop.run(text_config(1), stages=MINI_STAGES)
+    config = image_config(1)
+    model = {**config.model, "prediction": "v", "zero_terminal_snr": zero_terminal_snr}
+    stage = build_stage(replace(config, model=model, loss={"steps": 7}), MINI_STAGES)
+    assert isinstance(stage, ImageStage)
+    alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2, 0)
+    if zero_terminal_snr:
+        root = alpha_bar.sqrt()
+        alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+    z_0 = torch.cat([stage.test[k]["mean"] for k in range(12)])
+    stage.model.unet = Knowing(z_0, alpha_bar)  # type: ignore[assignment]
+    real, made = stage._row(stage.test).chunk(2)
+    torch.testing.assert_close(made, real, atol=2e-2, rtol=0)
+    stage.model.unet = Knowing(z_0, alpha_bar.flip(0))  # type: ignore[assignment]
+    assert (stage._row(stage.test).chunk(2)[1] - real).abs().max() > 0.1
+
+
 def test_missing_vae_is_told(home: Path) -> None:
     with pytest.raises(ValueError, match="train the stage that exports it first"):
         loop.run(image_config(1), stages=MINI_STAGES)
@@ -252,4 +288,6 @@ def test_captions_are_picked_and_dropped() -> None:
 
 def test_bands_split_the_schedule() -> None:
     bands = band_losses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 249, 999]), 1000)
-    assert bands == {"loss/band0": torch.tensor(2.0), "loss/band3": torch.tensor(5.0)}
+    assert list(bands) == [f"loss/band{k}" for k in range(4)]
+    assert (bands["loss/band0"], bands["loss/band3"]) == (2, 5)
+    assert bands["loss/band1"].isnan() and bands["loss/band2"].isnan()
