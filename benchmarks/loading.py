@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from devtools.run.home import ROOT
-from microcinema_core.config import AppearNetConfig, ModelSpec, UNetConfig
+from microcinema_core.config import AppearNetConfig, UNetConfig
 from microcinema_core.files.checkpoint import write_checkpoint
 from microcinema_core.files.safetensors_io import write_tensors
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
 

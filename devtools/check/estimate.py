@@ -21,8 +21,9 @@ from devtools.check import tiny
 from devtools.check.cuda import MIB, SIZES
 from devtools.run.home import say
 from devtools.run.host import find_host
-from microcinema_core.config import CONTEXT_LENGTH, UNTRAINED, AppearNetConfig
+from microcinema_core.config import CONTEXT_LENGTH, AppearNetConfig
 from microcinema_core.files.checkpoint import Checkpoint
+from microcinema_core.model_spec import UNTRAINED
 
 BRANCHES = 2
 """Prompt and empty prompt in one batch."""

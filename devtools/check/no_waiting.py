@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from devtools.check import goldens, tiny
-from microcinema_core.config import AppearNetConfig, ModelSpec
+from microcinema_core.config import AppearNetConfig
 from microcinema_core.diffusion.image_model import ImageModel
 from microcinema_core.diffusion.video_model import VideoModel
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
 

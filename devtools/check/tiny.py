@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microcinema_core.config import AppearNetConfig, ModelSpec, TextConfig, UNetConfig, VAEConfig
+from microcinema_core.config import AppearNetConfig, TextConfig, UNetConfig, VAEConfig
 from microcinema_core.files.checkpoint import write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.text import TextEncoder
 from microcinema_core.networks.unet import UNet3D

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from ..config import MOTIONS, AppearNetConfig, ModelSpec, Motion
+from ..config import MOTIONS, AppearNetConfig, Motion
 from ..diffusion.noise import GAMMA
+from ..model_spec import ModelSpec
 from ..networks.appearance_input import ANCHORS
 from ..values import chosen
 from .host import comfy

@@ -13,7 +13,6 @@ from ..config import (
     INJECTIONS,
     PREDICTIONS,
     TEMPORAL_LAYOUTS,
-    UNTRAINED,
     InjectionKind,
     Prediction,
     UNetConfig,
@@ -21,6 +20,7 @@ from ..config import (
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import Inflated, inflate
 from ..files.stable_diffusion import read_stable_diffusion
+from ..model_spec import UNTRAINED
 from ..values import chosen
 from .appearance import AUTO
 from .loading import Loaded, build_appearnet, build_model

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import WindowShape
 from ..diffusion import tsr
+from ..model_spec import WindowShape
 from .appearance import OWN, AppearNetHandle, apply_appearance
 from .frame_conditioning import of_frames
 from .host import comfy

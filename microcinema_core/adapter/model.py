@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import NUMBERED_FRAMES, UNTRAINED, AppearNetConfig, ModelSpec, Motion, UNetConfig
+from ..config import NUMBERED_FRAMES, AppearNetConfig, Motion, UNetConfig
 from ..diffusion.noise import from_residual, with_prior
 from ..files.safetensors_io import SAVED_METADATA, metadata_tensor
+from ..model_spec import UNTRAINED, ModelSpec
 from ..networks.appearance_input import Anchor, anchor_index, appearnet_input, line_between
 from ..networks.appearnet import AppearNet
 from ..networks.layers import resize_like

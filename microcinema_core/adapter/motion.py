@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import ModelSpec, SamplerDefaults, WindowShape
 from ..files.checkpoint import Checkpoint
 from ..files.published import MotionModule, add_motion_lora, read_motion_module, read_sparsectrl
+from ..model_spec import ModelSpec, SamplerDefaults, WindowShape
 from .appearance import AppearNetHandle, require_numbers
 from .loading import MissingPart, build_appearnet, build_model
 from .stock_model import StockUNet, carry_over, stock_unet

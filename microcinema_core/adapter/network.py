@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import ModelSpec, UNetConfig
+from ..config import UNetConfig
+from ..model_spec import ModelSpec
 from ..networks.appearnet import AppearNet
 from ..networks.injection import NO_INJECTION
 from ..networks.layers import ImageContext

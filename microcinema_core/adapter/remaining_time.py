@@ -37,7 +37,8 @@ class RemainingTime:
             self.first = (done, now)
         elif done >= self.total:
             if now - self.start >= SHORT:
-                show_text(f"{self.total} {self.items} in {in_words(now - self.start)}")
+                items = self.items if self.total > 1 else self.items.removesuffix("s")
+                show_text(f"{self.total} {items} in {in_words(now - self.start)}")
         elif done > self.first[0] and now - self.shown >= INTERVAL:
             left = (now - self.first[1]) * (self.total - done) / (done - self.first[0])
             if now - self.start + left >= SHORT:

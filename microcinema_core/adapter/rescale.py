@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import ModelSpec
 from ..diffusion.schedule import latent_scales
+from ..model_spec import ModelSpec
 from .host import comfy
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import ModelSpec, SamplerDefaults
+from ..model_spec import ModelSpec, SamplerDefaults
 from ..networks.appearance_input import ANCHORS, anchor_index
 from ..values import chosen, shown
 from .appearance import (

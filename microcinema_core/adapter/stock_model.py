@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import ModelSpec, Prediction, UNetConfig
+from ..config import Prediction, UNetConfig
 from ..files.stable_diffusion import config_of
+from ..model_spec import ModelSpec
 from .host import comfy
 from .model import MicroCinemaModel, with_window_check
 

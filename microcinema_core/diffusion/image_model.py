@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import ModelSpec
+from ..model_spec import ModelSpec
 from ..networks.unet import UNet3D
 from .ddim import classifier_free_guidance, ddim
 from .schedule import Denoiser, NoiseSchedule, denoiser

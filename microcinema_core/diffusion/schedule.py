@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..config import Betas, ModelSpec, Prediction
+from ..config import Betas, Prediction
+from ..model_spec import ModelSpec
 
 ALMOST_ZERO = 4.8973451890853435e-08
 """The last alpha_bar under zero terminal SNR, as in ComfyUI (comfy/model_sampling.py); sigma stays finite."""

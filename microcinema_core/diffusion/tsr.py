@@ -15,7 +15,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ..config import WindowShape
+from ..model_spec import WindowShape
 from ..networks.appearance_input import line_between
 
 PAPER = WindowShape()

@@ -8,7 +8,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..config import ModelSpec, centre_index
+from ..config import centre_index
+from ..model_spec import ModelSpec
 from ..networks.appearance_input import appearnet_input
 from ..networks.appearnet import AppearNet
 from ..networks.injection import Injection

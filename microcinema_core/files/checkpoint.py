@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import AppearNetConfig, Config, ModelSpec, TextConfig, UNetConfig, VAEConfig, parse_json
+from ..config import AppearNetConfig, Config, TextConfig, UNetConfig, VAEConfig
 from ..messages import one_line
+from ..model_spec import ModelSpec, parse_json
 from ..networks.appearnet import AppearNet
 from ..networks.text import TextEncoder
 from ..networks.unet import UNet3D

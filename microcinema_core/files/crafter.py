@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import TEMPORAL_LAYOUTS, AppearNetConfig, ModelSpec, ResamplerConfig, UNetConfig
+from ..config import TEMPORAL_LAYOUTS, AppearNetConfig, ResamplerConfig, UNetConfig
 from ..messages import one_line
+from ..model_spec import ModelSpec
 from ..values import chosen, shown
 from .crafter_keys import from_authors, from_unet_3d
 from .crafter_specs import BASE_512, FRAMES, RESOLUTIONS, SPECS, USES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import ModelSpec, SamplerDefaults, WindowShape
+from ..model_spec import ModelSpec, SamplerDefaults, WindowShape
 
 USES = ("auto", "base", "interpolation")
 """What a file of DynamiCrafter is used for: one picture that moves, or the frames between two."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..config import ModelSpec, Prediction, UNetConfig, parse_json
+from ..config import Prediction, UNetConfig
 from ..messages import one_line
+from ..model_spec import ModelSpec, parse_json
 from ..values import shown
 from .checkpoint import Checkpoint
 from .safetensors_io import LDM_PREFIX, describe, header_shapes, read_header, read_tensors, whole

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ..config import INJECTIONS, PREDICTIONS, ModelSpec, Prediction
+from ..config import INJECTIONS, PREDICTIONS, Prediction
 from ..diffusion.noise import LAMBDA
+from ..model_spec import ModelSpec
 from .config import Range
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import NUMBERED_FRAMES, UNTRAINED, AppearNetConfig, ModelSpec, UNetConfig
+from ..config import NUMBERED_FRAMES, AppearNetConfig, UNetConfig
 from ..files.checkpoint import Checkpoint
 from ..files.crafter import Crafter, UnclearError, read_crafter, refuse_crafter_pickle
 from ..files.crafter_specs import licence_of
 from ..files.published import MotionModule, read_motion_module, refuse_pickle
 from ..files.safetensors_io import read_header
 from ..messages import one_line
+from ..model_spec import UNTRAINED, ModelSpec
 from ..networks.unet import is_temporal
 from .start_files import is_foreign
 

@@ -14,13 +14,14 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from microcinema_core.config import ModelSpec, Prediction, UNetConfig
+from microcinema_core.config import Prediction, UNetConfig
 from microcinema_core.data.shards import ShardDataset
 from microcinema_core.diffusion.image_model import ImageModel
 from microcinema_core.diffusion.schedule import diffuse, training_target
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
 from microcinema_core.files.load_networks import load_text_encoder, load_vae
 from microcinema_core.files.paths import home_folder
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.layers import attention, unfused_attention
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.batches import band_losses, draw_latents, pick_captions

@@ -18,11 +18,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
-from microcinema_core.config import END_TOKEN, ModelSpec, TextConfig, centre_index
+from microcinema_core.config import END_TOKEN, TextConfig, centre_index
 from microcinema_core.data.shards import ShardDataset
 from microcinema_core.files.checkpoint import Checkpoint, write_checkpoint
 from microcinema_core.files.load_networks import load_vae
 from microcinema_core.files.paths import home_folder
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.text import EMBEDDING_KEY, TextEncoder
 from microcinema_core.train.batches import draw_latents, pick_captions
 from microcinema_core.train.config import TrainConfig, from_table

@@ -11,10 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from microcinema_core.config import ModelSpec, VAEConfig
+from microcinema_core.config import VAEConfig
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
 from microcinema_core.files.paths import home_folder
 from microcinema_core.metrics.psnr import decibels
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.vae import FoldedVAE, fold_statistics
 from microcinema_core.train.batches import CachedPictures
 from microcinema_core.train.config import Range, TrainConfig, from_table

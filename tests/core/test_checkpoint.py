@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from microcinema_core.config import ModelSpec, SamplerDefaults, WindowShape
 from microcinema_core.files.checkpoint import load_strict, read_checkpoint, write_checkpoint
+from microcinema_core.model_spec import ModelSpec, SamplerDefaults, WindowShape
 
 PARTS = {"unet": {"a.weight": torch.arange(6.0).reshape(2, 3)}, "appearnet": {"b": torch.tensor([1, 2])}}
 CONFIGS = {"unet": {"in_channels": 8}, "appearnet": {"injection": "spade"}}

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from devtools.check import crafter_files, tiny
 from devtools.check.crafter_files import UNET, authors_keys, write_crafter
-from microcinema_core.config import ModelSpec, ResamplerConfig, UNetConfig
+from microcinema_core.config import ResamplerConfig, UNetConfig
 from microcinema_core.diffusion.ddim import ddim_steps
 from microcinema_core.diffusion.schedule import NoiseSchedule, denoiser, latent_scales
 from microcinema_core.files.checkpoint import load_strict
 from microcinema_core.files.crafter import Crafter, read_crafter
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearance_input import appearnet_input
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.injection import tokens_of_frames

@@ -21,6 +21,7 @@ LAYERS = (
     ("moved", "optional_deps", "messages"),
     ("values", "guarded"),
     ("config", CORE),
+    ("model_spec",),
     ("networks",),
     ("diffusion",),
     ("files",),

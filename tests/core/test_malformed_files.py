@@ -18,19 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from devtools.check import tiny
-from microcinema_core.config import (
-    TEMPORAL_LAYOUTS,
-    AppearNetConfig,
-    ModelSpec,
-    TextConfig,
-    UNetConfig,
-    VAEConfig,
-)
+from microcinema_core.config import TEMPORAL_LAYOUTS, AppearNetConfig, TextConfig, UNetConfig, VAEConfig
 from microcinema_core.files.checkpoint import TOKEN_EMBEDDING, read_checkpoint
 from microcinema_core.files.load_networks import load_text_encoder, load_vae, load_video_model
 from microcinema_core.files.published import add_motion_lora, read_motion_module, read_sparsectrl
 from microcinema_core.files.safetensors_io import fingerprint, read_header, read_tensors
 from microcinema_core.files.stable_diffusion import read_stable_diffusion
+from microcinema_core.model_spec import ModelSpec
 
 NAME = "given.safetensors"
 GOOD = {"weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}

@@ -14,12 +14,13 @@ from PIL import Image
 
 from devtools.check.stable_diffusion import write_stable_diffusion
 from devtools.check.tiny import unet_weights, write_family
-from microcinema_core.config import AppearNetConfig, ModelSpec, UNetConfig
+from microcinema_core.config import AppearNetConfig, UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.metrics.protocol import __main__ as command
 from microcinema_core.metrics.protocol.captions import Captioner
 from microcinema_core.metrics.protocol.classes import UCF101
 from microcinema_core.metrics.protocol.prompts import msrvtt_prompts, read_prompts, read_texts, ucf101_prompts
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
 from tests.core.metric_world import TinyC3D, TinyI3D, no_processes, write_script, write_set
@@ -366,3 +367,76 @@ def test_a_model_that_chats_is_asked_and_its_answer_does_not_repeat_the_question
     assert texts["word1 word2"] != texts["word30"], "the instruction is read"
     for asked, captions in texts.items():
         assert all(text and not text.startswith(f"USER: {asked}") for text in captions.values())
+
+
+def florence(folder: Path) -> Path:
+    """Write a tiny Florence-2 with random weights, and its processor: a picture is 4 tokens and their mean."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        BartConfig,
+        CLIPImageProcessor,
+        Florence2Config,
+        Florence2ForConditionalGeneration,
+        Florence2Processor,
+        PreTrainedTokenizerFast,
+    )  # fmt: skip
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<image>", "What", "does", "the", "image", "describe?"]
+    words += [f"word{i}" for i in range(40)]
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    tokenizer.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    text = BartConfig(
+        vocab_size=len(words), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, forced_eos_token_id=2, init_std=1.0,
+    )  # fmt: skip
+    vision = {
+        "depths": (1, 1), "patch_size": (7, 3), "patch_stride": (4, 2), "patch_padding": (3, 1),
+        "patch_prenorm": (False, True), "embed_dim": (16, 32), "num_heads": (2, 2), "num_groups": (2, 2),
+        "window_size": 2, "projection_dim": 32,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = Florence2Config(
+        text_config=text.to_dict(), vision_config=vision, image_token_id=4, tie_word_embeddings=False
+    )
+    model = Florence2ForConditionalGeneration(config)
+    head = torch.zeros(len(words), 32).index_fill_(0, torch.tensor([0, 1, 2, 3, 4]), -9.0)
+    torch.nn.init.normal_(head[5:], generator=torch.Generator().manual_seed(0))
+    model.lm_head.weight = torch.nn.Parameter(
+        head
+    )  # says words; with tied weights it would say its last token again
+    model.save_pretrained(folder)
+    images = CLIPImageProcessor(size={"height": 16, "width": 16}, do_center_crop=False)
+    images.image_seq_length = 5
+    Florence2Processor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_with_tasks_is_given_its_own_for_captions(tmp_path: Path) -> None:
+    pytest.importorskip("transformers.models.florence2", reason="transformers before Florence-2")
+    pictures = tmp_path / "centres"
+    pictures.mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(noise).save(pictures / f"{number:05d}.png")
+    model, texts = florence(tmp_path / "florence"), []
+    for more in ([], ["--instruction", "<CAPTION>"], ["--instruction", "word1"]):
+        out = tmp_path / f"{len(texts)}.jsonl"
+        arguments = [
+            "ucf101",
+            "captions",
+            str(pictures),
+            str(out),
+            "--model",
+            str(model),
+            "--batch",
+            "2",
+            *more,
+        ]
+        assert command.main(arguments) == 0
+        texts.append(read_texts(out))
+    assert texts[0] == texts[1] != texts[2] and sorted(texts[0]) == ["00000", "00001", "00002"]

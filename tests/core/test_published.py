@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from devtools.check.motion_layouts import in_webui_layout, original_names
-from microcinema_core.config import SD15, TEMPORAL_LAYOUTS, ModelSpec, UNetConfig
+from microcinema_core.config import SD15, TEMPORAL_LAYOUTS, UNetConfig
 from microcinema_core.diffusion.ddim import classifier_free_guidance, ddim_steps
 from microcinema_core.diffusion.schedule import NoiseSchedule, denoiser
 from microcinema_core.files.checkpoint import load_strict
@@ -29,6 +29,7 @@ from microcinema_core.files.published import (
     refuse_pickle,
 )
 from microcinema_core.files.stable_diffusion import from_diffusers
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearance_input import appearnet_input, line_between
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from microcinema_core.config import ModelSpec
 from microcinema_core.diffusion.schedule import NoiseSchedule, alphas_cumprod, zero_terminal
 from microcinema_core.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 from mini.stages.image import MINI
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from microcinema_core.config import WindowShape
 from microcinema_core.diffusion.tsr import (
     WINDOW,
     NoiseStream,
@@ -21,6 +20,7 @@ from microcinema_core.diffusion.tsr import (
     window_starts,
     windows,
 )
+from microcinema_core.model_spec import WindowShape
 from microcinema_core.networks.appearnet import interpolated_appearance
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from devtools.run.server import ComfyServer
-from microcinema_core.config import WindowShape
 from microcinema_core.diffusion import tsr
 from microcinema_core.frames.video_file import TimedFrame, VideoReader, VideoWriter, open_video
+from microcinema_core.model_spec import WindowShape
 from tests.host.test_bad_input import files, node, slow_motion  # noqa: F401  (a fixture)
 from tests.host.tiny_family import settings
 

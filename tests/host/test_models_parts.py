@@ -10,9 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from devtools.check import tiny
-from microcinema_core.config import ModelSpec
 from microcinema_core.diffusion.schedule import NoiseSchedule, alphas_cumprod
 from microcinema_core.files.checkpoint import write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 from tests.host.tiny_family import ksampler
 
 

@@ -40,6 +40,18 @@ def test_the_time_left_is_that_of_the_pace(said: list[str]) -> None:
     ]
 
 
+def test_one_item_is_said_in_the_singular(said: list[str]) -> None:
+    """A window of TSR counts by its steps."""
+    from microcinema_core.adapter.remaining_time import RemainingTime
+
+    now = 0.0
+    remaining = RemainingTime("windows", 1, clock=lambda: now)
+    for done in (0.5, 1.0):
+        now += 10
+        remaining.show(done)
+    assert said[-1] == "1 window in 20 s"
+
+
 def test_short_runs_say_nothing(said: list[str]) -> None:
     run(steps=20, first=0.5, each=0.1)
     assert said == []

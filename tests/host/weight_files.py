@@ -14,8 +14,9 @@ from torch import Tensor
 from devtools.check import tiny
 from devtools.check.stable_diffusion import SD21_UNET, autoencoder_shapes, open_clip_shapes
 from devtools.run.home import ROOT
-from microcinema_core.config import AppearNetConfig, ModelSpec
+from microcinema_core.config import AppearNetConfig
 from microcinema_core.files.checkpoint import write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 
 Shapes = dict[str, tuple[int, ...]]
 VAE_PATH = re.compile(

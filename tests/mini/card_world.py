@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from devtools.check import tiny
-from microcinema_core.config import END_TOKEN, START_TOKEN, ModelSpec
+from microcinema_core.config import END_TOKEN, START_TOKEN
 from microcinema_core.files.checkpoint import write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.vae import FoldedVAE
 from mini.card import family
 from mini.world import archive, caption_bank

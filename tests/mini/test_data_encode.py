@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from microcinema_core.config import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, ModelSpec, VAEConfig
+from microcinema_core.config import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, VAEConfig
 from microcinema_core.data.shards import ShardDataset, shard_path
 from microcinema_core.data.tokens import CaptionTokenizer
 from microcinema_core.files import paths
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.vae import FoldedVAE
 from mini.train import explain
 from mini.world import encode, encoder

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from microcinema_core.config import ModelSpec, UNetConfig
+from microcinema_core.config import UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.train.average import AVERAGED, average, main
 
 CONFIG = UNetConfig(model_channels=32, context_dim=16, num_head_channels=16)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from devtools.check import goldens, tiny
-from microcinema_core.config import ModelSpec, UNetConfig
+from microcinema_core.config import UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.files.load_networks import load_image_model, load_video_model
+from microcinema_core.model_spec import ModelSpec
 from microcinema_core.train.to_fp8 import FP8, main, to_fp8
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from devtools.check import tiny
-from microcinema_core.config import ModelSpec, TextConfig
+from microcinema_core.config import TextConfig
 from microcinema_core.files.checkpoint import Checkpoint
+from microcinema_core.model_spec import ModelSpec
 
 from .models import Family, write_files
 from .motion import motion_models, picture, with_sampling_of

@@ -22,6 +22,8 @@ from .sample import PICTURE_SUFFIXES
 
 INSTRUCTION = "Describe this picture in one sentence."
 """Said to models that chat. The paper does not give its own."""
+TASKS = {"florence2": "<CAPTION>"}
+"""Said to models that know tasks instead, by their `model_type`."""
 MOST_TOKENS = 77
 """Tokens of a caption; the text encoders read no more."""
 
@@ -34,7 +36,8 @@ class CaptionOptions:
         pictures: folder of centre frames.
         out: JSONL file of `file_name` and `text`.
         model: folder of the model and its processor, as `save_pretrained` writes them.
-        instruction: what the model is asked; None asks models that chat INSTRUCTION, and others nothing.
+        instruction: what the model is asked; None asks models that chat INSTRUCTION, models with tasks theirs, and
+            others nothing.
         batch: pictures at a time.
         device: device of the model.
         dtype: precision of the model.
@@ -112,7 +115,7 @@ class Captioner:
     def _prompt(self, instruction: str | None) -> str | None:
         """Return the text that goes with each picture, in the model's own chat template where it has one."""
         if not getattr(self.processor, "chat_template", None):
-            return instruction
+            return instruction or TASKS.get(self.model.config.model_type)
         content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
         return self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True

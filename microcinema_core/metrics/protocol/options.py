@@ -191,13 +191,18 @@ def parse_sample(given: argparse.Namespace) -> SampleOptions:
         image_settings=Settings(given.image_steps, given.image_cfg),
         tsr_settings=Settings(given.tsr_steps, given.tsr_cfg),
         fps=given.fps,
-        part=_part(given.part),
+        part=parse_part(given.part),
         device=given.device,
         dtype=DTYPES[given.dtype],
     )
 
 
-def _part(text: str) -> tuple[int, int]:
+def parse_part(text: str) -> tuple[int, int]:
+    """Return K and N of "K/N".
+
+    Raises:
+        ValueError: it is none, or K is not one of 1 to N.
+    """
     number, _, parts = text.partition("/")
     if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
         raise ValueError(f"--part is {text!r}; expected K/N, such as 1/4 ... 4/4 for four processes")

@@ -19,7 +19,6 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...config import ModelSpec, SamplerDefaults
 from ...diffusion import tsr
 from ...diffusion.ddim import KnownFrames
 from ...diffusion.image_model import ImageModel
@@ -29,6 +28,7 @@ from ...files.checkpoint import read_checkpoint
 from ...files.load_networks import load_video_model
 from ...frames.centre_frame import prepare_centre_frame
 from ...messages import one_line
+from ...model_spec import ModelSpec, SamplerDefaults
 from .encoders import Surroundings, load_centre_model, load_surroundings
 from .prompts import Prompt, read_prompts, read_texts
 

@@ -8,8 +8,9 @@ from typing import Any, get_type_hints
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from microcinema_core.config import ROLES, ModelSpec, Prediction
+from microcinema_core.config import ROLES, Prediction
 from microcinema_core.files.checkpoint import NETWORKS
+from microcinema_core.model_spec import ModelSpec
 
 from ..campaign import Case, Target, one_of_list
 from ..values import DEEP, LONG, SURROGATE, fields_of, wrong_texts, wrong_values

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from devtools.check import crafter_files, tiny
 from devtools.check.motion_layouts import in_webui_layout, original_names
-from microcinema_core.config import AppearNetConfig, ModelSpec, UNetConfig
+from microcinema_core.config import AppearNetConfig, UNetConfig
 from microcinema_core.files.checkpoint import write_checkpoint
 from microcinema_core.files.safetensors_io import LDM_PREFIX
+from microcinema_core.model_spec import ModelSpec
 
 CONTEXT = 768
 """Channels of the text of Stable Diffusion 1.x, by which the nodes know it."""
