@@ -10,8 +10,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from .home import Problem
@@ -129,6 +131,27 @@ class ComfyClient:
             return str(error)
         raise AssertionError("the run was expected to fail, but it succeeded")
 
+    def view(self, file: Mapping[str, Any]) -> bytes:
+        """Fetch a file that a run saved, as its outputs name it."""
+        query = urlencode({key: file.get(key, "") for key in ("filename", "subfolder", "type")})
+        return self._read(Request(f"{self.url}/view?{query}"))
+
+    def upload(self, picture: Path, folder: str) -> str:
+        """Put a picture into a folder of the host's input, and return what LoadImage calls it there."""
+        boundary = uuid.uuid4().hex
+        fields = {"subfolder": folder, "type": "input", "overwrite": "true"}
+        parts = [
+            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode()
+            for name, value in fields.items()
+        ]
+        head = f'Content-Disposition: form-data; name="image"; filename="{picture.name}"\r\n\r\n'
+        parts.append(head.encode() + picture.read_bytes())
+        line = f"--{boundary}".encode()
+        body = b"".join(line + b"\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\n"
+        kind = f"multipart/form-data; boundary={boundary}"
+        put = self._request(Request(f"{self.url}/upload/image", body, {"Content-Type": kind}))
+        return "/".join(part for part in (put["subfolder"], put["name"]) if part)
+
     def interrupt(self) -> None:
         """Interrupt the current run, if any."""
         self.post("/interrupt", {})
@@ -138,13 +161,19 @@ class ComfyClient:
         self.post("/free", {"unload_models": True, "free_memory": True})
 
     def _request(self, request: Request) -> Any:
+        data = self._read(request)
+        try:
+            return json.loads(data) if data else None
+        except ValueError as error:
+            raise HostError(self.explain(error)) from None
+
+    def _read(self, request: Request) -> bytes:
         try:
             with urlopen(request, timeout=120) as response:
-                data = response.read()
-            return json.loads(data) if data else None
+                return bytes(response.read())
         except HTTPError as error:
             raise HostError(_answered(error)) from None
-        except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+        except (URLError, OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address
             raise HostError(self.explain(error)) from None
 
 

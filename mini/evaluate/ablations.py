@@ -1,9 +1,9 @@
-"""Ablations of the base model, trained for a short equal budget: `python -m mini.evaluate.ablations [NAME ...]`.
+"""Design choices of the base model, trained for a short equal budget: `python -m mini.evaluate.ablations [NAME ...]`.
 
 Every variant starts from the same image model with the same seeds, and differs from `shipped` in one choice. Finished
 runs are not repeated, so the command may be interrupted and restarted. Runs that began from another image file must be
 removed first. The command needs the encoded sets `base` and `base-validation`, and prints a Markdown table of
-differences from `shipped`, paired by seed.
+differences from `shipped`, paired by seed. `python -m mini.evaluate.paper_ablations` is for the paper's tables.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import default_collate
@@ -24,29 +23,29 @@ from torch.utils.data import default_collate
 from microcinema_core.data.shards import write_json
 from microcinema_core.diffusion.noise import GAMMA
 from microcinema_core.files.paths import home_folder
+from microcinema_core.train.checkpoints import saved_checkpoints
 from microcinema_core.train.config import TrainConfig, load
 from microcinema_core.train.loop import run
 from microcinema_core.train.shared_random import SharedRandom
 from microcinema_core.train.stages import build_stage
 from microcinema_core.train.video import VideoStage
 
+from ..family import minutes_left
+from .ablation_plan import SHIPPED, VARIANTS
 from .base import OURS, REAL, distances, measure, motion_ratio
 from .evaluation_context import ROOT, WEIGHTS, EvaluationContext
 from .protocol import evaluation_clips
 
-SHIPPED = "shipped"
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    SHIPPED: {},
-    "no prior": {"model": {"lambda": 0.0}},
-    "SPADE in out_layers alone": {"model": {"spade_norms": "out"}},
-    "add_encdec": {"model": {"injection": "add_encdec"}},
-    "AppearNet sees time and text": {"model": {"time_conditioned": True, "text_conditioned": True}},
-    "norm over the clip": {"model": {"injected_norm": "clip"}},
-    "spatial layers ten times slower": {
-        "optim": {"groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1}}
-    },
-}
-"""Changes to the tables of mini/configs/mini_base_start.toml."""
+DESIGN = (
+    SHIPPED,
+    "no prior",
+    "SPADE in out_layers alone",
+    "add_encdec",
+    "AppearNet sees time and text",
+    "norm over the clip",
+    "spatial layers ten times slower",
+)
+"""The variants that are compared if none is named."""
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 """Student's t for the 95% interval of a mean, by number of seeds."""
 
@@ -64,15 +63,23 @@ def variant(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
         init_from=image,
         data=replace(config.data, batch=options.batch),
         optim=replace(config.optim, **budget, **changes.get("optim", {})),
+        loss={**config.loss, **changes.get("loss", {})},
         log=replace(config.log, sheet_minutes=0.0, checkpoint_minutes=5.0, export_minutes=0.0, keep=1),
         model={**config.model, **changes.get("model", {}), "image_file": image},
     )
 
 
 def train(config: TrainConfig) -> None:
-    """Train unless the exported file exists; an interrupted run resumes."""
-    if not config.export_path.exists():
-        run(config, resume=any((config.run_folder / "checkpoints").glob("step-*")))
+    """Train until the budget is used up; an interrupted run resumes.
+
+    Raises:
+        KeyboardInterrupt: training was interrupted; it has saved a checkpoint.
+    """
+    if not minutes_left(config):
+        return
+    run(config, resume=bool(saved_checkpoints(config.run_folder / "checkpoints")))
+    if minutes_left(config):  # it writes its file then, too, which must not be taken for the finished one
+        raise KeyboardInterrupt
 
 
 @torch.no_grad()
@@ -148,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     results: dict[str, list[dict[str, float]]] = {}
-    for name in dict.fromkeys([SHIPPED, *(options.names or VARIANTS)]):
+    for name in dict.fromkeys([SHIPPED, *(options.names or DESIGN)]):
         for seed in range(1, options.seeds + 1):
             results.setdefault(name, []).append(_cached_figures(name, seed, options))
     sys.stdout.write(table(results) + "\n")
@@ -161,7 +168,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {'; '.join(VARIANTS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {'; '.join(VARIANTS)}")
     parser.add_argument(
         "--seeds", type=int, default=3, choices=range(1, 6), help="runs per variant; default: %(default)s"
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from microcinema_core.train.config import from_table, load
+import pytest
+
+from microcinema_core.train.config import TrainConfig, from_table, load
 from microcinema_core.train.video_config import ModelTable
+from mini.evaluate import ablations
 from mini.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
 
 
@@ -17,7 +21,7 @@ def test_every_variant_is_a_model_that_training_knows() -> None:
         from_table(ModelTable, {**config.model, **change.get("model", {})}, "[model]")
         changed = replace(config.optim, **change.get("optim", {}))
         assert set(changed.groups) == set(config.optim.groups)
-        assert change.keys() <= {"model", "optim"}
+        assert change.keys() <= {"model", "optim", "loss"}
     assert VARIANTS[SHIPPED] == {}
 
 
@@ -38,3 +42,27 @@ def test_differences_are_paired_by_seed() -> None:
     *_, shipped, other = table(runs).splitlines()
     assert shipped == "| shipped | 3 | 0.400 ± 0.248 |"
     assert other == "| other | 3 | -0.010 ± 0.000 |"
+
+
+def test_an_interrupted_run_is_not_taken_for_a_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training writes its file when it is interrupted, too."""
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    config = variant(SHIPPED, 1, Namespace(image=Path("image.safetensors"), steps=7, batch=2))
+    resumed = []
+
+    def run(config: TrainConfig, *, resume: bool) -> None:
+        resumed.append(resume)
+        step = 3 if len(resumed) == 1 else 7
+        folder = config.run_folder / "checkpoints" / f"step-{step:08d}"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps({"step": step, "elapsed": 60.0}))
+        config.export_path.touch()
+
+    monkeypatch.setattr(ablations, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        ablations.train(config)
+    ablations.train(config)
+    ablations.train(config)
+    assert resumed == [False, True]

@@ -1,0 +1,186 @@
+"""Make the samples of a prompt list with ComfyUI, by any workflow.
+
+`python3 dev.py python -m devtools.run.protocol OUT WORKFLOW [--url ADDRESS] [--centres FOLDER] ...`
+
+`OUT` has the list that `python -m microcinema_core.metrics.protocol ucf101|msrvtt prompts OUT` wrote. Each prompt and
+its seed are set in the workflow, and what the workflow saves is fetched: a video as `OUT/00000.mp4`, a picture as the
+centre frame `OUT/centres/00000.png`. What is there already is kept, so a command that stopped continues.
+docs/evaluation.md explains it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from microcinema_core.metrics.protocol.options import parse_part
+from microcinema_core.metrics.protocol.prompts import Prompt as Sample
+from microcinema_core.metrics.protocol.prompts import read_prompts, read_texts
+from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES
+
+from .client import ComfyClient
+from .home import Problem, say
+from .host import find_host
+from .prompt_inputs import SAVE_IMAGE, keep_only, picture_input, save_node, seed_inputs, text_inputs, title_of
+from .protocol_samples import Graph, Maker
+from .server import ComfyServer
+from .workflow import read_workflow, to_prompt
+
+KINDS = ("auto", "picture", "video")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    command = argparse.ArgumentParser(
+        prog="python -m devtools.run.protocol",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("out", metavar="OUT", type=Path, help="folder with the list of prompts")
+    add("workflow", metavar="WORKFLOW", type=Path, help="a workflow file, as saved or in the API's format")
+    add("--url", help="address of a running ComfyUI; without it, one is started with this pack alone")
+    add("--comfyui", type=Path, metavar="PATH", help="the ComfyUI to start, with its models")
+    add(
+        "--prompt-node",
+        action="append",
+        default=[],
+        metavar="TITLE",
+        help="node that takes the prompt; repeatable",
+    )
+    add(
+        "--seed-node",
+        action="append",
+        default=[],
+        metavar="TITLE",
+        help="node that takes the seed; default: all",
+    )
+    add("--picture-node", metavar="TITLE", help="node that takes the centre frame of --centres")
+    add("--save-node", metavar="TITLE", help="node that saves the result; others are left out")
+    add("--centres", type=Path, metavar="FOLDER", help="centre frames 00000.png ... for the workflow")
+    add("--captions", type=Path, metavar="FILE", help="captions that replace the prompts")
+    add(
+        "--kind",
+        choices=KINDS,
+        default="auto",
+        help="what the workflow is to make; several pictures become a video",
+    )
+    add(
+        "--fps",
+        type=float,
+        default=8.0,
+        help="rate of videos that are saved as pictures (default: %(default)g)",
+    )
+    add("--part", default="1/1", metavar="K/N", help="every N-th sample from the K-th, for several ComfyUIs")
+    return command
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Make all samples of the list that are missing.
+
+    Raises:
+        Problem: an option or the workflow does not fit, or a run fails; the samples that were made stay.
+    """
+    given = build_parser().parse_args(argv)
+    try:
+        number, parts = parse_part(given.part)
+        samples = read_prompts(given.out)[number - 1 :: parts]
+        texts = read_texts(given.captions) if given.captions else {}
+    except (OSError, ValueError) as error:
+        raise Problem(f"{error}.") from error
+    centres = pictures_of(given.centres, samples) if given.centres else {}
+    if texts and (lacking := [one.file_name for one in samples if one.stem not in texts]):
+        raise Problem(
+            f"--captions: {given.captions} has no caption of {lacking[0]}, and {len(lacking)} are missing."
+        )
+    with connected(given) as client:
+        graph = read_graph(given, client.object_info())
+        describe(graph)
+        count = Maker(client, graph, given.out, given.fps, centres, texts).make_all(samples)
+    what = "centre frames are in" if graph.kind == "picture" else "samples are in"
+    say(
+        f"{count} of this part's {len(samples)} {what} {given.out / CENTRES if graph.kind == 'picture' else given.out}"
+    )
+
+
+def pictures_of(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:
+    """Return the centre frame of each sample by its stem.
+
+    Raises:
+        Problem: one is missing.
+    """
+    found = {path.stem: path for suffix in reversed(PICTURE_SUFFIXES) for path in folder.glob(f"*{suffix}")}
+    if lacking := [one.stem for one in samples if one.stem not in found]:
+        raise Problem(f"--centres: {folder} has no picture {lacking[0]}.png, and {len(lacking)} are missing.")
+    return found
+
+
+@contextlib.contextmanager
+def connected(given: argparse.Namespace) -> Iterator[ComfyClient]:
+    """Yield a client of the ComfyUI at --url, or of one that is started; Ctrl-C interrupts the current run there."""
+    if given.url is None:
+        host = find_host(given.comfyui)
+        say(f"Starting ComfyUI {host.version} ({host.source}) ...")
+        with ComfyServer(sys.executable, host, arguments=("--disable-metadata",)) as server:
+            yield server
+        return
+    client = ComfyClient(given.url.rstrip("/"))
+    try:
+        yield client
+    except KeyboardInterrupt:
+        client.interrupt()
+        raise
+
+
+def read_graph(given: argparse.Namespace, info: Mapping[str, Any]) -> Graph:
+    """Read the workflow and find its inputs.
+
+    Raises:
+        Problem: it cannot be read, or it is not clear where a value goes.
+    """
+    content = read_workflow(given.workflow)
+    prompt = to_prompt(content, info) if "nodes" in content else content
+    if not all(
+        isinstance(node, dict) and "class_type" in node and "inputs" in node for node in prompt.values()
+    ):
+        raise Problem(f"{given.workflow} is no workflow: save it in ComfyUI with Save or Export (API).")
+    save = save_node(prompt, info, given.save_node, given.kind)
+    picture = picture_input(prompt, info, given.picture_node) if given.centres else None
+    keep_only(prompt, save)
+    if picture is not None and picture[0] not in prompt:
+        raise Problem(
+            f"The centre frame does not reach {title_of(prompt, save)!r}: name another --picture-node."
+        )
+    texts = text_inputs(prompt, info, given.prompt_node)
+    if not texts and picture is None:
+        raise Problem("No prompt was found behind a positive conditioning: name its node with --prompt-node.")
+    kind = given.kind
+    if kind == "auto":
+        kind = "picture" if prompt[save]["class_type"] == SAVE_IMAGE else "video"
+    return Graph(prompt, save, texts, seed_inputs(prompt, given.seed_node), picture, kind)
+
+
+def describe(graph: Graph) -> None:
+    """Say where the values go."""
+    where = {
+        "prompt": [title_of(graph.prompt, key) for key, _ in graph.texts]
+        or ["nowhere: the workflow writes its own"],
+        "seeds": [title_of(graph.prompt, key) for key, _ in graph.seeds],
+        "centre frame": [title_of(graph.prompt, graph.picture[0])] if graph.picture else [],
+        graph.kind: [title_of(graph.prompt, graph.save)],
+    }
+    say("; ".join(f"{name}: {', '.join(titles)}" for name, titles in where.items() if titles))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Problem as problem:
+        sys.exit(f"Error: {problem}")
+    except KeyboardInterrupt:
+        say("Stopped; what was made is kept: the same command continues.")
+        sys.exit(130)
