@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ def attempt(case: dict[str, Any]) -> Outcome:
     """Run a case's graph: its node, what its links bring, and a use of each output."""
     about = describe()["nodes"][case["target"]]
     inputs = copy.deepcopy(about["good"][case["from"]])
+    _remove_damaged_files()
     for fault in case["faults"]:
         if fault["do"] == "file":
             inputs |= BESIDE.get((case["target"], fault["at"]), {})
@@ -208,6 +210,14 @@ def _put(node: str, inputs: dict[str, Any], fault: dict[str, Any]) -> None:
             inputs[key] = _damaged_file(FILES[node, key][0], value)
         case other:
             raise ValueError(f"no such fault: {other}")
+
+
+def _remove_damaged_files() -> None:
+    """Remove what the case before wrote: one of that name in an earlier folder would be found in place of a new one."""
+    import folder_paths
+
+    for path in Path(folder_paths.models_dir).glob(f"*/{Path(NAME).stem}*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _damaged_file(own: tuple[str, ...], value: dict[str, Any]) -> str:
