@@ -18,6 +18,8 @@ from ..run.server import ComfyServer
 if TYPE_CHECKING:
     from PIL import Image
 
+GRAPH_TAG = 0x010F
+"""The EXIF tag in which ComfyUI's own nodes keep the workflow."""
 QUALITIES = (88, 80, 70, 60, 50, 40, 30, 20)
 
 
@@ -63,7 +65,9 @@ def write_section(path: Path, name: str, text: str) -> None:
         part.write_text(page, encoding="utf-8")
 
 
-def write_picture(path: Path, frames: Sequence[Image.Image], *, limit: float, fps: float = 0) -> int:
+def write_picture(
+    path: Path, frames: Sequence[Image.Image], *, limit: float, fps: float = 0, graph: str = ""
+) -> int:
     """Write a still or an animation at the best quality that keeps the file below its limit.
 
     Args:
@@ -71,6 +75,7 @@ def write_picture(path: Path, frames: Sequence[Image.Image], *, limit: float, fp
         frames: pictures of one size.
         limit: largest size of the file in kilobytes.
         fps: frame rate of an animation; 0 for a still.
+        graph: a workflow's JSON, which an animation restores when it is dropped on ComfyUI's canvas.
 
     Returns:
         The size of the file in bytes.
@@ -79,7 +84,7 @@ def write_picture(path: Path, frames: Sequence[Image.Image], *, limit: float, fp
         Problem: the file is too large even at the lowest quality.
     """
     for quality in QUALITIES:
-        data = _animation(frames, quality, fps) if fps else _still(frames[0], quality)
+        data = _animation(frames, quality, fps, graph) if fps else _still(frames[0], quality)
         if len(data) <= limit * 1000:
             with atomic_write(path) as part:
                 part.write_bytes(data)
@@ -95,10 +100,12 @@ def _still(picture: Image.Image, quality: int) -> bytes:
     return data.getvalue()
 
 
-def _animation(frames: Sequence[Image.Image], quality: int, fps: float) -> bytes:
-    data = io.BytesIO()
+def _animation(frames: Sequence[Image.Image], quality: int, fps: float, graph: str) -> bytes:
+    data, tags = io.BytesIO(), frames[0].getexif()
+    if graph:
+        tags[GRAPH_TAG] = f"workflow:{graph}"
     frames[0].save(
         data, format="WEBP", save_all=True, append_images=frames[1:],
-        duration=round(1000 / fps), loop=0, quality=quality,
+        duration=round(1000 / fps), loop=0, quality=quality, exif=tags,
     )  # fmt: skip
     return data.getvalue()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from devtools.run.home import ROOT
 from devtools.run.server import ComfyServer
 from tests.browser.canvas import (
     BUILD,
@@ -126,4 +127,13 @@ def test_a_dropped_file_restores_its_graph(canvas: Any, files: dict[str, Path], 
     canvas.wait_for_function("count => app.graph._nodes.length === count", arg=len(expected))
     canvas.wait_for_timeout(1000)
     assert kinds(canvas) == expected
+    assert complaints(canvas) == []
+
+
+@pytest.mark.long
+def test_the_moving_picture_of_the_readme_restores_a_graph(canvas: Any) -> None:
+    canvas.evaluate("() => app.graph.clear()")
+    drop_file(canvas, ROOT / "docs" / "readme.webp", "image/webp")
+    canvas.wait_for_function("() => app.graph._nodes.some(node => node.type === 'MicroCinemaTSR')")
+    canvas.wait_for_timeout(1000)
     assert complaints(canvas) == []

@@ -208,7 +208,13 @@ def test_subjects() -> None:
     assert not shipped & {"a", "the", "of", "on", "moving", "background", "red", "galloping"}
     some = frozenset({"horse", "flying saucer", "saucer"})
     assert known_subjects("A Flying-Saucer over the horse", some) == ["flying saucer", "horse"]
-    assert notice("a horse", frozenset({"horse"}), some).endswith("Subjects: horse.")
+    assert "Subjects: horse. Flags, hearts, buttons and faces come out best" in notice(
+        "a horse", frozenset({"horse"}), some
+    )
+    flags = frozenset({"flag of france"})
+    assert notice("a flag of france", frozenset({"flag", "france"}), flags).endswith(
+        "Subjects: flag of france."
+    )
     assert notice("moving left", frozenset({"moving"}), some).endswith("No known subject is named.")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from devtools.release.curves import plot, smooth
 from devtools.release.files import QUALITIES, write_picture
-from devtools.release.pictures.__main__ import PICTURES, named, produce
+from devtools.release.pictures.__main__ import PICTURES, TEXT, graph_of, named, produce
 from devtools.release.pictures.inputs import CHERRY_PICKED, OUTSIDE, own_pictures, typical_prompts
 from devtools.release.pictures.layout import (
     GAP,
@@ -80,6 +80,18 @@ def test_animations_loop_at_their_rate(tmp_path: Path) -> None:
         image.load()
         assert (image.n_frames, image.info["loop"], image.info["duration"]) == (5, 0, 125)
     assert [file.name for file in tmp_path.iterdir()] == ["clip.webp"]
+
+
+def test_an_animation_holds_the_graph_that_it_restores(tmp_path: Path) -> None:
+    """In EXIF, as the front end reads it; those that ship hold one too."""
+    write_picture(tmp_path / "clip.webp", noise(5), limit=1000, fps=8, graph=graph_of(TEXT))
+    shipped = [ROOT / file.path for picture in PICTURES for file in picture.files if file.workflow]
+    assert {path.name for path in shipped} == {"readme.webp", "cascade.webp", "own_pictures.webp"}
+    for path in (tmp_path / "clip.webp", *shipped):
+        with Image.open(path) as image:
+            kind, _, graph = image.getexif()[0x010F].partition(":")
+        assert kind == "workflow"
+        assert "MicroCinemaSampler" in {node["type"] for node in json.loads(graph)["nodes"]}
 
 
 @pytest.mark.parametrize(("name", "fps"), [("picture.jpg", 0), ("clip.webp", 8)])

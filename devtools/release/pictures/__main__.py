@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -31,11 +32,13 @@ class File:
         path: relative to the checkout.
         limit: largest size in kilobytes.
         fps: frame rate of an animation; 0 for a still.
+        workflow: the shipped workflow that an animation restores when it is dropped on ComfyUI's canvas; "" for none.
     """
 
     path: str
     limit: int
     fps: float = 0
+    workflow: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Picture:
     files: tuple[File, ...]
 
 
+PICTURE, TEXT = "10 Start here - picture to video (mini)", "11 Text to video (mini)"
+
 # The limits of docs/ add up to less than 6 MB.
 # fmt: off
 PICTURES = (
@@ -65,11 +70,11 @@ PICTURES = (
     Picture("text_to_image", makers.text_to_image,
             (File("docs/text_to_image.jpg", 200),)),
     Picture("own_pictures", makers.from_own_pictures,
-            (File("docs/own_pictures.jpg", 200), File("docs/own_pictures.webp", 600, fps=8))),
+            (File("docs/own_pictures.jpg", 200), File("docs/own_pictures.webp", 600, fps=8, workflow=PICTURE))),
     Picture("cascade", makers.cascade,
-            (File("docs/cascade.jpg", 200), File("docs/cascade.webp", 1300, fps=16))),
+            (File("docs/cascade.jpg", 200), File("docs/cascade.webp", 1300, fps=16, workflow=TEXT))),
     Picture("readme", makers.readme,
-            (File("docs/readme.webp", 800, fps=8),)),
+            (File("docs/readme.webp", 800, fps=8, workflow=TEXT),)),
     Picture("thumbnails", makers.workflow_thumbnails,
             tuple(File(f"workflows/{name}.jpg", LIMIT) for name in makers.THUMBNAILS)),
 )
@@ -121,9 +126,16 @@ def produce(picture: Picture, studio: Studio, out: Path | None = None) -> None:
     contents = picture.make(studio)
     for file, frames in zip(picture.files, contents, strict=True):
         path = out / Path(file.path).name if out else ROOT / file.path
-        size = write_picture(path, frames, limit=file.limit, fps=file.fps)
+        graph = graph_of(file.workflow) if file.workflow else ""
+        size = write_picture(path, frames, limit=file.limit, fps=file.fps, graph=graph)
         width, height = frames[0].size
         say(f"  {path.name}: {size / 1000:.0f} kB, {len(frames)} x {width}x{height}")
+
+
+def graph_of(workflow: str) -> str:
+    """Return a shipped workflow's JSON without spaces."""
+    text = (ROOT / "workflows" / f"{workflow}.json").read_text(encoding="utf-8")
+    return json.dumps(json.loads(text), separators=(",", ":"))
 
 
 if __name__ == "__main__":
