@@ -29,6 +29,10 @@ class Interrupted(HostError):
     """The run was interrupted."""
 
 
+POLL, LOOK = 0.2, 1.0
+"""Seconds between questions for the end of a run, and whether it is still queued."""
+
+
 class ComfyClient:
     """A client of the ComfyUI at `url`; every failure is a HostError of one sentence."""
 
@@ -69,15 +73,19 @@ class ComfyClient:
         Raises:
             HostError: the host's validation refused it.
         """
-        body: dict[str, Any] = {"prompt": prompt}
+        prompt_id = str(uuid.uuid4())  # chosen here, so that it is known if Ctrl-C comes before the response
+        body: dict[str, Any] = {"prompt": prompt, "prompt_id": prompt_id}
         if client_id:
             body["client_id"] = client_id
         if workflow is not None:
             body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
-        response = self.post("/prompt", body)
+        try:
+            response = self.post("/prompt", body)
+        except KeyboardInterrupt:
+            self._cancel_quietly(prompt_id)
+            raise
         if response["node_errors"]:
-            self.post("/queue", {"delete": [response["prompt_id"]]})
-            self.interrupt()
+            self.cancel(response["prompt_id"])
             raise HostError(_refusal(response))
         return str(response["prompt_id"])
 
@@ -85,17 +93,50 @@ class ComfyClient:
         """Wait for a queued prompt and return its outputs by node id, as /history has them.
 
         Raises:
-            HostError: the run failed, or took longer than `timeout` seconds (it is then interrupted).
+            HostError: the run failed, took longer than `timeout` seconds (it is then cancelled), or is no longer known
+                to the host, which was restarted or whose queue was cleared.
+            KeyboardInterrupt: by Ctrl-C; the run is then cancelled.
         """
-        until = time.monotonic() + timeout
+        try:
+            return self._wait(prompt_id, timeout)
+        except KeyboardInterrupt:
+            self._cancel_quietly(prompt_id)
+            raise
+
+    def _wait(self, prompt_id: str, timeout: float) -> dict[str, Any]:
+        until, look, absent = time.monotonic() + timeout, time.monotonic() + LOOK, 0
         while time.monotonic() < until:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
             if entry and entry.get("status"):
                 _raise_if_failed(entry["status"])
                 return dict(entry["outputs"])
-            time.sleep(0.2)
-        self.interrupt()
+            if not entry and time.monotonic() >= look:
+                look = time.monotonic() + LOOK
+                absent = (
+                    0 if self.is_queued(prompt_id) else absent + 1
+                )  # once may be between queue and history
+                if absent > 1:
+                    raise HostError(
+                        "ComfyUI no longer knows this run: it was restarted, or its queue was cleared; run it again."
+                    )
+            time.sleep(POLL)
+        self.cancel(prompt_id)
         raise HostError(f"The run was stopped: it took more than {timeout:.0f} s.")
+
+    def is_queued(self, prompt_id: str) -> bool:
+        """Return whether a prompt runs or waits in the host's queue."""
+        queue = self.get("/queue")
+        return any(entry[1] == prompt_id for entries in queue.values() for entry in entries)
+
+    def cancel(self, prompt_id: str) -> None:
+        """Take one prompt out of the queue, and interrupt it if it runs; other runs go on."""
+        self.post("/queue", {"delete": [prompt_id]})
+        self.post("/interrupt", {"prompt_id": prompt_id})
+
+    def _cancel_quietly(self, prompt_id: str) -> None:
+        """Cancel a run on the way out of Ctrl-C, where a host that is gone is no further error."""
+        with contextlib.suppress(HostError):
+            self.cancel(prompt_id)
 
     def run(
         self,
@@ -136,15 +177,18 @@ class ComfyClient:
         query = urlencode({key: file.get(key, "") for key in ("filename", "subfolder", "type")})
         return self._read(Request(f"{self.url}/view?{query}"))
 
-    def upload(self, picture: Path, folder: str) -> str:
-        """Put a picture into a folder of the host's input, and return what LoadImage calls it there."""
+    def upload(self, picture: Path, folder: str, name: str = "") -> str:
+        """Put a picture into a folder of the host's input, and return what LoadImage calls it there.
+
+        A picture of the same name there is replaced. `name` is the picture's own by default.
+        """
         boundary = uuid.uuid4().hex
         fields = {"subfolder": folder, "type": "input", "overwrite": "true"}
         parts = [
-            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode()
-            for name, value in fields.items()
+            f'Content-Disposition: form-data; name="{field}"\r\n\r\n{value}'.encode()
+            for field, value in fields.items()
         ]
-        head = f'Content-Disposition: form-data; name="image"; filename="{picture.name}"\r\n\r\n'
+        head = f'Content-Disposition: form-data; name="image"; filename="{name or picture.name}"\r\n\r\n'
         parts.append(head.encode() + picture.read_bytes())
         line = f"--{boundary}".encode()
         body = b"".join(line + b"\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\n"

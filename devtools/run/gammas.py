@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import json
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +26,7 @@ from . import edit
 from .client import ComfyClient
 from .demo import saved_video
 from .home import Problem, say
-from .workflow import Prompt, to_prompt
+from .workflow import Prompt, read_workflow, to_prompt
 
 GAMMAS = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1)
 TILE, LABEL = 192, 72
@@ -75,10 +74,7 @@ def _read(path: Path, client: ComfyClient) -> Prompt:
     Raises:
         Problem: it cannot be read.
     """
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Problem(f"The workflow {path} cannot be read: {error}.") from error
+    given = read_workflow(path)
     return to_prompt(given, client.object_info()) if "nodes" in given else given
 
 
@@ -142,3 +138,6 @@ if __name__ == "__main__":
         main()
     except Problem as problem:
         sys.exit(f"Error: {problem}")
+    except KeyboardInterrupt:
+        say("Stopped.")
+        sys.exit(130)

@@ -113,6 +113,8 @@ def _texts_behind(prompt: Prompt, info: Mapping[str, Any], link: Sequence[Any]) 
     A node with both conditionings, such as Apply ControlNet, returns the negative one second.
     """
     key, slot = str(link[0]), link[1]
+    if key not in prompt:
+        return
     given = _links(prompt, info, key, "CONDITIONING")
     if "positive" in given and "negative" in given:
         yield from _texts_behind(prompt, info, given["negative" if slot == 1 else "positive"])
@@ -125,12 +127,45 @@ def _texts_behind(prompt: Prompt, info: Mapping[str, Any], link: Sequence[Any]) 
 
 def _texts(prompt: Prompt, info: Mapping[str, Any], key: str) -> list[Place]:
     """Return the unconnected texts of a node, or of the nodes that its texts come from; a captioner's are questions."""
-    if _links(prompt, info, key, "IMAGE"):
+    if _is_captioner(prompt, info, key):
         return []
     fields, given = _fields(info, prompt[key]["class_type"]), prompt[key]["inputs"]
     names = [name for name in given if fields.get(name, [""])[0] == "STRING"]
     own = [(key, name) for name in names if not _is_link(given[name])]
     return own or [place for name in names for place in _texts(prompt, info, str(given[name][0]))]
+
+
+def _is_captioner(prompt: Prompt, info: Mapping[str, Any], key: str) -> bool:
+    """Return whether a node makes text of a picture."""
+    return bool(_links(prompt, info, key, "IMAGE")) and "STRING" in info[prompt[key]["class_type"]]["output"]
+
+
+def picture_is_prompt(prompt: Prompt, info: Mapping[str, Any]) -> bool:
+    """Return whether the conditioning comes from a picture: by a captioner, or by a model without text such as SVD."""
+    return any(
+        _is_captioner(prompt, info, key)
+        or (
+            _links(prompt, info, key, "IMAGE")
+            and not _links(prompt, info, key, "CONDITIONING")
+            and "CONDITIONING" in info[node["class_type"]]["output"]
+        )
+        for key, node in prompt.items()
+    )
+
+
+def seed_numbers(prompt: Prompt) -> dict[Place, int]:
+    """Number all inputs that may hold a seed: first those of sampling nodes, then values that a user may name.
+
+    Numbers of the whole workflow give its parts the same noise whether they run together or one after another.
+    """
+    places = [
+        (key, name)
+        for names in (edit.SEEDS, ("value",))
+        for key, node in prompt.items()
+        for name in names
+        if name in node["inputs"] and not _is_link(node["inputs"][name])
+    ]
+    return {place: number for number, place in enumerate(places)}
 
 
 def seed_inputs(prompt: Prompt, titles: Sequence[str] = ()) -> list[Place]:
@@ -228,7 +263,7 @@ def keep_only(prompt: Prompt, output: str) -> None:
     needed, ahead = set(), [output]
     while ahead:
         key = ahead.pop()
-        if key not in needed:
+        if key in prompt and key not in needed:  # the host names a connection to a node that is not there
             needed.add(key)
             ahead += [str(value[0]) for value in prompt[key]["inputs"].values() if _is_link(value)]
     for key in set(prompt) - needed:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from microcinema_core.metrics.protocol import run_record
 from microcinema_core.metrics.protocol.options import parse_part
 from microcinema_core.metrics.protocol.prompts import Prompt as Sample
 from microcinema_core.metrics.protocol.prompts import read_prompts, read_texts
@@ -25,10 +26,20 @@ from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES
 from .client import ComfyClient
 from .home import Problem, say
 from .host import find_host
-from .prompt_inputs import SAVE_IMAGE, keep_only, picture_input, save_node, seed_inputs, text_inputs, title_of
-from .protocol_samples import Graph, Maker
+from .prompt_inputs import (
+    SAVE_IMAGE,
+    keep_only,
+    picture_input,
+    picture_is_prompt,
+    save_node,
+    seed_inputs,
+    seed_numbers,
+    text_inputs,
+    title_of,
+)
+from .protocol_samples import Graph, Maker, drawn
 from .server import ComfyServer
-from .workflow import read_workflow, to_prompt
+from .workflow import WIDGET_TYPES, Prompt, read_workflow, to_prompt
 
 KINDS = ("auto", "picture", "video")
 
@@ -88,10 +99,11 @@ def main(argv: list[str] | None = None) -> None:
     given = build_parser().parse_args(argv)
     try:
         number, parts = parse_part(given.part)
-        samples = read_prompts(given.out)[number - 1 :: parts]
+        whole = read_prompts(given.out)
         texts = read_texts(given.captions) if given.captions else {}
     except (OSError, ValueError) as error:
         raise Problem(f"{error}.") from error
+    samples = whole[number - 1 :: parts]
     centres = pictures_of(given.centres, samples) if given.centres else {}
     if texts and (lacking := [one.file_name for one in samples if one.stem not in texts]):
         raise Problem(
@@ -100,11 +112,42 @@ def main(argv: list[str] | None = None) -> None:
     with connected(given) as client:
         graph = read_graph(given, client.object_info())
         describe(graph)
-        count = Maker(client, graph, given.out, given.fps, centres, texts).make_all(samples)
+        try:
+            record(given, graph, whole, texts)
+            count = Maker(client, graph, given.out, given.fps, centres, texts).make_all(samples)
+        except ValueError as error:
+            raise Problem(f"{error}.") from error
+        except OSError as error:
+            raise Problem(f"{error}; what was made is kept: the same command continues.") from error
     what = "centre frames are in" if graph.kind == "picture" else "samples are in"
     say(
         f"{count} of this part's {len(samples)} {what} {given.out / CENTRES if graph.kind == 'picture' else given.out}"
     )
+
+
+def record(
+    given: argparse.Namespace, graph: Graph, whole: Sequence[Sample], texts: Mapping[str, str]
+) -> None:
+    """Write how the samples are made into their folder.
+
+    Raises:
+        ValueError: it has samples that were made in another way.
+    """
+    folder = given.out / CENTRES if graph.kind == "picture" else given.out
+    places = [
+        path
+        for one in whole
+        for path in (drawn(given.out, one) if graph.kind == "picture" else [given.out / one.file_name])
+    ]
+    facts = {
+        "workflow": graph.digest(),
+        "prompts": run_record.digest_of_prompts(whole),
+        "captions": run_record.digest(texts) if texts else None,
+        "centre frames": run_record.describe_centres(given.centres, given.out),
+        "fps": given.fps if graph.kind == "video" else None,
+    }
+    what = "centre frames" if graph.kind == "picture" else "videos"
+    run_record.check_record(folder, facts, places, what)
 
 
 def pictures_of(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:
@@ -121,19 +164,14 @@ def pictures_of(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:
 
 @contextlib.contextmanager
 def connected(given: argparse.Namespace) -> Iterator[ComfyClient]:
-    """Yield a client of the ComfyUI at --url, or of one that is started; Ctrl-C interrupts the current run there."""
+    """Yield a client of the ComfyUI at --url, or of one that is started."""
     if given.url is None:
         host = find_host(given.comfyui)
         say(f"Starting ComfyUI {host.version} ({host.source}) ...")
         with ComfyServer(sys.executable, host, arguments=("--disable-metadata",)) as server:
             yield server
         return
-    client = ComfyClient(given.url.rstrip("/"))
-    try:
-        yield client
-    except KeyboardInterrupt:
-        client.interrupt()
-        raise
+    yield ComfyClient(given.url.rstrip("/"))
 
 
 def read_graph(given: argparse.Namespace, info: Mapping[str, Any]) -> Graph:
@@ -145,23 +183,44 @@ def read_graph(given: argparse.Namespace, info: Mapping[str, Any]) -> Graph:
     content = read_workflow(given.workflow)
     prompt = to_prompt(content, info) if "nodes" in content else content
     if not all(
-        isinstance(node, dict) and "class_type" in node and "inputs" in node for node in prompt.values()
+        isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs"), dict)
+        for node in prompt.values()
     ):
         raise Problem(f"{given.workflow} is no workflow: save it in ComfyUI with Save or Export (API).")
     save = save_node(prompt, info, given.save_node, given.kind)
     picture = picture_input(prompt, info, given.picture_node) if given.centres else None
+    numbers = seed_numbers(prompt)
     keep_only(prompt, save)
+    if "nodes" in content:
+        refuse_cut_links(prompt, info)
     if picture is not None and picture[0] not in prompt:
         raise Problem(
             f"The centre frame does not reach {title_of(prompt, save)!r}: name another --picture-node."
         )
     texts = text_inputs(prompt, info, given.prompt_node)
-    if not texts and picture is None:
+    if not texts and (given.captions or picture is None or not picture_is_prompt(prompt, info)):
         raise Problem("No prompt was found behind a positive conditioning: name its node with --prompt-node.")
     kind = given.kind
     if kind == "auto":
         kind = "picture" if prompt[save]["class_type"] == SAVE_IMAGE else "video"
-    return Graph(prompt, save, texts, seed_inputs(prompt, given.seed_node), picture, kind)
+    seeds = {place: numbers[place] for place in seed_inputs(prompt, given.seed_node)}
+    return Graph(prompt, save, texts, seeds, picture, kind)
+
+
+def refuse_cut_links(prompt: Prompt, info: Mapping[str, Any]) -> None:
+    """Refuse a saved workflow in which a needed connection leads through a muted or bypassed node to nowhere.
+
+    Raises:
+        Problem: there is one; ComfyUI itself may know how to resolve it.
+    """
+    for key, node in prompt.items():
+        for name, (kind, *_) in (info[node["class_type"]]["input"].get("required") or {}).items():
+            plain = isinstance(kind, str) and kind not in WIDGET_TYPES and not kind.startswith("COMFY_")
+            if plain and name not in node["inputs"]:
+                raise Problem(
+                    f"{title_of(prompt, key)!r} has no {name}, or only through a bypassed or muted node: save the "
+                    "workflow in ComfyUI with Export (API), and give that file."
+                )
 
 
 def describe(graph: Graph) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from microcinema_core.files.atomic import atomic_write
+from microcinema_core.metrics.protocol import run_record
 from microcinema_core.metrics.protocol.prompts import Prompt as Sample
 from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES, write_video
 
@@ -35,7 +36,8 @@ class Graph:
     Attributes:
         prompt: the nodes that the saving node depends on, and itself.
         save: the saving node.
-        texts, seeds: inputs that hold the prompt, and the seeds.
+        texts: inputs that hold the prompt.
+        seeds: inputs that hold seeds, with the number of each in the whole workflow.
         picture: the input that takes the centre frame's name; None without given centre frames.
         kind: what it makes, "picture" or "video".
     """
@@ -43,7 +45,7 @@ class Graph:
     prompt: Prompt
     save: str
     texts: Sequence[Place]
-    seeds: Sequence[Place]
+    seeds: Mapping[Place, int]
     picture: Place | None
     kind: str
 
@@ -52,7 +54,7 @@ class Graph:
 
         Args:
             text: its prompt.
-            seed: of the first sampling node; the others' are SEED_STRIDE apart.
+            seed: of the workflow's first sampling node; the others' are SEED_STRIDE apart.
             picture: name of its centre frame in ComfyUI's input folder.
             name: what its file is called in ComfyUI's output folder. A name of its own for each run keeps ComfyUI from
                 taking the saving node for done, which then reports no file.
@@ -60,13 +62,19 @@ class Graph:
         made = copy.deepcopy(self.prompt)
         for key, field in self.texts:
             made[key]["inputs"][field] = text
-        for number, (key, field) in enumerate(self.seeds):
+        for (key, field), number in self.seeds.items():
             made[key]["inputs"][field] = (seed + number * SEED_STRIDE) % 2**64
         if self.picture is not None:
             made[self.picture[0]]["inputs"][self.picture[1]] = picture
         if isinstance(made[self.save]["inputs"].get("filename_prefix"), str):
             made[self.save]["inputs"]["filename_prefix"] = f"{FOLDER}/{name}"
         return made
+
+    def digest(self) -> str:
+        """Return a short hash of all that the samples have in common; titles are not part of it."""
+        seeds = [[*place, number] for place, number in self.seeds.items()]
+        nodes = {key: [node["class_type"], node["inputs"]] for key, node in self.filled("", 0).items()}
+        return run_record.digest([nodes, self.save, self.texts, seeds, self.picture])
 
 
 class Maker:
@@ -84,6 +92,8 @@ class Maker:
         self.client, self.graph, self.out, self.fps = client, graph, out, fps
         self.centres, self.texts = centres, texts
         self.measured = False
+        self.command = uuid.uuid4().hex[:8]
+        """Part of the names of uploaded pictures: other commands may use the same ComfyUI."""
 
     def make_all(self, samples: Sequence[Sample]) -> int:
         """Make the samples that are missing and return how many are there."""
@@ -99,7 +109,7 @@ class Maker:
         """Return whether a sample's file is there."""
         if self.graph.kind == "video":
             return (self.out / sample.file_name).exists()
-        return any((self.out / CENTRES / f"{sample.stem}{suffix}").exists() for suffix in PICTURE_SUFFIXES)
+        return any(path.exists() for path in drawn(self.out, sample))
 
     def make(self, sample: Sample) -> None:
         """Run the workflow for one sample and write what it saved.
@@ -110,7 +120,8 @@ class Maker:
         """
         picture = ""
         if self.graph.picture is not None:
-            picture = self.client.upload(self.centres[sample.stem], FOLDER)
+            file = self.centres[sample.stem]
+            picture = self.client.upload(file, FOLDER, f"{sample.stem}-{self.command}{file.suffix}")
         text = self.texts.get(sample.stem, sample.text)
         name = f"{sample.stem}-{uuid.uuid4().hex[:8]}"
         prompt = self.graph.filled(text, sample.seed, picture, name)
@@ -127,31 +138,41 @@ class Maker:
     def write(self, sample: Sample, files: Sequence[Mapping[str, Any]]) -> None:
         """Write the files of one run under the sample's name."""
         suffix = Path(str(files[0]["filename"])).suffix.lower()
+        target = self.out / sample.file_name
         if self.graph.kind == "picture":
-            if len(files) > 1:
-                raise Problem(
-                    f"{len(files)} pictures were saved for one prompt: --kind video makes a video of them."
-                )
             _expect(suffix, PICTURE_SUFFIXES, "pictures")
-            target = self.out / CENTRES / f"{sample.stem}{suffix}"
+            self.write_picture(self.out / CENTRES / f"{sample.stem}{suffix}", files)
+        elif suffix in PICTURE_SUFFIXES:
+            pictures = [one for file in files for one in frames_of(self.client.view(file))]
+            _expect_frames(len(pictures))
+            write_video(target, _stacked(pictures), self.fps)
+            self.tell(measure(target))
         else:
-            target = self.out / sample.file_name
-            if suffix in PICTURE_SUFFIXES:
-                write_video(target, _pictures([self.client.view(file) for file in files]), self.fps)
-                self.tell(target)
-                return
             _expect(suffix, (target.suffix,), "videos")
-        with atomic_write(target) as part:
-            part.write_bytes(self.client.view(files[-1]))
-        self.tell(target)
+            with atomic_write(target, suffix=suffix) as part:
+                part.write_bytes(self.client.view(files[-1]))
+                found = measured(part)
+                _expect_frames(found["frames"])
+            self.tell(found)
 
-    def tell(self, target: Path) -> None:
+    def write_picture(self, target: Path, files: Sequence[Mapping[str, Any]]) -> None:
+        """Write the one picture of a run.
+
+        Raises:
+            Problem: there are several, in as many files or in one.
+        """
+        content = self.client.view(files[0])
+        count = len(files) if len(files) > 1 else len(frames_of(content))
+        if count > 1:
+            raise Problem(f"{count} pictures were saved for one prompt: --kind video makes a video of them.")
+        with atomic_write(target) as part:
+            part.write_bytes(content)
+
+    def tell(self, found: Mapping[str, Any]) -> None:
         """Say of the first video what it is like."""
-        if self.graph.kind == "video" and not self.measured:
+        if not self.measured:
             self.measured = True
-            say(
-                f"The first video: {'{frames} frames of {width}x{height} at {fps:g} fps'.format(**measure(target))}"
-            )
+            say(f"The first video: {'{frames} frames of {width}x{height} at {fps:g} fps'.format(**found)}")
 
     def forget(self, files: Sequence[Mapping[str, Any]]) -> None:
         """Remove the files of a run from a ComfyUI that was started for this."""
@@ -180,17 +201,55 @@ def saved_files(outputs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _pictures(files: Sequence[bytes]) -> Any:
-    """Return pictures as `f 3 h w` in [-1, 1].
+def drawn(out: Path, sample: Sample) -> list[Path]:
+    """Return where the centre frame of a sample may be."""
+    return [out / CENTRES / f"{sample.stem}{suffix}" for suffix in PICTURE_SUFFIXES]
+
+
+def _expect_frames(count: int) -> None:
+    if count < 2:
+        raise Problem(
+            "The workflow saves one frame, and a video has at least two: --kind picture keeps it as a picture."
+        )
+
+
+def measured(video: Path) -> dict[str, Any]:
+    """Return what `measure` does.
+
+    Raises:
+        Problem: the file cannot be read.
+    """
+    try:
+        return measure(video)
+    except (OSError, ValueError, LookupError) as error:  # PyAV's errors are of these kinds
+        raise Problem(f"The video that the workflow saved cannot be read: {error}.") from error
+
+
+def frames_of(file: bytes) -> list[Any]:
+    """Return the frames `h w 3` (uint8) of a picture file: one, or those of an animated WebP or PNG.
+
+    Raises:
+        Problem: it cannot be read.
+    """
+    import numpy as np
+    from PIL import Image, ImageSequence
+
+    try:
+        with Image.open(io.BytesIO(file)) as picture:
+            return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's for a broken PNG
+        raise Problem("A picture that the workflow saved cannot be read.") from error
+
+
+def _stacked(frames: Sequence[Any]) -> Any:
+    """Return frames `h w 3` (uint8) as `f 3 h w` in [-1, 1].
 
     Raises:
         Problem: they differ in size.
     """
     import numpy as np
     import torch
-    from PIL import Image
 
-    frames = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
     if len({frame.shape for frame in frames}) > 1:
         raise Problem("The pictures of one video differ in size.")
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2) / 127.5 - 1

@@ -22,11 +22,18 @@ Widget = tuple[str, str, Mapping[str, Any]]
 
 
 def read_workflow(path: Path) -> dict[str, Any]:
-    """Read a workflow file in the front end's format."""
+    """Read a workflow file, in the front end's format or the API's.
+
+    Raises:
+        Problem: it cannot be read, or is no JSON object.
+    """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Problem(f"The workflow {path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise Problem(f"{path} is no workflow: save it in ComfyUI with Save or Export (API).")
+    return content
 
 
 def read_prompt(path: Path, object_info: Mapping[str, Any]) -> Prompt:
@@ -45,7 +52,10 @@ def to_prompt(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Pr
         Problem: the workflow has subgraphs, or a node that the host does not have.
     """
     if (workflow.get("definitions") or {}).get("subgraphs"):
-        raise Problem("Workflows with subgraphs cannot be converted: open them in ComfyUI instead.")
+        raise Problem(
+            "The workflow has subgraphs, which only ComfyUI can resolve: save it there with Export (API), and give "
+            "that file."
+        )
     graph = Links(workflow)
     prompt: Prompt = {}
     for node in workflow["nodes"]:
@@ -144,11 +154,13 @@ class Links:
         if node["type"] == "Reroute":
             return self._pass_through(node, None)
         if node.get("mode") == BYPASSED:
-            return self._pass_through(node, node["outputs"][slot]["type"])
+            return self._pass_through(node, node["outputs"][slot]["type"], slot)
         return [str(origin), slot]
 
-    def _pass_through(self, node: Mapping[str, Any], kind: str | None) -> Any:
-        for entry in node.get("inputs") or []:
+    def _pass_through(self, node: Mapping[str, Any], kind: str | None, slot: int = 0) -> Any:
+        """Follow the input in the output's place if its type fits, else the first that fits, as the front end does."""
+        inputs = node.get("inputs") or []
+        for entry in [*inputs[slot : slot + 1], *inputs]:
             if entry.get("link") is not None and kind in (None, entry["type"]):
                 return self._source(entry["link"])
         return None

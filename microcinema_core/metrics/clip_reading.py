@@ -20,7 +20,7 @@ class Sampling:
     """Which frames of each video are read.
 
     Attributes:
-        frames: number of frames.
+        frames: number of frames; None takes all to the end of the video.
         fps: frames per second; the nearest frame is taken. None takes consecutive frames.
         start: where the frames begin: with the video ("first"), so that they lie in its middle ("centre"), or at a
             place that is drawn from the video's name ("random").
@@ -29,12 +29,12 @@ class Sampling:
         ValueError: a value is impossible.
     """
 
-    frames: int = 16
+    frames: int | None = 16
     fps: float | None = None
     start: str = "first"
 
     def __post_init__(self) -> None:
-        if self.frames < 2:
+        if self.frames is not None and self.frames < 2:
             raise ValueError(f"--frames is {self.frames}; at least 2 are needed")
         if self.fps is not None and not 0 < self.fps < 1000:
             raise ValueError(f"--fps is {self.fps}; expected a rate above 0, such as 8")
@@ -61,7 +61,7 @@ def read_clip(video: Video, sampling: Sampling) -> Clip:
     places = choose_frames(found, sampling, video.id)
     frames = frames_at(video, [int(found.pts[place]) for place in places], size=(found.width, found.height))
     seconds = float(found.times[places[-1]] - found.times[places[0]])
-    return Clip(frames, (sampling.frames - 1) / seconds, video.captions)
+    return Clip(frames, (len(places) - 1) / seconds, video.captions)
 
 
 def choose_frames(found: Survey, sampling: Sampling, name: str) -> np.ndarray:
@@ -70,7 +70,7 @@ def choose_frames(found: Survey, sampling: Sampling, name: str) -> np.ndarray:
     Raises:
         Unusable: there are too few frames, or they are too far apart.
     """
-    times, count = found.times, sampling.frames
+    times, count = found.times, sampling.frames or _whole(found, sampling.fps)
     if len(times) < count:
         raise Unusable(f"it has {len(times)} frames and {count} are needed; a smaller --frames reads it")
     share = {"first": 0.0, "centre": 0.5}.get(sampling.start, fixed_position(name))
@@ -88,6 +88,15 @@ def choose_frames(found: Survey, sampling: Sampling, name: str) -> np.ndarray:
     if (np.diff(places) < 1).any():
         raise Unusable(f"it has {1 / step:.3g} fps, so frames would repeat at --fps {sampling.fps:g}")
     return places
+
+
+def _whole(found: Survey, fps: float | None) -> int:
+    """Return the number of frames of a whole video, at least 2."""
+    count = len(found.times)
+    if fps is not None and count > 1:
+        step = float(np.median(np.diff(found.times)))
+        count = int((float(found.times[-1]) + step / 2) * fps) + 1
+    return max(2, count)
 
 
 def fixed_position(name: str) -> float:

@@ -49,13 +49,12 @@ def evaluate(options: MetricOptions) -> dict[str, Any]:
     measures = [
         one for one in (options.i3d, options.classes, options.clipsim, options.motion) if one is not None
     ]
-    job = FeatureJob(options.cache.absolute(), options.sampling, tuple(measures))
+    values: dict[str, Pair] = {measure.key: () for measure in measures}
     for one in sets:
-        measure_all(job, one.videos, options.workers, one.name)
-    values = {
-        measure.key: tuple(read_measured(job, measure, one.videos, one.keys) for one in sets)
-        for measure in measures
-    }
+        for job in jobs_of(options, measures, one.name):
+            measure_all(job, one.videos, options.workers, one.name)
+            for measure in job.measures:
+                values[measure.key] += (read_measured(job, measure, one.videos, one.keys),)
     found = make_figures(options, values)
     return {
         "figures": [figure.to_dict() for figure in found],
@@ -63,6 +62,18 @@ def evaluate(options: MetricOptions) -> dict[str, Any]:
         "settings": _settings(options),
         "left_out": _left_out(sets, values),
     }
+
+
+def jobs_of(options: MetricOptions, measures: Sequence[Measure], name: str) -> list[FeatureJob]:
+    """Return the measures of a set by the frames that they read: CLIPSIM of MADE may read others than the rest."""
+    own = [one for one in measures if one is options.clipsim and name == "MADE"]
+    rest = [one for one in measures if one not in own]
+    cache = options.cache.absolute()
+    jobs = [
+        FeatureJob(cache, options.sampling, tuple(rest)),
+        FeatureJob(cache, options.clipsim_sampling, tuple(own)),
+    ]
+    return [job for job in jobs if job.measures]
 
 
 def read_set(name: str, path: Path, table: Path | None, key: str, most: int | None = None) -> VideoSet:
@@ -175,6 +186,7 @@ def _settings(options: MetricOptions) -> dict[str, Any]:
         "real": str(options.real),
         "made": str(options.made),
         **asdict(options.sampling),
+        "clipsim_frames": options.clipsim_sampling.frames or "all",
         "key": options.key,
         "most": options.most,
         "resamples": options.bootstrap.resamples,

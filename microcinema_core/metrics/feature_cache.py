@@ -72,7 +72,7 @@ class FeatureJob:
         """Load the networks, and return the function that measures the videos of a unit."""
         torch.set_num_threads(1)  # sums round alike in any number of processes
         loaded = [(measure, measure.load()) for measure in self.measures]
-        blank = Clip(torch.zeros(self.sampling.frames, 3, 64, 64, dtype=torch.uint8), 8.0, ("",))
+        blank = Clip(torch.zeros(self.sampling.frames or 16, 3, 64, 64, dtype=torch.uint8), 8.0, ("",))
         for _, function in loaded:
             function(blank)  # a network that does not take such clips ends the command before the first video
 

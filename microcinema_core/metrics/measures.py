@@ -29,6 +29,8 @@ from .motion import motion_measures
 RESIZES = ("bilinear", "antialiased", "network")
 SCRIPT_ERRORS = (RuntimeError, torch.jit.Error)
 """What a TorchScript network raises."""
+CLIPSIM_BATCH = 64
+"""Frames that CLIP looks at together."""
 VERSION = 1
 """Part of every key: raise it when the same clip and network give other values than before."""
 
@@ -188,7 +190,9 @@ class ClipSimilarity:
         def measure(clip: Clip) -> Tensor:
             if not clip.captions:
                 raise Unusable("it has no caption, which CLIPSIM needs")
-            return torch.tensor([scorer(clip.frames, clip.captions)])
+            parts = clip.frames.split(CLIPSIM_BATCH)  # a long video's frames at once would need much memory
+            total = sum(len(part) * scorer(part, clip.captions) for part in parts)
+            return torch.tensor([total / len(clip.frames)])
 
         return measure
 

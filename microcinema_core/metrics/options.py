@@ -21,6 +21,7 @@ from .i3d_files import is_torchscript
 from .measures import RESIZES, ClipSimilarity, I3DLogits, MotionMeasures, ScriptedClasses
 
 KEYS = ("group", "caption", "folder")
+FRAMES = 16
 IS_SPLITS = 10
 """Parts of the Inception Score in the programs that the field uses."""
 
@@ -33,6 +34,8 @@ class MetricOptions:
     made: Path
     captions: Path | None
     sampling: Sampling
+    clipsim_sampling: Sampling
+    """Of MADE for CLIPSIM: all frames, unless `--frames` says how many."""
     fvd: bool
     kvd: bool
     i3d: I3DLogits | None
@@ -88,7 +91,11 @@ def add_metric_options(command: argparse.ArgumentParser) -> None:
     add("--is-splits", type=int, default=IS_SPLITS, help="parts whose Inception Scores are averaged")
     add("--clip-model", type=Path, metavar="FOLDER", help="folder of transformers' CLIPModel, for --clipsim")
     add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: the model's, then ComfyUI's")
-    add("--frames", type=int, default=16, help="frames that are read of each video")
+    add(
+        "--frames",
+        type=int,
+        help=f"frames that are read of each video (default: {FRAMES}; CLIPSIM of MADE: all)",
+    )
     add("--fps", type=float, help="rate at which they are read (default: consecutive frames)")
     add("--start", choices=STARTS, default="first", help="where they begin")
     add("--most", type=int, help="most videos of each set, drawn by their names; FVD needs equal counts")
@@ -122,16 +129,17 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
     require(
         "tqdm", *(["skimage"] if given.motion else []), *([] if given.clipsim is None else ["transformers"])
     )
-    sampling = Sampling(given.frames, given.fps, given.start)
+    sampling = Sampling(FRAMES if given.frames is None else given.frames, given.fps, given.start)
     needs_i3d = given.fvd or given.kvd or given.inception == ""
     return MetricOptions(
         real=given.real,
         made=given.made,
         captions=Path(given.clipsim) if given.clipsim else None,
         sampling=sampling,
+        clipsim_sampling=sampling if given.frames is not None else Sampling(None, given.fps),
         fvd=given.fvd,
         kvd=given.kvd,
-        i3d=_i3d(given, sampling) if needs_i3d else None,
+        i3d=_i3d(given, sampling.frames or FRAMES) if needs_i3d else None,
         classes=_classes(Path(given.inception), given.device) if given.inception else None,
         inception=given.inception is not None,
         splits=given.is_splits,
@@ -146,9 +154,9 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
     )
 
 
-def _i3d(given: argparse.Namespace, sampling: Sampling) -> I3DLogits:
-    if sampling.frames < LEAST_FRAMES:
-        raise ValueError(f"--frames is {sampling.frames}, and I3D takes {LEAST_FRAMES} or more")
+def _i3d(given: argparse.Namespace, frames: int) -> I3DLogits:
+    if frames < LEAST_FRAMES:
+        raise ValueError(f"--frames is {frames}, and I3D takes {LEAST_FRAMES} or more")
     file, name = given.i3d, "I3D-K400"
     if file is None:
         file, name = i3d_weights.i3d_path(home_folder()), i3d_weights.NAME

@@ -1,9 +1,10 @@
 """Design choices of the base model, trained for a short equal budget: `python -m mini.evaluate.ablations [NAME ...]`.
 
-Every variant starts from the same image model with the same seeds, and differs from `shipped` in one choice. Finished
-runs are not repeated, so the command may be interrupted and restarted. Runs that began from another image file must be
-removed first. The command needs the encoded sets `base` and `base-validation`, and prints a Markdown table of
-differences from `shipped`, paired by seed. `python -m mini.evaluate.paper_ablations` is for the paper's tables.
+Every variant starts from the same image model with the same seeds, and differs from `shipped` in what its name says
+alone ("neither": no injection and no prior). Finished runs are not repeated, so the command may be interrupted and
+restarted. Runs that began from another image file must be removed first. The command needs the encoded sets `base` and
+`base-validation`, and prints a Markdown table of differences from `shipped`, paired by seed.
+`python -m mini.evaluate.paper_ablations` is for the paper's tables.
 """
 
 from __future__ import annotations

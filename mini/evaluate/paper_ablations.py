@@ -36,7 +36,7 @@ from .evaluation_context import BASE, WEIGHTS, EvaluationContext
 
 logger = logging.getLogger(__name__)
 MEASURE_MINUTES = 6.0
-"""A guess, for the plan, at the minutes that one core takes to sample and measure a cell of one run."""
+"""Minutes of one core to sample and measure a cell of one run: an estimate for the plan, not measured."""
 Run = tuple[str, int]
 """A variant and a seed."""
 
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--steps",
         type=int,
         default=720,
-        help="training steps; default: %(default)s, about 17 minutes of one core",
+        help="training steps; default: %(default)s, by estimate 17 minutes of one core: see --plan",
     )
     add("--batch", type=int, default=8, help="clips per step; default: %(default)s")
     add(

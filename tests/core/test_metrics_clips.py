@@ -39,6 +39,15 @@ def test_consecutive_frames_from_the_start_the_middle_and_a_fixed_place() -> Non
     assert min(places) < 4 and max(places) > 12 and max(places) <= 16
 
 
+def test_a_whole_video_is_all_its_frames_or_all_at_a_rate() -> None:
+    found = timed([i / 25 for i in range(21)])
+    assert choose_frames(found, Sampling(None), "a").tolist() == list(range(21))
+    assert choose_frames(found, Sampling(None, fps=5), "a").tolist() == [0, 5, 10, 15, 20]
+    assert choose_frames(found, Sampling(None, fps=25), "a").tolist() == list(range(21))
+    with pytest.raises(Unusable, match="1 frames"):
+        choose_frames(timed([0.0]), Sampling(None), "a")
+
+
 def test_frames_at_a_rate_are_the_nearest() -> None:
     found = timed([i / 25 for i in range(51)])  # two seconds
     assert choose_frames(found, Sampling(7, fps=3), "a").tolist() == [0, 8, 17, 25, 33, 42, 50]

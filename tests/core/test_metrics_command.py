@@ -167,11 +167,15 @@ def test_clipsim_is_torchmetrics_over_all_frames_and_needs_captions(world: World
     table.write_text("file_name,text\n" + "".join(f"{i:02d}.mp4,red scene {i}\n" for i in range(5)))
     options = ["--clip-model", str(world["clip"]), "--tokenizer", str(world["tokenizer"])]
     report = run(world, tmp_path, "--clipsim", str(table), *options)
-    clips = {video.path.stem: read_clip(video, Sampling(16)).frames for video in scan(world["made"])[0]}
+    clips = {video.path.stem: read_clip(video, Sampling(20)).frames for video in scan(world["made"])[0]}
     metric = CLIPScore(model_name_or_path=lambda: (Features(world), Processor(world)))
     for number in range(5):
-        metric.update(list(clips[f"{number:02d}"]), [f"red scene {number}"] * 16)
+        metric.update(list(clips[f"{number:02d}"]), [f"red scene {number}"] * 20)
     assert figure(report, "CLIPSIM")["value"] == pytest.approx(float(metric.compute()) / 100, abs=2e-3)
+    assert report["settings"]["clipsim_frames"] == "all" and report["settings"]["frames"] == 16
+    fewer = run(world, tmp_path, "--clipsim", str(table), *options, "--frames", "4")
+    assert fewer["settings"]["clipsim_frames"] == 4
+    assert figure(fewer, "CLIPSIM")["value"] != figure(report, "CLIPSIM")["value"]
     silent = write_set(tmp_path / "silent", 3, captions=False)
     run(world, tmp_path, "--clipsim", *options, made=str(silent), code=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +28,16 @@ from tests.core.metric_world import TinyC3D, TinyI3D, no_processes, write_script
 from tests.data.test_videos_choose import clip_model
 from tests.mini.test_data_encode import write_tokenizer
 
+PAPER = """2 | concatenation | 688.92 / 15.83
+2 | addition to the decoder | 589.59 / 27.9
+2 | addition to encoder and decoder | 525.02 / 27.25
+2 | the same with SPADE | 508.56 / 29.63
+Fig. 6 | lambda 0, gamma 0 | 692 / 18.5
+Fig. 6 | lambda 0.03, gamma 0.02, the best | 508 / 29.6
+3 | SDXL, simple prompts | 374.05 / 29.79
+3, 4 | SDXL, captions of LLaVA-1.5 | 336.4 / 32.07
+4 | SD 2.1, captions of LLaVA-1.5 | 412.53 / 31.25"""
+"""Tables 2 to 4 and section 4.2.2, typed from the paper."""
 MSRVTT = {
     "videos": [{"video_id": f"video{i}", "split": "test" if i % 2 else "train"} for i in range(12)],
     "sentences": [
@@ -126,6 +137,58 @@ def test_a_list_is_not_replaced_by_another(tmp_path: Path, capsys: pytest.Captur
         read_prompts(tmp_path)
 
 
+def test_a_list_without_samples_or_with_one_name_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="is empty"):
+        read_prompts(tmp_path)
+    rows = [
+        {"file_name": name, "text": "a", "seed": 0, "source": ""} for name in ("a.mp4", "b.mp4", "a.webm")
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="names a 2 times"):
+        read_prompts(tmp_path)
+
+
+def test_samples_made_otherwise_are_not_taken_for_these(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command.main(["ucf101", "prompts", str(out), "--count", "2"])
+    assert command.main(sampling(models, out, "--part", "1/2")) == 0
+    capsys.readouterr()
+    for more, words in (
+        (
+            ["--cfg", "3"],
+            r"videos in .*base settings was .*'cfg': None.* and is .*'cfg': 3\.0.*give another folder",
+        ),
+        (["--size", "128x64"], r"centre frames in .*size was \[64, 64\] and is \[128, 64\]"),
+        (["--image-steps", "3"], r"image settings was"),
+    ):
+        assert command.main(sampling(models, out, *more)) == 2
+        told = capsys.readouterr().err
+        assert re.search(words, told) and told.count("\n") == 1
+    assert not (out / "00001.mp4").exists(), "nothing is made before it is refused"
+    (out / "run.json").unlink()
+    assert command.main(sampling(models, out)) == 2
+    assert "has videos, but no run.json" in capsys.readouterr().err
+    (out / "00000.mp4").unlink()
+    assert command.main(sampling(models, out, "--cfg", "3")) == 0, "without a sample there is nothing to mix"
+    rows = (out / "metadata.jsonl").read_text().replace("a video of", "a film of")
+    (out / "metadata.jsonl").write_text(rows)
+    assert command.main(sampling(models, out, "--cfg", "3")) == 2
+    assert "prompts was" in capsys.readouterr().err
+
+
+def test_seventeen_frames_are_made_unless_asked_otherwise(models: Path, tmp_path: Path) -> None:
+    """The length of the paper's Tables 2 to 4, without interpolation."""
+    command.main(["ucf101", "prompts", str(tmp_path), "--count", "1"])
+    arguments = sampling(models, tmp_path)
+    place = arguments.index("--frames")
+    assert command.main(arguments[:place] + arguments[place + 2 :]) == 0
+    assert frames_of(tmp_path / "00000.mp4").shape == (17, 64, 64, 3)
+
+
 def test_samples_do_not_depend_on_processes_and_are_continued(models: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         command.main(["ucf101", "prompts", str(tmp_path / name), "--count", "2"])
@@ -147,7 +210,7 @@ def test_given_centre_frames_and_captions_are_used_and_tsr_adds_frames(models: P
     out, centres = tmp_path / "out", tmp_path / "centres"
     command.main(["ucf101", "prompts", str(out), "--count", "2"])
     assert command.main(sampling(models, out, "--only-centres")) == 0
-    assert sorted(path.name for path in (out / "centres").iterdir()) == ["00000.png", "00001.png"]
+    assert sorted(path.name for path in (out / "centres").iterdir()) == ["00000.png", "00001.png", "run.json"]
     assert not list(out.glob("*.mp4"))
     centres.mkdir()
     for number, shade in enumerate((40, 200)):
@@ -222,6 +285,8 @@ def test_from_prompts_to_the_papers_table(
     with no_processes():
         assert command.main(["ucf101", "score", reference, str(out), *networks, *cache, *classes]) == 0
         printed = capsys.readouterr().out
+        for row in PAPER.splitlines():
+            assert f"| {row} | |" in printed
         assert "| FVD | 342.86 | " in printed and "| IS | 37.46 | " in printed and "4 samples |" in printed
         clip = ["--clip-model", str(clip_model(tmp_path / "clip")), "--tokenizer", str(models / "tokenizer")]
         assert command.main(["msrvtt", "score", reference, str(out), *networks, *cache, *clip]) == 0

@@ -86,6 +86,20 @@ def test_a_run_can_be_interrupted(host: ComfyServer) -> None:
     assert not list(host.output_dir.glob("never*"))
 
 
+def test_one_run_is_cancelled_and_the_others_go_on(host: ComfyServer) -> None:
+    runs, waits = (host.submit(blurring_prompt(1024, 16, name)) for name in ("runs", "waits"))
+    time.sleep(0.5)
+    host.cancel(waits)
+    host.cancel(waits)  # is not there any more, so that nothing is interrupted
+    assert not host.is_queued(waits)
+    assert host.is_queued(runs)
+    host.cancel(runs)
+    with pytest.raises(Interrupted):
+        host.wait(runs, timeout=120)
+    with pytest.raises(HostError, match="no longer knows this run"):
+        host.wait(waits, timeout=60)
+
+
 def test_a_broken_pack_is_named(comfyui: object, tmp_path: Path) -> None:
     import sys
 

@@ -106,7 +106,7 @@ def test_each_sampling_node_gets_a_seed_that_no_other_sample_has() -> None:
     del prompt["sample"]
     with pytest.raises(Problem, match="no seed"):
         seed_inputs(prompt)
-    two = Graph(graph(), "save", [("yes", "text")], [("sample", "seed"), ("no", "seed")], None, "picture")
+    two = Graph(graph(), "save", [("yes", "text")], {("sample", "seed"): 0, ("no", "seed"): 1}, None, "picture")
     seeds = [
         node["inputs"]["seed"]
         for s in (7, 8)
@@ -118,7 +118,7 @@ def test_each_sampling_node_gets_a_seed_that_no_other_sample_has() -> None:
 
 def test_a_sample_leaves_the_graph_as_it_was() -> None:
     given = graph()
-    filled = Graph(given, "save", [("yes", "text")], [("sample", "seed")], None, "picture").filled(
+    filled = Graph(given, "save", [("yes", "text")], {("sample", "seed"): 0}, None, "picture").filled(
         "new", 9, "", "00003"
     )
     assert given == graph()

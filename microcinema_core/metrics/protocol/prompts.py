@@ -163,7 +163,7 @@ def read_prompts(folder: Path) -> list[Prompt]:
     """Read the list of a folder of samples.
 
     Raises:
-        ValueError: there is none, or it is no such list.
+        ValueError: there is none, or it is no such list, is empty, or names a sample twice.
     """
     path = folder / LIST
     if not path.is_file():
@@ -176,6 +176,13 @@ def read_prompts(folder: Path) -> list[Prompt]:
         raise ValueError(f"{one_line(path)} is no prompt list; delete it and write it again") from error
     if not whole:
         raise ValueError(f"{one_line(path)} is no prompt list; delete it and write it again")
+    if not prompts:
+        raise ValueError(f"{one_line(path)} is empty; write it again with the action `prompts`")
+    name, count = Counter(prompt.stem for prompt in prompts).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"{one_line(path)} names {one_line(name)} {count} times; each sample needs a name of its own"
+        )
     return prompts
 
 

@@ -7,7 +7,7 @@ are kept: a command that stopped continues, and several processes may share a li
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,7 @@ from ...messages import one_line
 from ...model_spec import ModelSpec, SamplerDefaults
 from .encoders import Surroundings, load_centre_model, load_surroundings
 from .prompts import Prompt, read_prompts, read_texts
+from .run_record import check_record, describe_centres, digest, digest_of_files, digest_of_prompts
 
 CENTRES = "centres"
 """Folder of the drawn centre frames, inside that of the samples."""
@@ -86,16 +87,49 @@ def sample(options: SampleOptions) -> int:
         OSError: the folder cannot be written to.
     """
     number, parts = options.part
-    prompts = read_prompts(options.out)[number - 1 :: parts]
+    whole = read_prompts(options.out)
+    prompts = whole[number - 1 :: parts]
     texts = read_texts(options.captions) if options.captions else {}
     if texts and (lacking := [prompt.file_name for prompt in prompts if prompt.stem not in texts]):
         raise ValueError(
             f"{one_line(options.captions)} has no caption of {lacking[0]}, and {len(lacking)} are missing"
         )
+    record(options, whole, texts)
     sampler = Sampler(options)
     for prompt in _watched(prompts):
         sampler.make(prompt, texts.get(prompt.stem, prompt.text))
     return len(prompts)
+
+
+def record(options: SampleOptions, whole: Sequence[Prompt], texts: Mapping[str, str]) -> None:
+    """Write how the samples are made into their folders; errors as for `check_record`."""
+    shared = {
+        "prompts": digest_of_prompts(whole),
+        "encoders": digest_of_files(options.encoders),
+        "size": list(options.size),
+        "dtype": str(options.dtype).removeprefix("torch."),
+    }
+    centres = options.out / CENTRES
+    if options.centres is None:
+        drawn = [centres / f"{prompt.stem}{suffix}" for prompt in whole for suffix in PICTURE_SUFFIXES]
+        settings = {"image settings": asdict(options.image_settings)}
+        check_record(centres, {**shared, **settings}, drawn, "centre frames")
+    if options.base is None:
+        return
+    rounds = options.rounds if options.tsr else 0
+    facts = {
+        **shared,
+        "base": digest_of_files(options.base),
+        "tsr": digest_of_files(options.tsr) if rounds else None,
+        "rounds": rounds,
+        "frames": options.frames,
+        "captions": digest(texts) if texts else None,
+        "centre frames": describe_centres(options.centres or centres, options.out),
+        "base settings": asdict(options.base_settings),
+        "tsr settings": asdict(options.tsr_settings) if rounds else None,
+        "fps": options.fps,
+    }
+    check_record(options.out, facts, [options.out / prompt.file_name for prompt in whole], "videos")
 
 
 def _watched(prompts: Sequence[Prompt]) -> Any:
