@@ -16,7 +16,7 @@ from ..values import chosen
 from .host import comfy
 from .model import APPEARNET_KEY, ATTACHMENT, Appearance, MicroCinemaModel
 from .picture import checked_picture
-from .starting_noise import add_gamma, checked_latent
+from .starting_noise import add_gamma, checked_latent, refuse_packed
 
 OWN = -1.0
 """Stands for the lambda that the weights were trained with, and for the gamma that suits them."""
@@ -142,6 +142,8 @@ def override_prior(
     if centre_frame is not None:
         kind = model.get_model_object("latent_format")
         video = kind.latent_dimensions == 3
+        if video:
+            refuse_packed(kind)
         latent = checked_latent(centre_frame, kind.latent_channels, "centre_frame", video=video)
         appearance = Appearance(latent) if appearance is None else replace(appearance, latent=latent)
     if appearance is None:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LARGEST = 1e4
 """Largest value of latents that is taken for a picture's; those of real ones stay below 100."""
+PACKED = "models that make sound and video at once pack both into one: set gamma to 0, or leave MicroCinema Noise Prior out."
 
 
 def checked_latent(latent: dict[str, Tensor], channels: int, what: str, *, video: bool = False) -> Tensor:
@@ -59,6 +60,17 @@ def checked_latent(latent: dict[str, Tensor], channels: int, what: str, *, video
             "changed its latents."
         )
     return samples.detach().float()
+
+
+def refuse_packed(latent_format: Any) -> None:
+    """Refuse a family whose empty latent is sound and video at once (MiniMax H3 on newer hosts).
+
+    Raises:
+        ValueError: the host packs the latents of this family.
+    """
+    packed = getattr(latent_format, "fix_empty_latent", None)
+    if packed and getattr(packed(torch.zeros(1, latent_format.latent_channels, 1, 1, 1)), "is_nested", False):
+        raise ValueError(f"the noise prior needs frames of pictures; {PACKED}")
 
 
 def add_gamma(
@@ -107,8 +119,7 @@ def _z_c_for(appearance: Appearance, noise: Tensor, into_model_space: Any) -> Te
     if noise.ndim != 4:
         raise ValueError(
             f"the latent image has shape {tuple(noise.shape)}, and the noise prior needs frames of pictures, (frames, "
-            "channels, height, width) or (videos, channels, frames, height, width); models that make sound and video "
-            "at once pack both into one: set gamma to 0, or leave MicroCinema Noise Prior out."
+            f"channels, height, width) or (videos, channels, frames, height, width); {PACKED}"
         )
     z_c = into_model_space(appearance.latent_for(noise).to(noise))
     return z_c.repeat(noise.shape[0] // z_c.shape[0], 1, 1, 1)

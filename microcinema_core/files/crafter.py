@@ -170,6 +170,10 @@ class _Naming:
             ValueError: the file, its name and the choices do not tell what it was trained for, or contradict it.
         """
         rescale = None if scales is None else round(float(scales[-1]), 2)  # half precision has 0.7002
+        if kind == "ToonCrafter" and self.use == "base":
+            raise ValueError(
+                f"{kind} makes the frames between two pictures: set use to auto or interpolation."
+            )
         if kind in ("VideoCrafter", "ModelScope"):
             if self.use == "interpolation":
                 raise ValueError(f"{kind} makes videos from text and sees no pictures: set use to auto.")

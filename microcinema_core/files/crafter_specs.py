@@ -62,14 +62,22 @@ SPECS = {
 AILab-CVC/VideoCrafter (configs/inference_t2v_512_v2.0.yaml, scripts/run_text2video.sh). The 256's rates are strides."""
 
 LICENCES = {
-    "DynamiCrafter": "Apache-2.0 (code)",
-    "ToonCrafter": "Apache-2.0 (code)",
+    "DynamiCrafter": "Apache-2.0 for the code",
+    "ToonCrafter": "Apache-2.0 for the code",
     "VideoCrafter": "non-commercial use",
     "ModelScope or ZeroScope": "CC-BY-NC-4.0, non-commercial use",
 }
 """Licences by the beginning of `ModelSpec.origin`."""
+SD_2_LICENCE = "CreativeML Open RAIL++-M"
+"""Licence of Stable Diffusion 2.x, which all of them start from; its limits on use hold for what is made from it."""
 
 
-def licence_of(spec: ModelSpec) -> str:
-    """Return the licence under which weights were published."""
-    return next(words for name, words in LICENCES.items() if spec.origin.startswith(name))
+def licence_of(spec: ModelSpec, stated: str = "") -> str:
+    """Return the licence of weights, with that of the image model that they were made from.
+
+    Args:
+        spec: what the weights were trained for.
+        stated: the licence to name in place of their authors'.
+    """
+    authors = next(words for name, words in LICENCES.items() if spec.origin.startswith(name))
+    return f"{stated or authors}; built on Stable Diffusion 2.x: {SD_2_LICENCE}"

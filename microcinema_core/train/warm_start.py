@@ -19,7 +19,7 @@ from torch import Tensor
 from ..config import NUMBERED_FRAMES, AppearNetConfig, UNetConfig
 from ..files.checkpoint import Checkpoint
 from ..files.crafter import Crafter, UnclearError, read_crafter, refuse_crafter_pickle
-from ..files.crafter_specs import licence_of
+from ..files.crafter_specs import SD_2_LICENCE, licence_of
 from ..files.published import MotionModule, read_motion_module, refuse_pickle
 from ..files.safetensors_io import read_header
 from ..messages import one_line
@@ -32,7 +32,7 @@ SOURCES = "microcinema.sources"
 """Metadata entry of trained files: the sources of their weights, a JSON list."""
 _LICENCES = {
     "Stable Diffusion 1.x": "CreativeML Open RAIL-M",
-    "Stable Diffusion 2.x": "CreativeML Open RAIL++-M",
+    "Stable Diffusion 2.x": SD_2_LICENCE,
     "AnimateDiff": "Apache-2.0",
     "PIA": "Apache-2.0",
 }
@@ -47,7 +47,8 @@ class Source:
         file: its name.
         kind: what it is.
         gives: the layers that start from it, by learning-rate group.
-        licence: its own, where its metadata state one, else that of the original of its kind.
+        licence: its own, where its metadata state one, else that of the original of its kind; for a video model also
+            that of the image model that it was made from.
     """
 
     file: str
@@ -211,8 +212,8 @@ def sources(
             for one in json.loads(start.metadata.get(SOURCES, "[]"))
         ]
     if isinstance(motion, VideoModelMotion):  # nothing of the image model's U-Net is left
-        origin = motion.spec.origin
-        return [_source(motion_from, origin, "spatial", "temporal", licence=licence_of(motion.spec))]
+        licence = licence_of(motion.spec, _stated(motion_from))
+        return [Source(one_line(motion_from.name), motion.spec.origin, ("spatial", "temporal"), licence)]
     found = []
     if is_foreign(init_from):
         linear = start.configs["unet"]["use_linear_in_transformer"]
@@ -228,9 +229,12 @@ def sources_entry(found: list[Source]) -> dict[str, str]:
     return {SOURCES: json.dumps([asdict(one) for one in found])} if found else {}
 
 
-def _source(path: Path, kind: str, *gives: str, licence: str = "") -> Source:
+def _source(path: Path, kind: str, *gives: str) -> Source:
+    licence = _stated(path) or f"{_LICENCES[kind]} (of the original)"
+    return Source(one_line(path.name), kind, gives, licence)
+
+
+def _stated(path: Path) -> str:
+    """Return the licence that a file states, or nothing; a folder of diffusers states none."""
     metadata = {} if path.is_dir() else read_header(path).get("__metadata__", {})
-    stated = metadata.get("modelspec.license") or metadata.get("license")
-    return Source(
-        one_line(path.name), kind, gives, stated or f"{licence or _LICENCES[kind]} (of the original)"
-    )
+    return metadata.get("modelspec.license") or metadata.get("license") or ""

@@ -50,7 +50,10 @@ def test_what_a_file_is_taken_for(name: str, chosen: dict[str, str], version: st
     assert (read.appearnet_config.between, read.appearnet_config.places) == (
         ("zeros", "ends") if ends else ("line", "any")
     )
-    assert read.appearnet_config.takes_any_place and licence_of(read.spec).startswith("Apache-2.0")
+    assert read.appearnet_config.takes_any_place
+    assert licence_of(read.spec) == (
+        "Apache-2.0 for the code; built on Stable Diffusion 2.x: CreativeML Open RAIL++-M"
+    )
     assert not read.appearnet_config.unet.image_context, "AppearNet belongs to the image model"
 
 
@@ -105,7 +108,8 @@ def test_text_to_video(rate: bool, bare: bool, tmp_path: Path) -> None:
     read = read_crafter(path)
     assert read.spec == SPECS["VideoCrafter" if rate else "ModelScope"] and read.config == config
     assert read.appearnet is None and read.vae is None
-    assert "non-commercial" in licence_of(read.spec)
+    assert "non-commercial" in licence_of(read.spec) and licence_of(read.spec).endswith("RAIL++-M")
+    assert licence_of(read.spec, "mine").startswith("mine; built on Stable Diffusion 2.x")
     load_strict(UNet3D(read.config), read.unet, "the U-Net")
     with pytest.raises(ValueError, match="makes videos from text"):
         read_crafter(path, use="interpolation")
@@ -159,6 +163,19 @@ def test_what_is_kept_of_a_whole_checkpoint(tmp_path: Path) -> None:
     wrapped = {f"_forward_module.{key}": value for key, value in load_file(path).items()}
     save_file(wrapped, path)
     assert read_crafter(path).unet.keys() == read.unet.keys()
+
+
+def test_tooncrafters_own_decoder_says_what_the_file_is(tmp_path: Path) -> None:
+    """A name can be wrong and the choice corrects it; this decoder cannot."""
+    extra = {"first_stage_model.decoder.attn_refinement.0.w": torch.ones(1)}
+    path = write_crafter(tmp_path / "dynamicrafter_512.safetensors", SMALL, extra=extra)
+    for use in ("auto", "interpolation"):
+        assert read_crafter(path, use=use).spec == SPECS["ToonCrafter"]
+    with pytest.raises(
+        ValueError,
+        match=r"ToonCrafter makes the frames between two pictures: set use to auto or interpolation\.$",
+    ):
+        read_crafter(path, use="base", resolution="512")
 
 
 @pytest.mark.parametrize(

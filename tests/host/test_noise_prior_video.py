@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tests.host.video_families import FAMILIES, Family, model_of, text
+from tests.host.video_families import FAMILIES, WITH_SOUND, Family, model_of, text
 
 FRAMES, SIDE, STEPS, GAMMA = 3, 8, 2, 0.25
 WAN, _, LTX, *_ = FAMILIES
@@ -166,3 +166,11 @@ def test_latents_packed_with_sound_are_refused_in_a_sentence(comfy_in_process: P
     empty = comfy.nested_tensor.NestedTensor([torch.zeros_like(noise_of(LTX)), torch.zeros_like(sound)])
     with pytest.raises(ValueError, match="models that make sound and video at once"):
         start_of(LTX, prior(model_of(LTX), picture(LTX)), noise, empty=empty)
+
+
+def test_a_family_whose_latents_always_hold_sound_is_refused_at_the_node() -> None:
+    model = model_of(WITH_SOUND)
+    with pytest.raises(
+        ValueError, match=r"^the noise prior needs frames of pictures; models that make sound and"
+    ):
+        prior(model, picture(WITH_SOUND))

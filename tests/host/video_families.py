@@ -105,7 +105,28 @@ FAMILIES = (
             "max_text_seq_length": 8,
         },
     ),
+    Family("WAN21_CausalAR_T2V", 16, {**_WAN, "causal_ar": True, "in_dim": 16, "out_dim": 16}),
+    Family(
+        "SeedVR2",
+        16,
+        {
+            "image_model": "seedvr2", "vid_dim": 64, "txt_in_dim": WIDTH, "heads": 2, "head_dim": 32, "rope_dim": 24,
+            "num_layers": 2, "mm_layers": 1, "expand_ratio": 1, "norm_eps": 1e-5, "mlp_type": "swiglu",
+            "vid_out_norm": True,
+        },
+        {"condition": torch.ones(1, 17, 3, 8, 8)},
+    ),
 )  # fmt: skip
+WITH_SOUND = Family(
+    "MiniMaxH3",
+    24,
+    {
+        "image_model": "minimax_h3", "hidden_size": 64, "num_layers": 1, "token_refiner_num_layers": 1,
+        "num_attention_heads": 2, "attention_head_dim": 32, "ffn_hidden_size": 64, "text_dim": WIDTH,
+        "time_embed_hidden_size": 64, "time_embed_dim": 32, "rope_inv_freq_len": 4,
+    },
+)  # fmt: skip
+"""Its latents hold sound too, so it is no family for the noise prior."""
 
 
 def model_of(family: Family) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from einops import rearrange
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -162,7 +163,7 @@ def test_base_and_tsr_go_on_with_what_the_file_was_trained_for(home: Path) -> No
             "file": file,
             "kind": "DynamiCrafter 512",
             "gives": ["spatial", "temporal"],
-            "licence": "Apache-2.0 (code) (of the original)",
+            "licence": "Apache-2.0 for the code; built on Stable Diffusion 2.x: CreativeML Open RAIL++-M",
         }
     ]
     assert json.loads(base.metadata["microcinema.sources"]) == known
@@ -172,6 +173,12 @@ def test_base_and_tsr_go_on_with_what_the_file_was_trained_for(home: Path) -> No
     later = read_checkpoint(home / "runs/my_tsr/my_tsr.safetensors")
     assert (later.spec.rescale, later.spec.rates) == (0.7, (30.0, 24.0, 15.0))
     assert json.loads(later.metadata["microcinema.sources"]) == known
+
+
+def test_the_image_models_licence_joins_one_that_the_file_states(home: Path) -> None:
+    save_file(load_file(home / FILES[0]), home / FILES[0], {"license": "my own"})
+    (source,) = prepared(config(FILES[0], **IMAGE)).sources
+    assert source.licence == "my own; built on Stable Diffusion 2.x: CreativeML Open RAIL++-M"
 
 
 def base_path(home: Path) -> str:
