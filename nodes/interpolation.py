@@ -52,7 +52,8 @@ class MicroCinemaTSR(io.ComfyNode):
                     default=1,
                     min=1,
                     max=2,
-                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25.",
+                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, "
+                    "with DynamiCrafter interpolation and ToonCrafter by 15 and 225.",
                 ),
                 *sampler_inputs(),
                 *prior_inputs(),

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import InputImpl, folder_paths, io, ui
 from ..microcinema_core.files.atomic import atomic_write
-from ..microcinema_core.frames.video_file import VideoWriter, open_video
+from ..microcinema_core.frames.video_file import VideoSource, open_video
+from ..microcinema_core.frames.video_of_frames import VideoOfFrames
+from ..microcinema_core.frames.video_writer import VideoWriter
 from ..microcinema_core.values import shown
 from .appearance import APPEARNET_TIP, prior_inputs
-from .inputs import checked_inputs
-from .preview import HIDDEN, graph_metadata
+from .inputs import checked_inputs, fitting
+from .preview import HIDDEN, InterruptibleFrames, graph_metadata, written_to
 from .sampling import prompt_inputs, sampler_inputs
 from .schema import AppearNetSocket, advanced_input, node_schema
+
+NODE = "MicroCinema Interpolate Long Video"
 
 
 class MicroCinemaInterpolateVideo(io.ComfyNode):
@@ -27,7 +33,7 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
         """Return the node's inputs, outputs and help."""
         return node_schema(
             "MicroCinemaInterpolateVideo",
-            "MicroCinema Interpolate Long Video",
+            NODE,
             "Adds new frames to a video of any length, as MicroCinema Interpolate Frames does, and saves it with its "
             "sound. It reads, interpolates and writes a second or so at a time, so that memory does not grow with the "
             "length.",
@@ -41,7 +47,7 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
             is_output_node=True,
             hidden=HIDDEN,
             inputs=[
-                io.Video.Input("video", tooltip="The video, from Load Video."),
+                io.Video.Input("video", tooltip="The video, from Load Video or Create Video."),
                 io.Model.Input(
                     "model",
                     tooltip="A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader.",
@@ -54,15 +60,17 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
                     default=1,
                     min=1,
                     max=2,
-                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25.",
+                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, "
+                    "with DynamiCrafter interpolation and ToonCrafter by 15 and 225.",
                 ),
                 io.Int.Input(
                     "longer_side",
                     default=0,
                     min=0,
                     max=8192,
-                    tooltip="Longer side of the new video in pixels: choose a size that the model was trained for. 0 "
-                    "keeps the size. Both sides become multiples of 8.",
+                    tooltip="Longer side of the new video in pixels, at least 16: choose a size that the model was "
+                    "trained for, 128 for the shipped mini models. 0 keeps the size. Both sides are rounded to "
+                    "multiples of 8.",
                 ),
                 *sampler_inputs(),
                 *prior_inputs(),
@@ -106,6 +114,7 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         """Return the VIDEO of the file that is written, and its frame rate; play it in the node."""
+        _require_side(longer_side)
         lambda_ = settings.pop("lambda")
         run = adapter.Interpolator(
             model,
@@ -115,11 +124,16 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
             lambda_=lambda_,
             gamma=gamma,
             end_percent=None if end_percent == 1 else end_percent,
+            node="MicroCinema Interpolate Long Video",
         )
-        path, subfolder = _next_file(filename_prefix)
-        start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
+        height, width = 0, 0
+        if "%" in filename_prefix:
+            with _opened(video) as source:
+                height, width = adapter.new_size(source, longer_side)
+        path, subfolder = _next_file(filename_prefix, height, width)
         with (
-            open_video(_file_of(video), start=start, duration=duration) as source,
+            _opened(video) as source,
+            written_to("output"),
             atomic_write(path, suffix=path.suffix) as part,
             VideoWriter(part, source, run.stride, graph_metadata(cls)) as target,
         ):
@@ -128,34 +142,62 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)), float(target.rate), ui=preview)
 
 
-def _next_file(prefix: str) -> tuple[Path, str]:
+def _require_side(longer_side: int) -> None:
+    """Refuse a side of a few pixels.
+
+    Raises:
+        ValueError: neither 0 nor at least `adapter.SMALLEST_SIDE`.
+    """
+    if 0 < longer_side < adapter.SMALLEST_SIDE:
+        raise ValueError(
+            f"longer_side is {longer_side} pixels, which is too small for a VAE: use {adapter.SMALLEST_SIDE} or more, "
+            "or 0 to keep the size."
+        )
+
+
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+"""Errors of the file system that a name can cause in a folder that is there."""
+
+
+def _next_file(prefix: str, height: int, width: int) -> tuple[Path, str]:
     """Return the path of a new file in the host's output folder, and its folder there, as Save Video names them.
 
     Raises:
-        ValueError: a prefix that is no name, or leads out of the folder.
+        ValueError: a prefix that is no name, or leads out of the folder, or a folder that cannot be written to.
     """
-    try:
-        output = folder_paths.get_output_directory()
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
-        path = Path(folder) / f"{name}_{counter:05}_.mp4"
-        with contextlib.suppress(FileNotFoundError):
-            path.lstat()
-    except Exception as error:
-        raise ValueError(
-            f"filename_prefix is {shown(prefix)}, which names no file in ComfyUI's output folder: use a folder and a "
-            "beginning of names, such as video/MicroCinema."
-        ) from error
+    output = folder_paths.get_output_directory()
+    with written_to("output"):
+        try:
+            folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+                prefix, output, width, height
+            )
+            path = Path(folder) / f"{name}_{counter:05}_.mp4"
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()
+        except Exception as error:  # the host raises a plain one for a prefix that leads out of the folder
+            if isinstance(error, OSError) and not (error.errno in _BAD_NAMES and Path(output).is_dir()):
+                raise
+            raise ValueError(
+                f"filename_prefix is {shown(prefix)}, which names no file in ComfyUI's output folder: use a folder "
+                "and a beginning of names, such as video/MicroCinema."
+            ) from error
     return path, subfolder
 
 
-def _file_of(video: Any) -> Any:
-    """Return the path or open file of a VIDEO; one that was made of frames is written to the host's temp folder."""
+@contextmanager
+def _opened(video: Any) -> Iterator[VideoSource]:
+    """Open a VIDEO: its file is read frame by frame, and one that was made of frames is taken as it is."""
     if isinstance(video, InputImpl.VideoFromFile):
-        return video.get_stream_source()
-    path = Path(folder_paths.get_temp_directory()) / f"MicroCinema_{uuid.uuid4().hex}.mp4"
-    with atomic_write(path, suffix=path.suffix) as part:
-        video.save_to(str(part))
-    return str(path)
+        start, duration = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
+        with open_video(video.get_stream_source(), start=start, duration=duration) as source:
+            yield source
+        return
+    parts = video.get_components()
+    audio = None if parts.audio is None else fitting(io.Audio.Input("audio"), parts.audio)
+    images = parts.images
+    if hasattr(images, "as_subclass"):
+        images = images.as_subclass(InterruptibleFrames)
+    yield VideoOfFrames(images, parts.frame_rate, audio)
 
 
 NODES = [MicroCinemaInterpolateVideo]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..microcinema_core import adapter
 from ..microcinema_core.adapter.host import comfy, folder_paths, io, ui
 from ..microcinema_core.files.atomic import atomic_write
 from ..microcinema_core.frames.preview import shrink, thin_out
+from ..microcinema_core.messages import reason
 
 QUALITY = 80
 FASTEST = 0
@@ -48,16 +50,17 @@ def animated_picture(
     shown = [shrink(frame) for frame in thinned.frames.as_subclass(InterruptibleFrames)]
     if ping_pong:
         shown += shown[-2:0:-1]
-    saved = ui.ImageSaveHelper.save_animated_webp(
-        shown,
-        filename_prefix=f"MicroCinema_{uuid.uuid4().hex}",
-        folder_type=io.FolderType.temp,
-        cls=node,
-        fps=thinned.fps,
-        lossless=False,
-        quality=QUALITY,
-        method=FASTEST,
-    )
+    with written_to("temp"):
+        saved = ui.ImageSaveHelper.save_animated_webp(
+            shown,
+            filename_prefix=f"MicroCinema_{uuid.uuid4().hex}",
+            folder_type=io.FolderType.temp,
+            cls=node,
+            fps=thinned.fps,
+            lossless=False,
+            quality=QUALITY,
+            method=FASTEST,
+        )
     return dict(ui.SavedImages([saved], is_animated=len(shown) > 1).as_dict())
 
 
@@ -67,9 +70,25 @@ def video_file(node: type[io.ComfyNode], video: Any) -> dict[str, Any]:
     The node itself shows no video beside an animated picture, so this is the place where its sound is heard.
     """
     path = Path(folder_paths.get_temp_directory()) / f"MicroCinema_{uuid.uuid4().hex}.mp4"
-    with atomic_write(path, suffix=path.suffix) as part:
+    with written_to("temp"), atomic_write(path, suffix=path.suffix) as part:
         video.save_to(str(part), metadata=graph_metadata(node))
     return {"video": [ui.SavedResult(path.name, "", io.FolderType.temp)]}
+
+
+@contextmanager
+def written_to(folder: str) -> Iterator[None]:
+    """Turn errors of the file system into a sentence about one of the host's folders, such as output.
+
+    Raises:
+        ValueError: a full disk, a folder without permission and so on.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"ComfyUI's {folder} folder cannot be written to: {reason(error)}; free some space on its disk or change "
+            "its permissions."
+        ) from error
 
 
 def graph_metadata(node: type[io.ComfyNode]) -> dict[str, Any] | None:

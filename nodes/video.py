@@ -13,7 +13,7 @@ from ..microcinema_core.adapter.host import InputImpl, Types, io, show_text, ui
 from ..microcinema_core.frames import centre_frame, combine
 from ..microcinema_core.frames.rates import frame_rate, frames_per_kept
 from .inputs import checked_inputs
-from .preview import HIDDEN, InterruptibleFrames, animated_picture, video_file
+from .preview import HIDDEN, InterruptibleFrames, animated_picture, video_file, written_to
 from .schema import advanced_input, node_schema
 
 MAX_SIZE = 8192
@@ -71,7 +71,9 @@ class MicroCinemaCentreFrame(io.ComfyNode):
             fit=fit,
         )
         pixels = _to_host(picture)
-        return io.NodeOutput({"samples": vae.encode(pixels)}, pixels, ui=ui.PreviewImage(pixels, cls=cls))
+        with written_to("temp"):
+            preview = ui.PreviewImage(pixels, cls=cls)
+        return io.NodeOutput({"samples": vae.encode(pixels)}, pixels, ui=preview)
 
 
 class MicroCinemaFrameCombine(io.ComfyNode):
@@ -176,7 +178,8 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     max=1000.0,
                     step=0.01,
                     tooltip="A lower frame rate for the video, which keeps its duration: every 2nd, 3rd ... frame is "
-                    "kept. It has to divide fps: 16 or 8 for frames at 32. 0 keeps all frames.",
+                    "kept. It has to divide fps: 16 or 8 for frames at 32. If the video loops, the step (2, 3 ...) "
+                    "has to divide the number of frames as well, or the loop jumps. 0 keeps all frames.",
                 ),
             ],
             outputs=[

@@ -23,7 +23,7 @@ from .loading import (
     load_unet,
     register_folders,
 )
-from .long_video import interpolate_file
+from .long_video import SMALLEST_SIDE, interpolate_file, new_size
 from .memory import stop_if_cancelled
 from .motion import add_motion, load_sparsectrl
 from .picture import features_of
@@ -35,6 +35,7 @@ __all__ = [
     "MOTION_KEY",
     "MOTION_LORA_KEY",
     "OWN",
+    "SMALLEST_SIDE",
     "AppearNetHandle",
     "Interpolator",
     "Loaded",
@@ -55,6 +56,7 @@ __all__ = [
     "load_crafter",
     "load_sparsectrl",
     "load_unet",
+    "new_size",
     "override_prior",
     "register_folders",
     "sample_video",

@@ -16,8 +16,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ..diffusion import tsr
-from ..frames.centre_frame import SIZE_STEP, resize
-from ..frames.video_file import TimedFrame, VideoReader, VideoWriter
+from ..frames.centre_frame import SIZE_STEP, require_finite, resize
+from ..frames.video_file import TimedFrame, VideoSource
+from ..frames.video_writer import VideoWriter
 from .frame_conditioning import require_single
 from .interpolating import Interpolator
 from .memory import stop_if_cancelled
@@ -28,6 +29,8 @@ WINDOWS = 16
 """Windows between the key frames of a part: their latents are held at once."""
 PICTURES = 8
 """Frames that are encoded or decoded at once."""
+SMALLEST_SIDE = 16
+"""Pixels: an autoencoder or a U-Net may fail on smaller pictures."""
 
 
 class Key(NamedTuple):
@@ -38,7 +41,7 @@ class Key(NamedTuple):
 
 
 def interpolate_file(
-    run: Interpolator, vae: Any, source: VideoReader, target: VideoWriter, *, longer_side: int = 0
+    run: Interpolator, vae: Any, source: VideoSource, target: VideoWriter, *, longer_side: int = 0
 ) -> None:
     """Interpolate a video and write it, with its sound.
 
@@ -50,7 +53,8 @@ def interpolate_file(
         longer_side: pixels of the result's longer side; 0 keeps the size. Sides become multiples of 8.
 
     Raises:
-        ValueError: a video of one frame, latents of another model's VAE, or as for `Interpolator`.
+        ValueError: a video of one frame, latents of another model's VAE, pictures with NaN, or as for `Interpolator`.
+        OSError: the file cannot be written to.
     """
     keys = (
         Key(frame.time, latents)
@@ -60,6 +64,7 @@ def interpolate_file(
     made = interpolate_parts(run, keys, run.progress(source.expected_frames))
     for batch in _batches(made):
         pictures = vae.decode(torch.stack([key.latents for key in batch]))
+        require_finite(rearrange(pictures, "b h w c -> b c h w"), "the new video")
         for key, picture in zip(batch, pictures, strict=True):
             stop_if_cancelled()
             target.add_frame(TimedFrame(key.time, picture))
@@ -87,7 +92,7 @@ def interpolate_parts(run: Interpolator, keys: Iterable[Key], progress: WindowPr
             yield from _part(run, held[: length + 1], progress, noise.at(first))[:-1]
             held, first = held[length:], first + length
     if len(held) < 2:
-        raise ValueError(f"video has {len(held)} frame; at least 2 were expected, for frames between them.")
+        raise _too_short(len(held))
     yield from _part(run, held, progress, noise.at(first))
 
 
@@ -128,15 +133,35 @@ def _encoded(run: Interpolator, vae: Any, batch: Sequence[TimedFrame], longer_si
     """Return the latents `b c h w` of frames of one size."""
     stop_if_cancelled()
     pictures = rearrange(torch.stack([frame.picture for frame in batch]), "b h w c -> b c h w")
-    height, width = pictures.shape[-2:]
-    scale = longer_side / max(height, width) if longer_side else 1.0
-    sides = {name: _rounded(side * scale) for name, side in (("height", height), ("width", width))}
-    latents = vae.encode(rearrange(resize(pictures, **sides), "b c h w -> b h w c"))
+    height, width = _new_sides(pictures.shape[-2], pictures.shape[-1], longer_side)
+    latents = vae.encode(rearrange(resize(pictures, height=height, width=width), "b c h w -> b h w c"))
     return run.checked({"samples": latents}, "vae")
 
 
-def _rounded(side: float) -> int:
-    return max(1, round(side / SIZE_STEP)) * SIZE_STEP
+def new_size(source: VideoSource, longer_side: int) -> tuple[int, int]:
+    """Return height and width of the new video, for which one frame of the source is read.
+
+    Raises:
+        ValueError: a video without frames.
+    """
+    first = next(source.frames(lambda sound: None), None)
+    if first is None:
+        raise _too_short(0)
+    height, width, _ = first.picture.shape
+    return _new_sides(height, width, longer_side)
+
+
+def _new_sides(height: int, width: int, longer_side: int) -> tuple[int, int]:
+    """Return the sides of the new video: multiples of 8, and at least `SMALLEST_SIDE`."""
+    scale = longer_side / max(height, width) if longer_side else 1.0
+    smallest = SMALLEST_SIDE // SIZE_STEP
+    made = (max(smallest, round(side * scale / SIZE_STEP)) * SIZE_STEP for side in (height, width))
+    return next(made), next(made)
+
+
+def _too_short(frames: int) -> ValueError:
+    counted = "1 frame" if frames == 1 else f"{frames} frames"
+    return ValueError(f"video has {counted}; at least 2 were expected, for frames between them.")
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

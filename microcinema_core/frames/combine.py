@@ -70,6 +70,7 @@ def combine_frames(
     frames = join_segments(rgb, skip_shared=skip_shared, cross_fade=cross_fade)
     if loop and not ping_pong:
         frames = close_loop(frames, skip_shared=skip_shared, cross_fade=cross_fade)
+        _require_whole_steps(len(frames), every)
     frames = frames[::every]
     drift = remaining_drift = colour_drift(frames, anchor)
     if colour_strength:
@@ -111,6 +112,11 @@ def close_loop(frames: Tensor, *, skip_shared: bool = False, cross_fade: int = 0
         ValueError: too few frames.
     """
     frames = frames[: len(frames) - skip_shared]
+    if skip_shared and not len(frames):
+        raise ValueError(
+            "The clip has one frame, and skip_shared leaves out the last frame of a loop, so nothing would remain of "
+            "it. Give more frames, or turn skip_shared off."
+        )
     if 2 * cross_fade > len(frames) or not len(frames):
         raise ValueError(
             f"A loop with a cross_fade of {cross_fade} needs {max(1, 2 * cross_fade)} frames or more, but the clip "
@@ -120,6 +126,20 @@ def close_loop(frames: Tensor, *, skip_shared: bool = False, cross_fade: int = 0
         return frames
     blended = _blend(frames[-cross_fade:], frames[:cross_fade])
     return torch.cat([blended, frames[cross_fade:-cross_fade]])
+
+
+def _require_whole_steps(count: int, every: int) -> None:
+    """Refuse a loop whose last step, from the last kept frame to the first, would be shorter than the others.
+
+    Raises:
+        ValueError: `every` does not divide the number of frames.
+    """
+    if count % every:
+        whole = [str(step) for step in range(1, min(count, 100) + 1) if count % step == 0][:5]
+        raise ValueError(
+            f"target_fps keeps one of every {every} frames, which does not divide the loop's {count} frames: it would "
+            f"jump where it starts again. Use fps divided by {' or '.join(whole)}, or another number of frames."
+        )
 
 
 def _without_shared(segments: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,14 +12,18 @@ TOLERANCE = 2e-3
 """How far a ratio of rates may be from a whole number, relative to it: 29.97 and 15 fps are 2."""
 
 
-def frame_rate(fps: float) -> Fraction:
+def frame_rate(fps: float, name: str = "fps") -> Fraction:
     """Return `fps` as an exact fraction: 2997/125 for 23.976.
 
+    Args:
+        fps: frames a second.
+        name: its name, for the message.
+
     Raises:
-        ValueError: `fps` is not a finite number above 0.
+        ValueError: `fps` is not a finite number of 1/1001 or more.
     """
-    if not math.isfinite(fps) or fps <= 0:
-        raise ValueError(f"fps must be a number above 0, but {fps} was given.")
+    if not math.isfinite(fps) or fps * _MAX_DENOMINATOR < 1:
+        raise ValueError(f"{name} must be a number of 0.001 or more, but {fps:g} was given.")
     return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
 
 
@@ -35,7 +39,7 @@ def frames_per_kept(fps: float, target_fps: float) -> int:
     """
     if not target_fps:
         return 1
-    every = round(fps / target_fps)
+    every = round(fps / max(target_fps, LOWEST))
     if every < 1 or target_fps < LOWEST or abs(fps / target_fps - every) > TOLERANCE * every:
         possible = ", ".join(f"{fps / n:.6g}" for n in range(1, 5))
         raise ValueError(

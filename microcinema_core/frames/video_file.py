@@ -1,37 +1,33 @@
-"""A video read frame by frame, and one written as its frames are made: neither is ever in memory as a whole.
+"""A video file read frame by frame; it is never in memory as a whole.
 
-The sound is copied as it is. Times are those that the file stores, so that variable frame rates keep in step with it.
+Times are those that the file stores, so that variable frame rates keep in step with the sound (`sound_track`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..messages import reason
-from .rates import frame_rate
+from .centre_frame import resize
+from .orientation import shown_upright
 
 log = logging.getLogger(__name__)
 
 OPEN_OPTIONS = {"protocol_whitelist": "file"}
 """FFmpeg's own: a file that is a playlist in truth must not reach the network."""
-BT709 = 1
-"""FFmpeg's number of the colours that players expect of high definition: primaries, transfer and matrix."""
-LIMITED_RANGE = 1
 _USUAL_RATE = 25
 """Frame rate of a file that states none."""
-_LARGEST = 2**31 - 1
 Sound = Callable[[Any], None]
-"""Takes a packet of PyAV."""
+"""Takes a packet of PyAV, or a frame of sound."""
 
 
 class TimedFrame(NamedTuple):
@@ -39,6 +35,33 @@ class TimedFrame(NamedTuple):
 
     time: Fraction
     picture: Tensor
+
+
+class VideoSource(Protocol):
+    """What a video is made from.
+
+    Attributes:
+        sound: PyAV's stream or a `SoundFormat`; None without sound.
+        origin: the sound's time in seconds at which the first frame is shown.
+    """
+
+    sound: Any
+    origin: Fraction
+
+    @property
+    def rate(self) -> Fraction:
+        """The average frame rate."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of the frames' times, in seconds."""
+
+    @property
+    def expected_frames(self) -> int:
+        """The number of frames, or a guess."""
+
+    def frames(self, on_sound: Sound) -> Iterator[TimedFrame]:
+        """Yield the frames; the sound goes to `on_sound`."""
 
 
 class VideoReader:
@@ -80,38 +103,58 @@ class VideoReader:
         stated = 0 if self.start or self.end else self.video.frames
         return max(2, stated or round(seconds * float(self.rate)))
 
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of the frames' times, in seconds."""
+        return Fraction(self.video.time_base or Fraction(1, 90000))
+
     def frames(self, on_sound: Sound) -> Iterator[TimedFrame]:
-        """Yield the frames, upright and in RGB; packets of the sound go to `on_sound` as they come.
+        """Yield the frames, upright, in RGB and of the first one's size; packets of the sound go to `on_sound`.
 
         Frames without a later time than the one before are left out. A file that cannot be decoded to its end is read
         up to there, with a warning in the log.
+
+        Raises:
+            ValueError: a file of which nothing can be decoded.
         """
         import av
 
         if self.start:
             self.container.seek(int(self.start * av.time_base))
+        last, size = None, None
+        for found in self._decoded():
+            if isinstance(found, av.Packet):
+                if found.dts is not None and self._within(found):
+                    on_sound(found)
+                continue
+            if found.pts is None or (last is not None and found.pts <= last):
+                continue
+            if self.end is not None and found.pts * found.time_base >= self.end:
+                return
+            if not self.start or found.pts * found.time_base >= self.start:
+                last, picture = found.pts, _upright(found)
+                size = size or picture.shape
+                yield TimedFrame(found.pts * found.time_base - self.origin, _of_size(picture, *size[:2]))
+
+    def _decoded(self) -> Iterator[Any]:
+        """Yield frames of the video and packets of the sound, up to where decoding fails."""
+        import av
+
         last = None
         try:
             for packet in self.container.demux(*filter(None, (self.video, self.sound))):
                 if self.sound is not None and packet.stream.index == self.sound.index:
-                    if packet.dts is not None and self._within(packet):
-                        on_sound(packet)
+                    yield packet
                     continue
                 for frame in packet.decode():
-                    if frame.pts is None or (last is not None and frame.pts <= last):
-                        continue
-                    if self.end is not None and frame.pts * frame.time_base >= self.end:
-                        return
-                    if not self.start or frame.pts * frame.time_base >= self.start:
-                        last = frame.pts
-                        yield TimedFrame(frame.pts * frame.time_base - self.origin, _upright(frame))
+                    last = last if frame.pts is None else frame.pts * frame.time_base
+                    yield frame
         except av.FFmpegError as error:
             if last is None:
                 raise ValueError(f"video cannot be decoded: {reason(error)}.") from error
-            seconds = float(last * self.video.time_base)
             log.warning(
                 "MicroCinema: decoding of the video stops at %.2f s (%s); the part before that is used.",
-                seconds,
+                float(last),
                 reason(error),
             )
 
@@ -121,8 +164,17 @@ class VideoReader:
 
 
 def _upright(frame: Any) -> Tensor:
-    array = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    array = shown_upright(frame.to_ndarray(format="rgb24"), None if matrix is None else bytes(matrix))
     return torch.from_numpy(np.ascontiguousarray(array)).float() / 255
+
+
+def _of_size(picture: Tensor, height: int, width: int) -> Tensor:
+    """Return a picture `h w 3` in the size of a file's first frame, where a file changes it."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    resized = resize(rearrange(picture, "h w c -> 1 c h w"), height=height, width=width)
+    return rearrange(resized, "1 c h w -> h w c")
 
 
 @contextmanager
@@ -144,105 +196,3 @@ def open_video(file: Any, *, start: float = 0.0, duration: float = 0.0) -> Itera
         raise ValueError(f"video cannot be opened: {reason(error)}.") from error
     with container:
         yield VideoReader(container, start=start, duration=duration)
-
-
-class VideoWriter:
-    """Writes an MP4 (H.264) as its frames come, with the sound of the video that it was made from.
-
-    Args:
-        path: the file.
-        source: that video.
-        factor: how many times as many frames there are.
-        metadata: what to store in the file; values are written as JSON.
-    """
-
-    def __init__(
-        self, path: Path, source: VideoReader, factor: int, metadata: Mapping[str, Any] | None
-    ) -> None:
-        import av
-
-        options = {"movflags": "use_metadata_tags+faststart"}
-        self.container = av.open(str(path), mode="w", format="mp4", options=options)
-        for key, value in (metadata or {}).items():
-            self.container.metadata[key] = json.dumps(value)
-        self.source, self.rate = source, frame_rate(float(source.rate * factor))
-        exact = (source.video.time_base or Fraction(1, 90000)) / factor
-        self.time_base = exact if exact.denominator <= _LARGEST else Fraction(1, 1_000_000)
-        self.video: Any = None
-        self.sound: Any = None
-        self.resampler: Any = None
-        self.waiting: list[Any] = []
-
-    def add_frame(self, frame: TimedFrame) -> None:
-        """Encode a frame. All have one size, and even sides, which H.264 with 4:2:0 chroma needs."""
-        import av
-
-        if self.video is None:
-            self._begin(*frame.picture.shape[:2])
-        array = frame.picture.mul(255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        rgb = av.VideoFrame.from_ndarray(array, format="rgb24")
-        encoded = rgb.reformat(format="yuv420p", dst_colorspace=BT709)
-        encoded.colorspace, encoded.color_range = BT709, LIMITED_RANGE
-        encoded.time_base, encoded.pts = self.time_base, round(frame.time / self.time_base)
-        self._mux(self.video.encode(encoded))
-
-    def add_sound(self, packet: Any) -> None:
-        """Copy a packet of the source's sound; packets that come before the first frame wait for it."""
-        if self.video is None:
-            self.waiting.append(packet)
-            return
-        shift = round(self.source.origin / packet.time_base)
-        packet.dts -= shift
-        packet.pts = packet.dts if packet.pts is None else packet.pts - shift
-        if self.resampler is None:
-            packet.stream = self.sound
-            self.container.mux(packet)
-        else:
-            for decoded in packet.decode():
-                self._encode_sound(decoded)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Write what the encoders still hold, and the file's index; after an error, only close the file."""
-        try:
-            if error is None and self.video is not None:
-                if self.resampler is not None:
-                    self._encode_sound(None)
-                    self.container.mux(self.sound.encode(None))
-                self._mux(self.video.encode(None))
-        finally:
-            self.container.close()
-
-    def _mux(self, packets: list[Any]) -> None:
-        """Write packets of the video, each with the duration of a frame, which players take for the last one."""
-        for packet in packets:
-            packet.duration = round(1 / self.rate / self.time_base)
-            self.container.mux(packet)
-
-    def _begin(self, height: int, width: int) -> None:
-        """Add the streams, whose order is that of the file, and write the sound that waits."""
-        import av
-
-        self.video = self.container.add_stream("h264", rate=self.rate)
-        self.video.width, self.video.height, self.video.pix_fmt = width, height, "yuv420p"
-        context = self.video.codec_context
-        context.time_base = self.time_base
-        context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = LIMITED_RANGE
-        given = self.source.sound
-        if given is not None and given.codec_context.name in self.container.supported_codecs:
-            self.sound = self.container.add_stream_from_template(given)
-        elif given is not None:
-            self.sound = self.container.add_stream("aac", rate=given.rate)
-            layout = "mono" if given.channels == 1 else "stereo"
-            self.sound.codec_context.layout = layout
-            self.resampler = av.AudioResampler(format="fltp", layout=layout, rate=given.rate)
-        waiting, self.waiting = self.waiting, []
-        for packet in waiting:
-            self.add_sound(packet)
-
-    def _encode_sound(self, decoded: Any) -> None:
-        for part in self.resampler.resample(decoded):
-            self.container.mux(self.sound.encode(part))

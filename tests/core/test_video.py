@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from microcinema_core.frames import combine
+from microcinema_core.frames.orientation import shown_upright
 from microcinema_core.frames.rates import frame_rate, frames_per_kept
 
 
@@ -133,7 +135,8 @@ def test_frame_rate_is_exact() -> None:
     assert frame_rate(32.0) == 32
     assert frame_rate(23.976) == Fraction(2997, 125)
     assert frame_rate(2 / 3) == Fraction(2, 3)
-    for fps in (0.0, -8.0, float("nan"), float("inf")):
+    assert frame_rate(0.01) == Fraction(1, 100)
+    for fps in (0.0, -8.0, float("nan"), float("inf"), 1e-5, 5e-324):
         with pytest.raises(ValueError, match="fps"):
             frame_rate(fps)
 
@@ -194,7 +197,7 @@ def test_rates_that_divide(fps: float, target: float, every: int) -> None:
     assert frames_per_kept(fps, target) == every
 
 
-@pytest.mark.parametrize("target", [24.0, 64.0, 31.9, 1e-9])
+@pytest.mark.parametrize("target", [24.0, 64.0, 31.9, 1e-9, 5e-324])
 def test_rates_that_do_not_divide_are_refused_with_those_that_do(target: float) -> None:
     with pytest.raises(ValueError, match=r"of 32 frames a second .* use 32, 16, 10.6667, 8 \.\.\., or 0"):
         frames_per_kept(32.0, target)
@@ -208,3 +211,48 @@ def test_every_nth_frame_is_kept_of_the_joined_frames() -> None:
     assert len(made.drift) == 5
     back = combine.combine_frames({"images": ramp(9) / 10}, every=4, ping_pong=True, repeat=2)
     assert [round(10 * number) for number in numbers(back.frames)] == [0, 4, 8, 4] * 2
+
+
+def test_a_loop_has_steps_of_one_length() -> None:
+    """Eight frames with every fourth kept start again after four; with every third they would after two."""
+    frames = {"images": ramp(9) / 10}
+    made = combine.combine_frames(frames, loop=True, skip_shared=True, every=4)
+    assert [round(10 * number) for number in numbers(made.frames)] == [0, 4]
+    with pytest.raises(
+        ValueError, match=r"every 3 frames, .* the loop's 8 frames: .* divided by 1 or 2 or 4 or 8,"
+    ):
+        combine.combine_frames(frames, loop=True, skip_shared=True, every=3)
+
+
+def test_a_loop_of_one_shared_frame_names_skip_shared() -> None:
+    with pytest.raises(ValueError, match=r"one frame, and skip_shared leaves out .* turn skip_shared off"):
+        combine.combine_frames({"images": ramp(1)}, loop=True, skip_shared=True)
+
+
+QUARTER = {
+    "as stored": (1, 0, 0, 1),
+    "90 clockwise": (0, 1, -1, 0),
+    "180": (-1, 0, 0, -1),
+    "270 clockwise": (0, -1, 1, 0),
+    "mirrored left to right": (-1, 0, 0, 1),
+    "mirrored top to bottom": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed across": (0, -1, -1, 0),
+}
+"""Display matrices (a, b, c, d)."""
+
+
+@pytest.mark.parametrize("name", QUARTER)
+def test_a_display_matrix_moves_every_pixel_as_its_formula_says(name: str) -> None:
+    """x' = a x + c y, y' = b x + d y with x and y measured from the middle, pixel by pixel."""
+    a, b, c, d = QUARTER[name]
+    stored = torch.arange(4 * 6).reshape(4, 6, 1).numpy()
+    one = 1 << 16
+    matrix = struct.pack("=9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    shown = shown_upright(stored, matrix)
+    height, width = shown.shape[:2]
+    for y in range(4):
+        for x in range(6):
+            right, down = x - 2.5, y - 1.5
+            column, row = a * right + c * down + (width - 1) / 2, b * right + d * down + (height - 1) / 2
+            assert shown[int(row), int(column), 0] == stored[y, x, 0]

@@ -20,7 +20,8 @@ from torch.testing import assert_close
 
 from devtools.run.server import ComfyServer
 from microcinema_core.diffusion import tsr
-from microcinema_core.frames.video_file import TimedFrame, VideoReader, VideoWriter, open_video
+from microcinema_core.frames.video_file import TimedFrame, VideoReader, open_video
+from microcinema_core.frames.video_writer import VideoWriter
 from microcinema_core.model_spec import WindowShape
 from tests.host.test_bad_input import files, node, slow_motion  # noqa: F401  (a fixture)
 from tests.host.tiny_family import settings
@@ -362,6 +363,19 @@ def test_a_file_that_is_no_video(host: ComfyServer, files: Path) -> None:  # noq
     (host.input_dir / "none.mp4").write_bytes(b"no video" * 100)
     said = host.run_expect_error(prompt("none.mp4"))
     assert "video cannot be opened" in said and "\n" not in said
+
+
+def test_refusals_and_names(host: ComfyServer, files: Path) -> None:  # noqa: F811
+    """A MODEL of another role and a tiny side, in the node's own name; %width% and %height% as in Save Video."""
+    write_film(host.input_dir / "film.mp4", 2, turned=True)
+    wrong = prompt("film.mp4", model=["base", 0]) | {"base": slow_motion()["base"]}
+    assert "MicroCinema Interpolate Long Video expected one of role 'tsr'" in host.run_expect_error(wrong)
+    said = host.run_expect_error(prompt("film.mp4", longer_side=8))
+    assert "longer_side is 8 pixels" in said and "use 16 or more" in said
+    (file,) = host.run(prompt("film.mp4", longer_side=40, filename_prefix="%width%x%height%/made"))["made"][
+        "images"
+    ]
+    assert (file["subfolder"], file["filename"]) == ("40x32", "made_00001_.mp4")
 
 
 def test_cancelling_leaves_no_file(host: ComfyServer, files: Path) -> None:  # noqa: F811
