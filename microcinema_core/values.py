@@ -28,6 +28,7 @@ def shown(value: Any, limit: int = 60) -> str:
         if not isinstance(value, (dict, list, tuple)) or len(value) < 50
         else type(value).__name__
     )
+    text = " ".join(text.splitlines())  # as in the text of a tensor
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from ..frames.schedule import Mixed
+from ..values import shown
+from .memory import stop_if_cancelled
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of a text's embedding `n l d` and further entries by name."""
+MOST_TOKENS, MOST_IN_ALL = 2**14, 2**19
+"""Most tokens of a schedule's rows, each and together: 1024 frames have 512 each, 1.6 GB at a width of 768."""
 
 
 def scheduled(clip: Any, texts: Sequence[str], mixed: Sequence[Mixed]) -> Conditioning:
@@ -25,18 +29,22 @@ def scheduled(clip: Any, texts: Sequence[str], mixed: Sequence[Mixed]) -> Condit
         clip: the host's CLIP.
         texts: the parts' texts.
         mixed: the text of each frame.
+
+    Raises:
+        ValueError: a text whose encoding is not finite, or more than `MOST_TOKENS` or `MOST_IN_ALL`.
     """
-    encoded = {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in dict.fromkeys(texts)}
-    before, after, shares = (torch.tensor(column) for column in zip(*mixed, strict=True))
+    encoded = {text: _encoded(clip, text) for text in dict.fromkeys(texts)}
 
     def rows(of_parts: list[Tensor]) -> Tensor:
         table = torch.cat(of_parts)
-        share = shares.to(table).reshape(-1, *[1] * (table.ndim - 1))
-        return torch.lerp(table[before], table[after], share)
+        out = table.new_empty(len(mixed), *table.shape[1:])
+        for row, (before, after, share) in enumerate(mixed):
+            out[row] = torch.lerp(table[before], table[after], share)
+        return out
 
     made: Conditioning = []
     for entries in zip(*(encoded[text] for text in texts), strict=True):
-        length = math.lcm(*(text.shape[1] for text, _ in entries))
+        length = _common_length([text.shape[1] for text, _ in entries], len(mixed))
         tokens = rows([text.repeat(1, length // text.shape[1], 1) for text, _ in entries])
         pooled = [more.get("pooled_output") for _, more in entries]
         more = dict(entries[0][1])
@@ -44,6 +52,40 @@ def scheduled(clip: Any, texts: Sequence[str], mixed: Sequence[Mixed]) -> Condit
             more["pooled_output"] = rows(pooled)
         made.append([tokens, more])
     return made
+
+
+def _encoded(clip: Any, text: str) -> Conditioning:
+    """Return a text's conditioning.
+
+    Raises:
+        ValueError: the encoder makes NaN or infinite values of it, as of the weight in `(a:nan)`.
+    """
+    stop_if_cancelled()
+    made: Conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    for tokens, more in made:
+        for one in (tokens, more.get("pooled_output")):
+            if isinstance(one, Tensor) and not bool(torch.isfinite(one).all()):
+                raise ValueError(
+                    f"the text {shown(text)} is encoded to NaN or infinite values: look at its weights, as in "
+                    "(word:1.2), and at the text encoder."
+                )
+    return made
+
+
+def _common_length(lengths: list[int], frames: int) -> int:
+    """Return the number of tokens to which texts of these lengths are repeated.
+
+    Raises:
+        ValueError: so many would take gigabytes.
+    """
+    length = math.lcm(*lengths)
+    if length > MOST_TOKENS or frames * length > MOST_IN_ALL:
+        given = ", ".join(map(str, sorted(set(lengths))[:8]))
+        raise ValueError(
+            f"the texts are encoded to {given} tokens, and together they take {length} for each of {frames} frames; "
+            f"at most {min(MOST_TOKENS, MOST_IN_ALL // frames)} were expected: write shorter lines, of similar length."
+        )
+    return length
 
 
 Taken = Callable[[Tensor, str], Tensor]
@@ -126,6 +168,20 @@ def require_rows(conditioning: Conditioning, frames: int, name: str) -> None:
                 f"{name} has {len(mask)} masks, and the video has {frames} frames: give one for the whole video, or "
                 f"{frames}, one for each frame."
             )
+
+
+def require_finite(samples: Tensor) -> Tensor:
+    """Return sampled latents.
+
+    Raises:
+        ValueError: they hold NaN or infinite values.
+    """
+    if not bool(torch.isfinite(samples).all()):
+        raise ValueError(
+            "the sampled latents hold NaN or infinite values: look at what changes the texts of positive and negative "
+            "(multiplied weights, masks, strengths), at cfg, and at the model, which may need another precision."
+        )
+    return samples
 
 
 _BLENDED = ("texts", "pooled texts")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..diffusion import tsr
 from ..model_spec import WindowShape
 from .appearance import OWN, AppearNetHandle, apply_appearance
-from .frame_conditioning import of_frames
+from .frame_conditioning import of_frames, require_finite
 from .host import comfy
 from .memory import free_unused_memory, is_out_of_memory
 from .network import FRAMES
@@ -21,6 +21,7 @@ from .starting_noise import checked_latent
 from .tsr_windows import FrameNoise, WindowBatchSize, WindowProgress, window_sampler
 
 log = logging.getLogger(__name__)
+NODE = "MicroCinema Interpolate Frames"
 
 
 def interpolate_video(
@@ -72,6 +73,7 @@ class Interpolator:
         rounds: 1 for `window.factor` times the frame rate, 2 for its square.
         lambda_, gamma, end_percent: as for `apply_appearance`.
         chunk: windows sampled at once; 0 lets free memory decide.
+        node: the node's name, for messages.
 
     Raises:
         ValueError: a MODEL of another role, or as for `settled` and `noise_levels`.
@@ -88,8 +90,9 @@ class Interpolator:
         gamma: float = OWN,
         end_percent: float | None = None,
         chunk: int = 0,
+        node: str = NODE,
     ) -> None:
-        inner = require_role(model, "tsr", "MicroCinema Interpolate Frames")
+        inner = require_role(model, "tsr", node)
         self.settings, self.model = settled(settings, inner.spec), _without_context_windows(model)
         by_hand = {"gamma": gamma} if gamma >= 0 else {}
         warn_of_disagreement(appearnet.name, inner.spec, self.settings, **by_hand)
@@ -133,7 +136,8 @@ class Interpolator:
             noise: as for `tsr.interpolate`.
 
         Raises:
-            ValueError: features of another number of pictures, or as for `tsr.interpolate` and `apply_appearance`.
+            ValueError: features of another number of pictures, latents that come out not finite, or as for
+                `tsr.interpolate` and `apply_appearance`.
         """
         _require_features_of_keys(features, keys.shape[0])
         closed = loop and keys.shape[0] > 1
@@ -178,7 +182,7 @@ class Interpolator:
                 raise
         else:
             progress.finish(count)
-            return made
+            return require_finite(made)
         self.batch_size.halve(count)
         free_unused_memory()
         return torch.cat([self._sample(half, frames, progress, features) for half in windows.halves()])

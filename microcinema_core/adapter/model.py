@@ -25,6 +25,7 @@ from .feature_cache import (
     cache_key_of,
     with_cache_key,
 )
+from .frame_conditioning import require_rows
 from .host import comfy
 from .network import FPS, HostUNet, feature_memory
 from .picture import Picture, TokensCond
@@ -204,7 +205,7 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Add z_c, in model space, to the network's conditions; the host crops it as it crops the noise."""
         out = super().extra_conds(**kwargs)
-        self._check_text(kwargs.get("cross_attn"), kwargs.get("prompt_type", "positive"))
+        self._check_text(kwargs)
         self._check_length(kwargs["noise"].shape[0], kwargs.get("prompt_type", "positive"))
         appearance = self._appearance()
         dropped = kwargs.get(DROP, False)
@@ -303,18 +304,25 @@ class MicroCinemaModel(comfy.model_base.BaseModel):
             features = picture.grey.expand(features.shape[0], -1, -1)
         return net.resampler(features.to(device, net.compute_dtype))
 
-    def _check_text(self, text: Tensor | None, prompt_type: str) -> None:
-        """Refuse the texts of another model's CLIP.
+    def _check_text(self, given: dict[str, Any]) -> None:
+        """Refuse the texts of another model's CLIP, and texts and masks that the host would tile over the frames.
+
+        Args:
+            given: the entries of one text, as `extra_conds` gets them.
 
         Raises:
-            ValueError: texts of another width.
+            ValueError: texts of another width, or neither one nor as many as frames.
         """
-        if text is None or self.info is None or text.shape[-1] == self.info.config.context_dim:
+        text, prompt_type = given.get("cross_attn"), given.get("prompt_type", "positive")
+        if text is None or self.info is None:
             return
-        raise ValueError(
-            f"{prompt_type} has texts of width {text.shape[-1]}, and {self.info.name} takes "
-            f"{self.info.config.context_dim}: connect CLIP Text Encode to the CLIP of this model's own family."
-        )
+        if text.shape[-1] != self.info.config.context_dim:
+            raise ValueError(
+                f"{prompt_type} has texts of width {text.shape[-1]}, and {self.info.name} takes "
+                f"{self.info.config.context_dim}: connect CLIP Text Encode to the CLIP of this model's own family."
+            )
+        if self.spec.role != "image":  # a batch of pictures has no frames; the host tiles texts over it
+            require_rows([[text, given]], given["noise"].shape[0], prompt_type)
 
     def _check_length(self, frames: int, prompt_type: str) -> None:
         """Refuse context windows that would get the wrong frames, and warn of more frames than motion weights know.

@@ -21,7 +21,7 @@ from .appearance import (
     require_microcinema,
     require_numbers,
 )
-from .frame_conditioning import require_rows
+from .frame_conditioning import require_finite, require_rows
 from .host import comfy, latent_preview
 from .remaining_time import with_remaining_time
 from .starting_noise import checked_latent
@@ -158,7 +158,7 @@ def sample_video(
 
     Raises:
         ValueError: a MODEL of another role, one frame, more than one centre frame, or as for `settled` and
-            `apply_appearance`.
+            `apply_appearance`; or latents that come out not finite.
     """
     inner = require_role(model, "base", "MicroCinema Sampler")
     settings, count = settled(settings, inner.spec), frames or inner.spec.frames
@@ -186,6 +186,8 @@ def sample_video(
     centre = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
     if centre.shape[0] != 1:
         raise ValueError(f"centre_frame holds {centre.shape[0]} frames, one was expected: pick one of them.")
+    if centre.shape[2:].numel() == 1:  # group normalisation of one value is an error of torch's
+        raise ValueError("centre_frame has latents of one pixel: use a picture of 16 x 16 pixels or more.")
     dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
     empty = torch.zeros(
         count, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
@@ -214,7 +216,7 @@ def sample_video(
     )
     for frame in held:
         samples[frame] = empty[frame].to(samples)
-    return {"samples": samples}, inner.spec.fps
+    return {"samples": require_finite(samples)}, inner.spec.fps
 
 
 def _held_frames(

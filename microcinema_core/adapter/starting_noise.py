@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 LARGEST = 1e4
 """Largest value of latents that is taken for a picture's; those of real ones stay below 100."""
-PACKED = "models that make sound and video at once pack both into one: set gamma to 0, or leave MicroCinema Noise Prior out."
+PACKED = (
+    "models that make sound and video at once pack both into one: set gamma to 0, or leave "
+    "MicroCinema Noise Prior out."
+)
 
 
 def checked_latent(latent: dict[str, Tensor], channels: int, what: str, *, video: bool = False) -> Tensor:

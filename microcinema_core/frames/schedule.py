@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ..values import shown
 
-LONGEST = 4000
-"""Most characters of a text."""
+LONGEST, DEEPEST = 4000, 100
+"""Most characters of a text, and most brackets within brackets: the host's text encoder calls itself for each."""
 EXAMPLE = "'4: moving right' or '4-6: moving right'"
 _LINE = re.compile(r"\s*(\d{1,9})\s*(?:[-–]\s*(\d{1,9})\s*)?[:：](.*)")
 """A frame or a span of frames, a colon (also that of Chinese and Japanese keyboards), a text."""
@@ -83,7 +83,8 @@ def whole_texts(parts: list[Part], prefix: str, suffix: str) -> list[str]:
     """Return the parts' texts with what all of them share, joined by spaces.
 
     Raises:
-        ValueError: a text of more than `LONGEST` characters, which would take the text encoder minutes.
+        ValueError: a text of more than `LONGEST` characters, which would take the text encoder minutes, or of
+            brackets deeper than `DEEPEST`.
     """
     texts = [" ".join(filter(None, (prefix.strip(), part.text, suffix.strip()))) for part in parts]
     longest = max(map(len, texts))
@@ -91,7 +92,22 @@ def whole_texts(parts: list[Part], prefix: str, suffix: str) -> list[str]:
         raise ValueError(
             f"a line of text has {longest} characters with prefix and suffix; at most {LONGEST} were expected."
         )
+    deepest = max(map(_depth, texts))
+    if deepest > DEEPEST:
+        raise ValueError(
+            f"a line of text has {deepest} brackets within one another with prefix and suffix; at most {DEEPEST} were "
+            "expected: write a weight as in (word:1.2)."
+        )
     return texts
+
+
+def _depth(text: str) -> int:
+    r"""Return how many round brackets are open at once at most; `\(` and `\)` are letters, as for the host."""
+    open_, deepest = 0, 0
+    for letter in re.sub(r"\\[()]", "", text):
+        open_ = max(0, open_ + (letter == "(") - (letter == ")"))
+        deepest = max(deepest, open_)
+    return deepest
 
 
 def mix_parts(parts: list[Part], frames: int, *, blend: bool) -> list[Mixed]:

@@ -75,3 +75,17 @@ def test_bad_lines_are_named(lines: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         read_parts(lines, 9)
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "("])
+def test_brackets_deeper_than_the_text_encoder_can_read(prefix: str) -> None:
+    """The host's reader of weights calls itself for each bracket; escaped ones and closed ones do not add up."""
+
+    def texts(line: str) -> list[str]:
+        return whole_texts(read_parts(f"0: {line}", 1), prefix, "")
+
+    for line in ("(" * 99 + "a:2" + ")" * 99, "(a:1.2)" * 500, r"\(" * 500 + "a" + r"\)" * 500, ")" * 500):
+        assert texts(line)
+    for deep in (101, 1900):
+        with pytest.raises(ValueError, match=f"has {deep + bool(prefix)} brackets within one another"):
+            texts("(" * deep + "a" + ")" * deep)

@@ -177,3 +177,57 @@ def test_a_loop_needs_two_frames(family: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(family, "keys", family.centre)
     with pytest.raises(ValueError, match="at least 2"):
         interpolated(family, loop=True)
+
+
+@pytest.mark.parametrize("entry", [0, 1])
+def test_a_text_that_is_encoded_to_nan_is_named(comfy_in_process: Path, entry: int) -> None:
+    """As the host's encoder makes it of `(a:nan)` and `(a:1e39)`: in the tokens, or in the pooled output."""
+    from microcinema_core.adapter import scheduled
+
+    class Spoilt(Clip):
+        def encode_from_tokens_scheduled(self, text: str) -> Any:
+            (made,) = super().encode_from_tokens_scheduled(text)
+            if "nan" in text:
+                made[0 if entry == 0 else 1] = (
+                    made[0] * torch.nan if entry == 0 else {"pooled_output": torch.tensor([[torch.inf]])}
+                )
+            return [made]
+
+    mixed = [Mixed(0, 1, 0.5), Mixed(1, 1, 0.0)]
+    with pytest.raises(ValueError, match=r"the text '\(a:nan\)' is encoded to NaN or infinite values"):
+        scheduled(Spoilt(), ["b", "(a:nan)"], mixed)
+
+
+def test_texts_whose_common_length_takes_gigabytes_are_refused(comfy_in_process: Path) -> None:
+    from microcinema_core.adapter import scheduled
+
+    def of_lengths(*lengths: int, frames: int = 4) -> Any:
+        return scheduled(Clip(), ["a" * length for length in lengths], [Mixed(0, 0, 0.0)] * frames)
+
+    ((rows, _),) = of_lengths(231, 308, 385)
+    assert rows.shape == (4, 4620, 2)
+    with pytest.raises(
+        ValueError, match=r"encoded to 539, 847, 1001, 1309 tokens.* take 1310309 for each of 4 frames"
+    ):
+        of_lengths(77 * 7, 77 * 11, 77 * 13, 77 * 17)
+    assert of_lengths(77, 154, frames=1024)[0][0].shape == (1024, 154, 2)
+    with pytest.raises(ValueError, match="for each of 1024 frames; at most 512 were expected"):
+        of_lengths(231, 308, frames=1024)
+
+
+def test_a_cancel_is_obeyed_between_texts(comfy_in_process: Path) -> None:
+    import comfy.model_management as management
+
+    from microcinema_core.adapter import scheduled
+
+    seen: list[str] = []
+
+    class Cancelled(Clip):
+        def tokenize(self, text: str) -> str:
+            seen.append(text)
+            management.interrupt_current_processing()
+            return text
+
+    with pytest.raises(management.InterruptProcessingException):
+        scheduled(Cancelled(), ["a", "bb", "ccc"], [Mixed(0, 0, 0.0)])
+    assert seen == ["a"]

@@ -262,3 +262,48 @@ def test_a_guidance_that_is_no_number(family: Any) -> None:
 
 def test_the_largest_seed(family: Any) -> None:
     assert bool(interpolated(family, seed=2**64 - 1).isfinite().all())
+
+
+def test_the_stock_sampler_refuses_texts_that_it_would_tile(family: Any) -> None:
+    """Five texts on 3, 7 or 9 frames: the host repeats or cuts them without a word."""
+    model = applied(family)
+    for frames in (3, 7, 9):
+        with pytest.raises(ValueError, match=f"positive has 5 texts, and the video has {frames} frames"):
+            ksampler(family, model, empty(frames), positive=texts(5))
+        with pytest.raises(ValueError, match=f"negative has 2 texts, and the video has {frames} frames"):
+            ksampler(family, model, empty(frames), negative=texts(2))
+    for right in (1, 3):
+        assert bool(ksampler(family, model, empty(3), positive=texts(right)).isfinite().all())
+    with pytest.raises(ValueError, match="positive has 2 masks, and the video has 3 frames"):
+        ksampler(family, model, empty(3), positive=masks(2))
+    pictures = ksampler(family, family.image.model, empty(4), positive=texts(2))
+    assert bool(pictures.isfinite().all()), "pictures are no frames"
+
+
+@pytest.mark.parametrize("more", [{}, {"mask": 1.0}])
+def test_latents_that_come_out_not_finite_are_an_error(family: Any, more: dict[str, float]) -> None:
+    """A huge text is finite itself; a NaN mask spoils only what it multiplies."""
+    text = texts(1)
+    text[0][0] *= 1.0 if more else 1e30
+    text[0][1] |= {key: torch.full((1, 8, 8), torch.nan) for key in more}
+    said = "the sampled latents hold NaN or infinite values: look at"
+    run = settings(family, positive=text)
+    with pytest.raises(ValueError, match=said), torch.inference_mode():
+        family.adapter.sample_video(family.base.model, family.base.appearnet, family.centre, run)
+    for rounds in (1, 2):
+        with pytest.raises(ValueError, match=said):
+            interpolated(family, positive=text, rounds=rounds, steps=1)
+
+
+def test_a_centre_frame_of_one_latent_pixel_is_refused(family: Any) -> None:
+    centre = {"samples": torch.ones(1, 8, 1, 1)}
+    with pytest.raises(ValueError, match="centre_frame has latents of one pixel"), torch.inference_mode():
+        family.adapter.sample_video(family.base.model, family.base.appearnet, centre, settings(family))
+
+
+def test_a_model_of_another_role_is_refused_by_the_nodes_own_name(family: Any) -> None:
+    from microcinema_core.adapter import Interpolator
+
+    for more, name in (({}, "Interpolate Frames"), ({"node": "Long Video"}, "Long Video")):
+        with pytest.raises(ValueError, match=f"{name} expected one of role 'tsr'"):
+            Interpolator(family.base.model, family.base.appearnet, settings(family), rounds=1, **more)

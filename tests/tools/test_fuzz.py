@@ -61,6 +61,19 @@ def test_each_planted_fault_is_seen(worker: Worker) -> None:
     assert "| refuses | 2 | 1 | 1 | 1 | 0 | 0 | 0 | 0 |" in campaign.table()
 
 
+def test_each_fault_of_a_list_is_tried_alone(worker: Worker) -> None:
+    """All of them, though nothing is drawn beside."""
+    one = target(worker, "fails_beyond_a_limit")
+    for value in (planted.LIMIT - 1, planted.LIMIT):
+        fault = {"do": "planted", "at": "weight", "value": value, "bad": True}
+        one.each.append({"target": one.name, "faults": [fault]})
+    campaign = Campaign([one])
+    campaign.run(examples=1, rounds=0)
+    (found,) = campaign.found
+    assert found.case["faults"][0]["value"] == planted.LIMIT
+    assert campaign.tallies[one.name].verdicts == {"accepted": 1, "refused": 1, "raw": 1}
+
+
 def test_a_fault_is_made_small_and_its_line_runs_it_again(worker: Worker) -> None:
     lines: list[str] = []
     one = target(worker, "fails_beyond_a_limit", 10**6)

@@ -106,7 +106,9 @@ def test_each_sampling_node_gets_a_seed_that_no_other_sample_has() -> None:
     del prompt["sample"]
     with pytest.raises(Problem, match="no seed"):
         seed_inputs(prompt)
-    two = Graph(graph(), "save", [("yes", "text")], {("sample", "seed"): 0, ("no", "seed"): 1}, None, "picture")
+    two = Graph(
+        graph(), "save", [("yes", "text")], {("sample", "seed"): 0, ("no", "seed"): 1}, None, "picture"
+    )
     seeds = [
         node["inputs"]["seed"]
         for s in (7, 8)

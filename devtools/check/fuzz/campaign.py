@@ -31,12 +31,14 @@ class Target:
         worker: the child that runs its cases.
         good: cases without a fault, which have to be accepted.
         cases: what hypothesis draws from.
+        each: cases of one fault, all of which are tried once before: what is drawn may miss any one of them.
     """
 
     name: str
     worker: Worker
     good: list[Case]
     cases: SearchStrategy[Case]
+    each: list[Case] = field(default_factory=list)
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Campaign:
         self._known: set[str] = set()
 
     def run(self, *, examples: int, rounds: int = 1, until: float | None = None) -> None:
-        """Try every target: good cases first, then drawn ones.
+        """Try every target: good cases first, then those of one fault, then drawn ones.
 
         Args:
             examples: cases of each target in a round.
@@ -105,6 +107,10 @@ class Campaign:
                 if outcome.verdict != "accepted":
                     said = f"a good case was not accepted ({outcome.verdict}): {outcome.said}"
                     self._note([Found(target.name, case, Outcome("raw", said))])
+        for target in self.targets:
+            for case in target.each:
+                if (outcome := self._count(target, case)).verdict in FAULTS:
+                    self._note([Found(target.name, case, outcome)])
         number = 0
         while number < rounds or (until is not None and time.monotonic() < until):
             for target in self.targets:

@@ -35,6 +35,39 @@ NO_NUMBERS: list[Any] = [
     10**400,
     1e300,
 ]
+NO_SWITCHES: list[Any] = ["yes", "true", "", [], [1, 2], {"a": 1}, 2, -5, 0.5, NAN, INF, None]
+NO_TEXTS: list[Any] = [3, 1.5, NAN, True, ["a"], {"a": "b"}, SURROGATE, None]
+BRACKETS = "(" * 1900 + "a" + ")" * 1900
+TEXTS: dict[str, tuple[list[Any], list[Any]]] = {
+    "filename_prefix": (
+        ["video/a", "%width%", ".", "CON", "..\\evil", "a/" * 200 + "b", " "],
+        ["../../../evil", "/etc/passwd", "a/../../b", "a\0b", LONG],
+    ),
+    "text": (
+        [
+            "0: (a:1.2) \\(b\\)\n2: ((c))",
+            "0: (a:1e30)",
+            "0: embedding:../../etc/passwd",
+            "0: :\n1-2: (",
+            "1：a",
+        ],
+        [
+            "",
+            "text",
+            "1024: a",
+            "1: a\n0: b",
+            "0: (a:nan)",
+            "0: (a:inf)\n1: b",
+            "0: (a:1e39)",
+            f"0: {BRACKETS}",
+            LONG,
+            "\n".join(f"{frame}: " + "a " * (75 * count - 3) for frame, count in enumerate((11, 13, 17))),
+        ],
+    ),
+    "prefix": (["(a:1.2)", "(", "embedding:b"], ["(a:nan)", BRACKETS, LONG]),
+    "suffix": (["(a:0.5)", ")", ":1.2)"], ["(a:-inf)", BRACKETS, LONG]),
+}
+"""By the name of a text input: texts that are right or odd, and those that must be refused."""
 NO_LINKS: list[Any] = ["text", "", 3, None, NAN, {}, {"samples": 3}, True]
 
 
@@ -47,6 +80,7 @@ def targets(worker: Worker) -> list[Target]:
             worker,
             [{"target": name, "from": graph, "faults": []} for graph in node["good"]],
             _cases(name, node, about),
+            _each(name, node, about),
         )
         for name, node in about["nodes"].items()
     ]
@@ -72,6 +106,30 @@ def _cases(name: str, node: dict[str, Any], about: dict[str, Any]) -> SearchStra
     return st.tuples(st.sampled_from(list(node["good"])), st.one_of(some, odd)).map(case)
 
 
+def _each(name: str, node: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a case for each value of a link, a text or a switch, alone in the node's first good graph."""
+    graph = next(iter(node["good"]))
+    faults: list[Fault] = []
+    for key, said in node["inputs"].items():
+        if said["kind"] in about["sources"]:
+            faults += [
+                _fault("link", key, source, bad=bad and (source != "None" or said["required"]))
+                for source, bad in about["sources"][said["kind"]].items()
+            ]
+        if said["kind"] == "STRING":
+            faults += [
+                _fault("widget", key, text, bad=bad)
+                for bad, texts in zip((False, True), TEXTS.get(key, ([], [])), strict=True)
+                for text in texts
+            ]
+        if said["kind"] in ("STRING", "BOOLEAN"):
+            faults += [
+                _fault("linked", key, value, bad=value is not None or said["required"])
+                for value in (NO_TEXTS if said["kind"] == "STRING" else NO_SWITCHES)
+            ]
+    return [{"target": name, "from": graph, "faults": [fault]} for fault in faults]
+
+
 def _of_input(name: str, key: str, said: dict[str, Any], about: dict[str, Any]) -> Faults:
     """Return the faults of one input, by its kind."""
     absent = st.just(_fault("absent", key, ABSENT, bad=said["required"]))
@@ -95,8 +153,8 @@ def _of_input(name: str, key: str, said: dict[str, Any], about: dict[str, Any]) 
     ):  # a link of which no value is known
         odd = one_of_list([value for value in NO_LINKS if value is not None])
         return st.one_of(odd.map(lambda value: _fault("widget", key, value, bad=True)), absent)
-    kinds = {"INT": _number, "FLOAT": _number, "COMBO": _combo}
-    drawn = kinds.get(said["kind"], _any_value)(key, said)
+    kinds = {"INT": _number, "FLOAT": _number, "COMBO": _combo, "BOOLEAN": _switch, "STRING": _text}
+    drawn = kinds[said["kind"]](key, said)
     if key in about["files"].get(name, {}):
         drawn = st.one_of(drawn, *[_files(key, about["files"][name][key])] * 3)
     return st.one_of(drawn, drawn, drawn, drawn, absent)
@@ -137,10 +195,34 @@ def _combo(key: str, said: dict[str, Any]) -> Faults:
     return st.one_of(good, bad)
 
 
-def _any_value(key: str, said: dict[str, Any]) -> Faults:
-    """Draw any value for a text or a switch, which the host converts."""
+def _typed(key: str) -> Faults:
+    """Draw any value for the widget of a text or a switch, which the host converts."""
     values: list[Any] = ["", "text", SURROGATE, 0, 3, True, False, NAN, {}, LONG, "\0"]
     return one_of_list(values).map(lambda value: _fault("widget", key, value, bad=False))
+
+
+def _linked(key: str, said: dict[str, Any], wrong: list[Any]) -> Faults:
+    """Draw a value of another type that a link brings, which the host hands over as it is."""
+    return one_of_list(wrong).map(
+        lambda value: _fault("linked", key, value, bad=value is not None or said["required"])
+    )
+
+
+def _switch(key: str, said: dict[str, Any]) -> Faults:
+    right = st.booleans().map(lambda value: _fault("linked", key, value, bad=False))
+    return st.one_of(_typed(key), right, _linked(key, said, NO_SWITCHES))
+
+
+def _text(key: str, said: dict[str, Any]) -> Faults:
+    """Draw a text, right and wrong ones by what the input is for; typed in, or brought by a link."""
+    ways = st.sampled_from(["widget", "linked"])
+
+    def of(texts: list[Any], *, bad: bool) -> Faults:
+        return st.tuples(ways, one_of_list(texts)).map(lambda one: _fault(one[0], key, one[1], bad=bad))
+
+    right, wrong = TEXTS.get(key, ([], []))
+    drawn = [of(texts, bad=bad) for texts, bad in ((right, False), (wrong, True)) if texts]
+    return st.one_of(_typed(key), _linked(key, said, NO_TEXTS), *drawn, *drawn)
 
 
 def _files(key: str, about: dict[str, Any]) -> Faults:

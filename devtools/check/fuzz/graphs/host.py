@@ -108,7 +108,11 @@ def _executor() -> Any:
             super().handle_execution_error(prompt_id, prompt, outputs, executed, error, ex)
 
     server = types.SimpleNamespace(client_id=None, last_node_id=None, send_sync=lambda *_: None)
-    return Executor(server, cache_type=execution.CacheType.CLASSIC, cache_args={"lru": 0, "ram": 16.0})
+    return Executor(
+        server,
+        cache_type=execution.CacheType.CLASSIC,
+        cache_args={"lru": 0, "ram": 16.0, "ram_inactive": 16.0},
+    )
 
 
 def run(prompt: Prompt) -> Outcome:

@@ -83,13 +83,25 @@ def small_vae() -> Any:
     return comfy.sd.VAE(sd=dict(tiny.random_weights(TAESD(latent_channels=4), 9)))
 
 
-def _frames(count: int, height: int = 64, width: int = 64) -> Any:
-    """Return a VIDEO of the host's, made of frames."""
+def _frames(
+    count: int,
+    height: int = 64,
+    width: int = 64,
+    *,
+    channels: int = 3,
+    factor: float = 1.0,
+    loudness: Any = None,
+) -> Any:
+    """Return a VIDEO of the host's, made of random frames times a factor, with noise of a loudness as its sound."""
     from comfy_api.latest import InputImpl, Types
 
-    images = torch.rand((count, height, width, 3), generator=torch.Generator().manual_seed(7))
+    generator = torch.Generator().manual_seed(7)
+    images = factor * torch.rand((count, height, width, channels), generator=generator)
+    audio = None
+    if loudness is not None:
+        audio = {"waveform": loudness * torch.rand((1, 2, 22050), generator=generator), "sample_rate": 44100}
     return InputImpl.VideoFromComponents(
-        Types.VideoComponents(images=images, audio=None, frame_rate=Fraction(8))
+        Types.VideoComponents(images=images, audio=audio, frame_rate=Fraction(8))
     )
 
 
@@ -151,6 +163,13 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
         "frames": lambda: _frames(3),
         "one frame": lambda: _frames(1),
         "long and thin": lambda: _frames(2, 2, 2000),
+        "odd size": lambda: _frames(3, 65, 67),
+        "with alpha": lambda: _frames(3, channels=4),
+        "with sound": lambda: _frames(3, loudness=0.1),
+        "sound of NaN": lambda: _frames(3, loudness=float("nan")),
+        "NaN": lambda: _frames(3, factor=float("nan")),
+        "a MODEL": lambda: own("base")[0],
+        "an object": object,
         "no video": lambda: _film_file(b"no video" * 100),
         "None": lambda: None,
     },
