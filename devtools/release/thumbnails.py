@@ -37,6 +37,9 @@ FILES = (
     "model_name",
     "motion_file",
     "appearance_file",
+    "unet_name",
+    "clip_name",
+    "vae_name",
 )
 """Inputs that name a file of weights."""
 ACROSS = 3
