@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -126,28 +127,23 @@ def _steps(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple
     return f"Time of a step, {options.dtype}", report.steps_table(timed, missing, shape)
 
 
-def _motion(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[str, str]:
-    """Time published motion weights at their own number of frames and size, unless the command names others."""
-    own = replace(shape, frames=options.frames or motion.FRAMES, size=options.size or motion.SIZE)
+def _family(title: str, family: Any, shape: Shape, options: argparse.Namespace) -> tuple[str, str]:
+    """Time a family of published weights at its own number of frames and size, unless the command names others."""
+    own = replace(shape, frames=options.frames or family.FRAMES, size=options.size or family.SIZE)
 
     def wanted(name: str) -> bool:
         return re.search(options.only, name, re.IGNORECASE) is not None
 
-    return f"Published motion weights, {options.dtype}", motion.table(
-        own, wanted, rounds=options.rounds, clock=options.clock
-    )
+    table = family.table(own, wanted, rounds=options.rounds, clock=options.clock)
+    return f"{title}, {options.dtype}", table
+
+
+def _motion(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[str, str]:
+    return _family("Published motion weights", motion, shape, options)
 
 
 def _crafter(shape: Shape, _: list[str], options: argparse.Namespace) -> tuple[str, str]:
-    """Time the Crafter family at its own number of frames, unless the command names another."""
-    own = replace(shape, frames=options.frames or crafter.FRAMES, size=options.size or crafter.SIZE)
-
-    def wanted(name: str) -> bool:
-        return re.search(options.only, name, re.IGNORECASE) is not None
-
-    return f"The Crafter family, {options.dtype}", crafter.table(
-        own, wanted, rounds=options.rounds, clock=options.clock
-    )
+    return _family("The Crafter family", crafter, shape, options)
 
 
 def _scaling(shape: Shape, names: list[str], options: argparse.Namespace) -> tuple[str, str]:

@@ -15,6 +15,42 @@ from .sampling import prompt_inputs, sampler_inputs
 from .schema import AppearNetSocket, advanced_input, node_schema
 
 
+def tsr_model_inputs() -> list[io.Input]:
+    """Return the inputs of a TSR model, shared by the nodes that interpolate."""
+    return [
+        io.Model.Input(
+            "model", tooltip="A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader."
+        ),
+        AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
+    ]
+
+
+def rounds_input() -> io.Input:
+    """Return the number of rounds, shared by the nodes that interpolate."""
+    return io.Int.Input(
+        "rounds",
+        default=1,
+        min=1,
+        max=2,
+        tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, with "
+        "DynamiCrafter interpolation and ToonCrafter by 15 and 225.",
+    )
+
+
+def end_percent_input() -> io.Input:
+    """Return the end of AppearNet's part, shared by the nodes that interpolate."""
+    return advanced_input(
+        io.Float.Input,
+        "end_percent",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        step=0.001,
+        tooltip="The point of the sampling run at which AppearNet stops acting. If colours flash at the key frames "
+        "with SparseCtrl, try 0.6.",
+    )
+
+
 class MicroCinemaTSR(io.ComfyNode):
     """Temporal super-resolution: adds frames between every two adjacent key frames."""
 
@@ -41,20 +77,9 @@ class MicroCinemaTSR(io.ComfyNode):
                     step=0.01,
                     tooltip="Frame rate of the key frames. Connect the fps output of the node that made them.",
                 ),
-                io.Model.Input(
-                    "model",
-                    tooltip="A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader.",
-                ),
-                AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
+                *tsr_model_inputs(),
                 *prompt_inputs(),
-                io.Int.Input(
-                    "rounds",
-                    default=1,
-                    min=1,
-                    max=2,
-                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, "
-                    "with DynamiCrafter interpolation and ToonCrafter by 15 and 225.",
-                ),
+                rounds_input(),
                 *sampler_inputs(),
                 *prior_inputs(),
                 advanced_input(
@@ -67,16 +92,7 @@ class MicroCinemaTSR(io.ComfyNode):
                     "SparseCtrl. 0 picks it from the free memory. Changes speed and memory use, but not the result, "
                     "apart from rounding and samplers with adaptive steps.",
                 ),
-                advanced_input(
-                    io.Float.Input,
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="The point of the sampling run at which AppearNet stops acting. If colours flash at the "
-                    "key frames with SparseCtrl, try 0.6.",
-                ),
+                end_percent_input(),
                 io.ClipVisionOutput.Input(
                     "clip_vision_output",
                     optional=True,

@@ -16,11 +16,12 @@ from ..microcinema_core.frames.video_file import VideoSource, open_video
 from ..microcinema_core.frames.video_of_frames import VideoOfFrames
 from ..microcinema_core.frames.video_writer import VideoWriter
 from ..microcinema_core.values import shown
-from .appearance import APPEARNET_TIP, prior_inputs
+from .appearance import prior_inputs
 from .inputs import checked_inputs, fitting
+from .interpolation import end_percent_input, rounds_input, tsr_model_inputs
 from .preview import HIDDEN, InterruptibleFrames, graph_metadata, written_to
 from .sampling import prompt_inputs, sampler_inputs
-from .schema import AppearNetSocket, advanced_input, node_schema
+from .schema import node_schema
 
 NODE = "MicroCinema Interpolate Long Video"
 
@@ -48,21 +49,10 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
             hidden=HIDDEN,
             inputs=[
                 io.Video.Input("video", tooltip="The video, from Load Video or Create Video."),
-                io.Model.Input(
-                    "model",
-                    tooltip="A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader.",
-                ),
-                AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
+                *tsr_model_inputs(),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
                 *prompt_inputs(),
-                io.Int.Input(
-                    "rounds",
-                    default=1,
-                    min=1,
-                    max=2,
-                    tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, "
-                    "with DynamiCrafter interpolation and ToonCrafter by 15 and 225.",
-                ),
+                rounds_input(),
                 io.Int.Input(
                     "longer_side",
                     default=0,
@@ -79,16 +69,7 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
                     default="video/MicroCinema",
                     tooltip="Folder and beginning of the file's name in ComfyUI's output folder, as in Save Video.",
                 ),
-                advanced_input(
-                    io.Float.Input,
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="The point of the sampling run at which AppearNet stops acting. If colours flash at the "
-                    "key frames with SparseCtrl, try 0.6.",
-                ),
+                end_percent_input(),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The new video, which is saved already."),
@@ -124,7 +105,7 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
             lambda_=lambda_,
             gamma=gamma,
             end_percent=None if end_percent == 1 else end_percent,
-            node="MicroCinema Interpolate Long Video",
+            node=NODE,
         )
         height, width = 0, 0
         if "%" in filename_prefix:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from . import edit
 from .client import ComfyClient
 from .demo import saved_video
-from .home import Problem, say
+from .home import Problem, run_command, say
 from .workflow import Prompt, read_workflow, to_prompt
 
 GAMMAS = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1)
@@ -134,10 +133,4 @@ def sheet(rows: list[tuple[str, Any, float]]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"Error: {problem}")
-    except KeyboardInterrupt:
-        say("Stopped.")
-        sys.exit(130)
+    run_command(main, "Stopped.")

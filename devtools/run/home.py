@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +18,17 @@ ROOT = Path(os.path.abspath(__file__)).parents[2]  # noqa: PTH100  (symlinks in 
 
 class Problem(RuntimeError):
     """An error that the user can act on; the message is one clear sentence."""
+
+
+def run_command(main: Callable[[], None], stopped: str) -> None:
+    """Run a command line: a Problem ends it with its sentence, Ctrl-C with `stopped` and exit code 130."""
+    try:
+        main()
+    except Problem as problem:
+        sys.exit(f"Error: {problem}")
+    except KeyboardInterrupt:
+        say(stopped)
+        sys.exit(130)
 
 
 def home() -> Path:

@@ -24,7 +24,7 @@ from microcinema_core.metrics.protocol.prompts import read_prompts, read_texts
 from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES
 
 from .client import ComfyClient
-from .home import Problem, say
+from .home import Problem, run_command, say
 from .host import find_host
 from .prompt_inputs import (
     SAVE_IMAGE,
@@ -236,10 +236,4 @@ def describe(graph: Graph) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"Error: {problem}")
-    except KeyboardInterrupt:
-        say("Stopped; what was made is kept: the same command continues.")
-        sys.exit(130)
+    run_command(main, "Stopped; what was made is kept: the same command continues.")

@@ -170,7 +170,7 @@ def require_rows(conditioning: Conditioning, frames: int, name: str) -> None:
             )
 
 
-def require_finite(samples: Tensor) -> Tensor:
+def require_finite_latents(samples: Tensor) -> Tensor:
     """Return sampled latents.
 
     Raises:
@@ -188,8 +188,6 @@ _BLENDED = ("texts", "pooled texts")
 """What is interpolated between key frames."""
 _PER_FRAME = {"mask": 3, "pooled_output": 2, "concat_latent_image": 4, "concat_mask": 4}
 """Entries that may hold a value for each frame, and their number of dimensions then."""
-
-
 _NAMES = {"mask": "masks", "pooled_output": "pooled texts"}
 
 

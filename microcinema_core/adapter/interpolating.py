@@ -12,7 +12,7 @@ from torch import Tensor
 from ..diffusion import tsr
 from ..model_spec import WindowShape
 from .appearance import OWN, AppearNetHandle, apply_appearance
-from .frame_conditioning import of_frames, require_finite
+from .frame_conditioning import of_frames, require_finite_latents
 from .host import comfy
 from .memory import free_unused_memory, is_out_of_memory
 from .network import FRAMES
@@ -182,7 +182,7 @@ class Interpolator:
                 raise
         else:
             progress.finish(count)
-            return require_finite(made)
+            return require_finite_latents(made)
         self.batch_size.halve(count)
         free_unused_memory()
         return torch.cat([self._sample(half, frames, progress, features) for half in windows.halves()])

@@ -21,7 +21,7 @@ from .appearance import (
     require_microcinema,
     require_numbers,
 )
-from .frame_conditioning import require_finite, require_rows
+from .frame_conditioning import require_finite_latents, require_rows
 from .host import comfy, latent_preview
 from .remaining_time import with_remaining_time
 from .starting_noise import checked_latent
@@ -216,7 +216,7 @@ def sample_video(
     )
     for frame in held:
         samples[frame] = empty[frame].to(samples)
-    return {"samples": require_finite(samples)}, inner.spec.fps
+    return {"samples": require_finite_latents(samples)}, inner.spec.fps
 
 
 def _held_frames(

@@ -37,8 +37,6 @@ START = Path(__file__).parents[2] / "weights" / "mini_image.safetensors"
 SHARES = {"card_image": 0.45, "card_image_small": 0.15, "card_base": 0.4}
 """Share of the time of each stage, in order."""
 STAGES: dict[str, Callable[[TrainConfig], Stage]] = {"image": image.build, "base": BaseStage}
-WORKERS = 8
-"""Processes that decode the archive, at most."""
 
 
 @dataclass(frozen=True)

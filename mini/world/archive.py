@@ -14,12 +14,12 @@ import json
 import logging
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from .backgrounds import TRAIN_PHOTOS, VALIDATION_PHOTOS, photograph
 from .emoji import SIZE, Emoji, emoji_folder, open_frames, read_catalogue
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 FORMAT = 1
 STRIDE = 4
@@ -175,7 +177,7 @@ def make(
     room = limit_mb * 1e6 - sum(map(len, rest.values())) - 400 * len(entries)
     quality = _fitting_quality(folder, entries, room)
     while True:
-        files = dict(_encode_all(partial(_encoded, folder, quality), entries, workers))
+        files = dict(_map(partial(_encoded, folder, quality), workers, entries))
         if sum(map(len, files.values())) <= room:
             break
         logger.info("quality %d takes %.1f MB, too much", quality, sum(map(len, files.values())) / 1e6)
@@ -210,11 +212,12 @@ def _fitting_quality(folder: Path, entries: Sequence[Emoji], room: float) -> int
     return QUALITIES[-1]
 
 
-def _encode_all(encode: Any, entries: Sequence[Emoji], workers: int) -> list[tuple[Entry, bytes]]:
+def _map(function: Callable[..., R], workers: int, *items: Sequence[Any]) -> list[R]:
+    """Return a function's results, computed by so many processes."""
     if workers < 2:
-        return [encode(entry) for entry in entries]
+        return list(map(function, *items))
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(encode, entries, chunksize=16))
+        return list(pool.map(function, *items, chunksize=16))
 
 
 def read_archive(path: Path, *, workers: int = 1) -> Archive:
@@ -242,11 +245,7 @@ def read_archive(path: Path, *, workers: int = 1) -> Archive:
             f"{path} is no archive of the mini world ({error}); `python -m mini.world.archive make FILE` writes one"
         ) from error
     counts = [entry.stored for entry in entries]
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            decoded = list(pool.map(decode_sprites, pictures, counts, chunksize=16))
-    else:
-        decoded = list(map(decode_sprites, pictures, counts))
+    decoded = _map(decode_sprites, workers, pictures, counts)
     sprites = torch.from_numpy(np.concatenate(decoded))
     return Archive(entries, sprites, {split: _rgb(data) for split, data in photos.items()}, captions)
 

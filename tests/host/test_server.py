@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from devtools.run.client import HostError, Interrupted, listen
+from devtools.run.client import HostError, Interrupted
+from devtools.run.events import listen
 from devtools.run.server import ComfyServer
 
 

@@ -18,32 +18,21 @@ from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.files.published import read_motion_module
 from microcinema_core.files.stable_diffusion import config_of, from_diffusers
 from microcinema_core.networks.unet import is_temporal
-from microcinema_core.train import loop, video
+from microcinema_core.train import loop
 from microcinema_core.train.config import parse
 from microcinema_core.train.plan import describe
-from microcinema_core.train.stages import build_stage
 from microcinema_core.train.step import train_step
 from microcinema_core.train.trainer import Trainer, build
 from microcinema_core.train.video import VideoStage
 from tests.core.motion_oracles import adapter, diffusers, image_unet, per_frame_norms
 from tests.train.clip_world import write_clips
-from tests.train.warm_world import CONTEXT, FRAMES, RATE, config, save, write_warm_home
+from tests.train.warm_world import CONTEXT, FRAMES, RATE, config, in_warm_home, prepared, save
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
-    monkeypatch.setattr(video, "SHEET_STEPS", 1)
-    monkeypatch.setattr(video, "SHEET_CLIPS", 1)
-    write_warm_home(tmp_path)
+    in_warm_home(tmp_path, monkeypatch)
     return tmp_path
-
-
-def prepared(given: dict[str, Any]) -> VideoStage:
-    stage = build_stage(parse(given))
-    assert isinstance(stage, VideoStage)
-    stage.prepare()
-    return stage
 
 
 def image_config(home: Path) -> UNetConfig:

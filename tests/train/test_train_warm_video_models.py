@@ -15,16 +15,15 @@ from torch.testing import assert_close
 
 from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.files.crafter import read_crafter
-from microcinema_core.train import loop, video
+from microcinema_core.train import loop
 from microcinema_core.train.config import parse
 from microcinema_core.train.plan import describe
-from microcinema_core.train.stages import build_stage
 from microcinema_core.train.step import train_step
 from microcinema_core.train.trainer import build
 from microcinema_core.train.video import VideoStage
 from tests.core.test_modelscope_layout import ldm_keys
 from tests.train.clip_world import write_clips
-from tests.train.warm_world import CONTEXT, FRAMES, RATE, config, write_video_models, write_warm_home
+from tests.train.warm_world import CONTEXT, FRAMES, RATE, config, in_warm_home, prepared, write_video_models
 
 diffusers = pytest.importorskip("diffusers")
 IMAGE = {"init_from": "sd2.safetensors"}
@@ -33,19 +32,9 @@ FILES = ("modelscope.safetensors", "videocrafter2.safetensors", "dynamicrafter_5
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
-    monkeypatch.setattr(video, "SHEET_STEPS", 1)
-    monkeypatch.setattr(video, "SHEET_CLIPS", 1)
-    write_warm_home(tmp_path)
+    in_warm_home(tmp_path, monkeypatch)
     write_video_models(tmp_path)
     return tmp_path
-
-
-def prepared(given: dict[str, Any]) -> VideoStage:
-    stage = build_stage(parse(given))
-    assert isinstance(stage, VideoStage)
-    stage.prepare()
-    return stage
 
 
 def oracle(unet: dict[str, Tensor], rate: float | None) -> Any:

@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import save_file
 from torch import Tensor
 
 from devtools.check import tiny
 from devtools.check.crafter_files import UNET, write_crafter
+from microcinema_core.train import video
+from microcinema_core.train.config import parse
+from microcinema_core.train.stages import build_stage
+from microcinema_core.train.video import VideoStage
 from tests.core.motion_oracles import adapter, image_unet
 from tests.train.clip_world import table, write_clips
 
@@ -55,3 +60,19 @@ def config(motion: str = "motion.safetensors", *, stage: str = "base", **changes
     given = {"init_from": "sd.safetensors", "data": {"folder": "mine", "batch": 2}, "optim": optim, **changes}
     loss = {"text_dropout": 0.0, "appearance_dropout": 0.0}
     return {**table(stage, model=model), "loss": loss, **given}
+
+
+def prepared(given: dict[str, Any]) -> VideoStage:
+    """Return the stage of a config, ready to train."""
+    stage = build_stage(parse(given))
+    assert isinstance(stage, VideoStage)
+    stage.prepare()
+    return stage
+
+
+def in_warm_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `home` the data folder, with the files of `write_warm_home`, and sample sheets small."""
+    monkeypatch.setenv("MICROCINEMA_HOME", str(home))
+    monkeypatch.setattr(video, "SHEET_STEPS", 1)
+    monkeypatch.setattr(video, "SHEET_CLIPS", 1)
+    write_warm_home(home)
