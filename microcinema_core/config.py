@@ -295,11 +295,14 @@ class ResamplerConfig(Config):
         heads, head_width: attention heads of each layer, and their channels.
         in_width: channels of the features, the last hidden state of a CLIP vision model.
         out_width: channels of the tokens, the same as the text's.
+        grey: positions of the features of mid grey that the weights hold, for the unguided branch. Published weights
+            hold none (0), and the host's CLIP_VISION makes them.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
         **dict.fromkeys(("tokens", "width", "heads", "head_width", "in_width", "out_width"), (1, 65536)),
         "layers": (1, 128),
+        "grey": (0, 65536),
     }
 
     tokens: int = 256
@@ -309,6 +312,7 @@ class ResamplerConfig(Config):
     head_width: int = 64
     in_width: int = 1280
     out_width: int = 1024
+    grey: int = 0
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,9 @@ def build_appearnet(checkpoint: Checkpoint) -> AppearNetHandle:
     _load_weights(net, state_dict, f"the AppearNet of {checkpoint.name}")
     net.requires_grad_(False).eval()
     net.compute_dtype = manual_cast or dtype
-    return AppearNetHandle(_patcher(net), config, checkpoint.spec, checkpoint.name)
+    grey = state_dict.get("grey")  # weights that were trained here bring it along
+    features = None if grey is None else grey.float()[None]
+    return AppearNetHandle(_patcher(net), config, checkpoint.spec, checkpoint.name, features)
 
 
 def _load_weights(network: torch.nn.Module, state_dict: dict[str, Tensor], what: str) -> None:

@@ -37,6 +37,7 @@ class PrepareOptions:
     workers: WorkerOptions
     table: Path | None = None
     missing_caption: str = "skip"
+    clip_vision: Path | None = None
     captions: int = 1
     test: float = 0.02
     unit: int = 64
@@ -58,6 +59,11 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     )
     add("--table", type=Path, help="a table that is not in CLIPS; its file names are relative to CLIPS")
     add("--missing-caption", choices=("skip", "empty"), default="skip", help="videos without a caption")
+    add(
+        "--clip-vision",
+        type=Path,
+        help="file of CLIP vision ViT-H, to train DynamiCrafter's own AppearNet: features of base clips' pictures",
+    )
     add("--captions", type=int, default=1, help="captions stored for each clip, of videos with several")
     add("--sizes", default="320x320", help="WIDTHxHEIGHT of each bucket: 320x320,448x256")
     add("--frames", type=int, default=9, help="frames of a base clip")
@@ -130,6 +136,7 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
         workers=WorkerOptions(given.workers, given.ray, given.gpus),
         table=given.table,
         missing_caption=given.missing_caption,
+        clip_vision=None if given.only_scores else given.clip_vision,
         captions=given.captions,
         test=given.test,
         unit=given.unit,

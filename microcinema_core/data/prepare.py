@@ -32,6 +32,7 @@ from .videos.score_table import ScoreLimits, ScoreRow, draw_histograms, read_col
 from .videos.sets import write_sets
 from .videos.sources import Video, scan
 from .videos.stable_diffusion import load_encoder_networks
+from .videos.vision import PictureEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -117,24 +118,31 @@ def _encode(
     """Encode the clips that are kept; return the number of clips by set, and entries for the report."""
     tokenizer = options.tokenizer or tokenizer_folder(home_folder())
     networks = load_encoder_networks(checkpoint)
-    digest, empty = networks.digest(), Encoders(networks, tokenizer).contexts([""])
+    digest, empty = networks.digest(), {"text": Encoders(networks, tokenizer).contexts([""])}
+    seen = ""
+    if options.clip_vision is not None:
+        vision = PictureEncoder(options.clip_vision)
+        seen, empty["grey"] = vision.digest(), vision.grey()
+        del vision
     del networks  # the workers load their own
     job = EncodeJob(
         options.out, scores, limits, checkpoint, digest, tokenizer, options.captions,
         split_bound(videos, options.test), options.scoring.device, options.dtype,
+        vision=options.clip_vision, vision_digest=seen,
     )  # fmt: skip
-    _check_free_space(job, units)
+    _check_free_space(job, units, 2 * empty["grey"].numel() if seen else 0)
     failed = _failures(run(job, units, options.workers), "encoded")
     entries = [entry for unit in units for entry in read_report(job.report(unit))]
     return write_sets(job, units, empty), [*failed, *entries]
 
 
-def _check_free_space(job: EncodeJob, units: Sequence[WorkUnit]) -> None:
-    """Raise OSError before encoding where the result cannot fit."""
+def _check_free_space(job: EncodeJob, units: Sequence[WorkUnit], features: int) -> None:
+    """Raise OSError before encoding where the result cannot fit; `features` are the bytes of a base clip's."""
     pending = [unit for unit in units if not job.done(unit)]
     rows = [row for unit in pending for kept in job.kept_rows(unit).values() for row in kept]
     contexts = len({row["video"] for row in rows}) * job.captions * CONTEXT_BYTES
-    needed = contexts + sum(_latent_bytes(row) for row in rows)
+    seen = features * sum(row["role"] == "base" for row in rows)
+    needed = contexts + seen + sum(_latent_bytes(row) for row in rows)
     free = shutil.disk_usage(job.out).free
     logger.info("%d clips to encode, %.2f GB; %.1f GB are free", len(rows), needed / 1e9, free / 1e9)
     if needed > free:

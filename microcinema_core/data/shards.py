@@ -97,7 +97,8 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
       scalar, is an index into `index["motion_keys"]`. `index["empty_tokens"]` is the empty prompt.
     - Sets with contexts, as `data.prepare` writes them: latents are in model space. `text`, float32 `k 77 d`, holds
       the contexts of k captions. `group`, an int64 scalar, is a hash of the source. `empty_text` is the empty prompt's
-      context.
+      context. With `--clip-vision`, `vision`, float32 `l d`, holds CLIP vision's features of the centre frame, and
+      `grey` those of mid grey.
 
     Raises:
         MissingSetError: the folder has no index.
@@ -137,12 +138,20 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     @property
     def empty_text(self) -> Tensor:
         """The empty prompt's context, float32 `1 77 d`, of a set that holds contexts."""
+        return self._empty("text", "the empty prompt")
+
+    @property
+    def grey(self) -> Tensor:
+        """CLIP vision's features of mid grey, float32 `l d`, of a set that holds features of pictures."""
+        return self._empty("grey", "CLIP vision's features of mid grey")
+
+    def _empty(self, key: str, what: str) -> Tensor:
         path = self.folder / EMPTY_PROMPT
         try:
-            return load_file(str(path))["text"].float()
+            return load_file(str(path))[key].float()
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(
-                f"{one_line(path)} cannot be read ({reason(error)}); it holds the empty prompt: encode the set again"
+                f"{one_line(path)} cannot be read ({reason(error)}); it holds {what}: encode the set again"
             ) from error
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -13,7 +13,7 @@ from ..model_spec import ModelSpec
 from ..networks.appearance_input import appearnet_input
 from ..networks.appearnet import AppearNet
 from ..networks.injection import Injection
-from ..networks.layers import per_frame
+from ..networks.layers import ImageContext, per_frame
 from ..networks.unet import UNet3D
 from .ddim import KnownFrames, classifier_free_guidance, ddim, inpaint
 from .noise import GAMMA, from_residual, starting_noise, with_prior
@@ -44,8 +44,18 @@ class VideoModel:
         """The working precision of the networks."""
         return next(self.unet.parameters()).dtype
 
+    @property
+    def grey(self) -> Tensor:
+        """CLIP vision's features `l d` of mid grey, of weights that look at pictures through it."""
+        return self.appearnet.get_buffer("grey")
+
     def injection(
-        self, appearance: Tensor, t: Tensor, context: Tensor, strength: Tensor | float
+        self,
+        appearance: Tensor,
+        t: Tensor,
+        context: Tensor,
+        strength: Tensor | float,
+        vision: Tensor | None = None,
     ) -> Injection:
         """Run AppearNet and return what the U-Net injects.
 
@@ -54,6 +64,10 @@ class VideoModel:
             t: timesteps (b,).
             context: encoded captions, `b l d`.
             strength: strength of the injection, one for all clips or (b,).
+            vision: CLIP vision's features `b l d` of the pictures, for weights that look at them through it.
+
+        Raises:
+            ValueError: weights that look at pictures through CLIP vision, and no features.
         """
         clips, dtype = t.shape[0], self.dtype
         appearance = self._with_hint(appearance, clips)
@@ -64,7 +78,16 @@ class VideoModel:
         features = self.appearnet.features(
             appearance.to(dtype), per_frame(t, seen), per_frame(context, seen).to(dtype), frames=seen
         )
-        return self.appearnet.inject(features, frames=seen, strength=per_frame(s, seen))
+        injection = self.appearnet.inject(features, frames=seen, strength=per_frame(s, seen))
+        if self.appearnet.config.resampler is None:
+            return injection
+        if vision is None:
+            raise ValueError(
+                "these weights also look at pictures through CLIP vision, whose features are not given: sample with "
+                "them in ComfyUI, by MicroCinema Sampler"
+            )
+        tokens = self.appearnet.resampler(vision.to(dtype))
+        return replace(injection, image=ImageContext(tokens, s.flatten(1)[..., None]))
 
     def _with_hint(self, appearance: Tensor, clips: int) -> Tensor:
         """Return AppearNet's input, for all frames where it takes more than the appearance latents."""
@@ -88,7 +111,9 @@ class VideoModel:
         )
         return rearrange(output, "(b f) c h w -> b f c h w", f=frames)
 
-    def denoiser(self, appearance: Tensor, text: Tensor, z_c: Tensor, strength: float) -> Denoiser:
+    def denoiser(
+        self, appearance: Tensor, text: Tensor, z_c: Tensor, strength: float, vision: Tensor | None = None
+    ) -> Denoiser:
         """Return the model with its noise prior as a denoiser of clips `b f c h w`.
 
         Args:
@@ -96,12 +121,13 @@ class VideoModel:
             text: encoded captions, `b l d`.
             z_c: the appearance latents in the shape of the clips.
             strength: strength of the injection; 0 also turns the prior off, which leaves the U-Net alone.
+            vision: as in `injection`.
         """
         once = text.new_zeros(text.shape[0])
-        kept = self.injection(appearance, once, text, strength) if self.appearnet.per_clip else None
+        kept = self.injection(appearance, once, text, strength, vision) if self.appearnet.per_clip else None
 
         def network(x: Tensor, t: Tensor) -> Tensor:
-            injection = kept or self.injection(appearance, t, text, strength)
+            injection = kept or self.injection(appearance, t, text, strength, vision)
             return self.predict(x, t, text, injection)
 
         lambda_ = self.spec.lambda_ if strength else 0.0
@@ -127,6 +153,7 @@ class VideoModel:
         strength: float = 1.0,
         given: KnownFrames | None = None,
         noise: Tensor | None = None,
+        vision: Tensor | None = None,
     ) -> Tensor:
         """Sample clips `b f c h w` by DDIM.
 
@@ -143,13 +170,15 @@ class VideoModel:
                 when appearance was dropped.
             given: frames to keep; None generates all.
             noise: plain noise `b f c h w`; None draws it from `seed`.
+            vision: as in `injection`; the unguided branch sees mid grey.
         """
         clips = text.shape[0]
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips).expand(-1, frames, -1, -1, -1)
-        with_text = self.denoiser(appearance, text, z_c, strength)
+        with_text = self.denoiser(appearance, text, z_c, strength, vision)
         without = None
         if guidance_scale != 1:
-            without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength)
+            grey = None if vision is None else self.grey.expand(clips, -1, -1)
+            without = self.denoiser(appearance, empty.expand(clips, -1, -1), z_c, strength, grey)
         denoise = classifier_free_guidance(with_text, without, guidance_scale)
         if noise is None:
             noise = torch.randn(z_c.shape, generator=torch.Generator().manual_seed(seed))

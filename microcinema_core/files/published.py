@@ -20,14 +20,15 @@ from ..config import CONTEXT_LENGTH, NUMBERED_FRAMES, TEMPORAL_LAYOUTS, AppearNe
 from ..messages import one_line
 from ..values import shown
 from .safetensors_io import (
+    LARGEST_WEIGHT,
     LDM_PREFIX,
     Shapes,
     describe,
     header_shapes,
-    is_finite,
     read_header,
     read_tensors,
     whole,
+    within,
 )
 from .stable_diffusion import from_diffusers, levels_of
 
@@ -212,10 +213,10 @@ def _with_lora(
                 f"{tuple(down.shape)}, which do not fit: get the file again."
             )
         answer[key] = (weight.float() + strength * (up @ down)).to(weight.dtype)
-        if not is_finite(answer[key]):
+        if not within(answer[key]):
             raise ValueError(
-                f"with a strength of {strength:g}, it changes {shown(key)} beyond what {weight.dtype} holds: get the "
-                "file again, or lower the strength."
+                f"with a strength of {strength:g}, it changes {shown(key)} beyond {LARGEST_WEIGHT:g}, the largest "
+                "weight: get the file again, or lower the strength."
             )
     return answer
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..messages import one_line
+from ..messages import one_line, reason
 from ..values import shown
 from .atomic import atomic_write
 
@@ -29,6 +30,9 @@ SAVED_METADATA = "microcinema.metadata"
 """Key of a tensor with metadata as JSON bytes, as ComfyUI's ModelSave writes tensors but no metadata."""
 LDM_PREFIX = "model.diffusion_model."
 """Prefix of the U-Net's keys in Stable Diffusion files, and in ours."""
+LARGEST_WEIGHT = torch.finfo(torch.float16).max
+"""The largest weight that is accepted: the host computes in float16 on most GPUs. A larger one is damage, such as a
+changed bit of an exponent, and makes NaN of everything."""
 Shapes = Mapping[str, tuple[int, ...]]
 SIZES = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
@@ -83,6 +87,7 @@ def read_tensors(
     header: Mapping[str, dict] | None = None,
     keep: Callable[[str], bool] | None = None,
     mapped: bool = False,
+    largest: float = LARGEST_WEIGHT,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors, on the CPU, and the metadata of a safetensors file.
 
@@ -95,9 +100,10 @@ def read_tensors(
         keep: tells of a key whether its tensor is wanted; None keeps all.
         mapped: let the tensors stay in the mapped file. Only for files that nobody writes to: a file that is
             overwritten while it is mapped changes the weights, or kills the process. Otherwise they are read.
+        largest: the largest value that is accepted, of either sign.
 
     Raises:
-        ValueError: as for `read_header`, or a tensor with values that are not finite.
+        ValueError: as for `read_header`, or a tensor with values that are not finite or too large.
     """
     header = read_header(path) if header is None else header
     name = one_line(Path(path).name)
@@ -113,22 +119,22 @@ def read_tensors(
             if not mapped:
                 tensors = {key: tensor.clone() for key, tensor in tensors.items()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{name}: damaged safetensors file ({error}): get it again.") from error
+        raise ValueError(f"{name}: damaged safetensors file ({reason(error)}): get it again.") from error
     for key, tensor in tensors.items():
-        if not is_finite(tensor):
-            raise ValueError(
-                f"{name}: {shown(key)} holds NaN or infinite values: get or train the file again."
-            )
+        if not within(tensor, largest):
+            what = f"values beyond {largest:g}" if within(tensor, torch.inf) else "NaN or infinite values"
+            raise ValueError(f"{name}: {shown(key)} holds {what}: get or train the file again.")
     return tensors, dict(header.get("__metadata__", {}))
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Return whether all values of a tensor are finite, by its extremes, to which NaN spreads (the quickest way)."""
+def within(tensor: Tensor, largest: float = LARGEST_WEIGHT) -> bool:
+    """Return whether all values of a tensor are finite and none is larger, by its extremes, to which NaN spreads."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     if tensor.dtype.itemsize == 1:  # fp8 has no extremes of its own
         tensor = tensor.float()
-    return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
+    extremes = [float(extreme) for extreme in torch.aminmax(tensor)]
+    return all(math.isfinite(extreme) and abs(extreme) <= largest for extreme in extremes)
 
 
 def fingerprint(path: Path) -> str:

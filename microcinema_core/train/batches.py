@@ -211,8 +211,10 @@ def draw_latents(batch: Batch, random: SharedRandom) -> Tensor:
     return mean + batch["std"] * random.normal(tuple(mean.shape))
 
 
-def pick_captions(captions: Tensor, empty: Tensor, dropout: float, random: SharedRandom) -> Tensor:
-    """Return one random caption of each clip, or the empty prompt with probability `dropout`.
+def pick_captions(
+    captions: Tensor, empty: Tensor, dropout: float, random: SharedRandom
+) -> tuple[Tensor, Tensor]:
+    """Return one random caption of each clip, or the empty prompt with probability `dropout`; and (n,) where it is.
 
     Args:
         captions: `n k 77` tokens or `n k 77 d` encoded, k captions of each clip.
@@ -224,7 +226,7 @@ def pick_captions(captions: Tensor, empty: Tensor, dropout: float, random: Share
     picked = random.integers(choices, (count,))
     chosen = captions[torch.arange(count, device=captions.device), picked]
     dropped = random.uniform(count) < dropout
-    return torch.where(dropped.view(-1, *[1] * empty.ndim), empty.to(chosen.dtype), chosen)
+    return torch.where(dropped.view(-1, *[1] * empty.ndim), empty.to(chosen.dtype), chosen), dropped
 
 
 def band_losses(losses: Tensor, timesteps: Tensor, steps: int) -> dict[str, Tensor]:

@@ -79,6 +79,7 @@ def compare(
             guidance_scale=guidance_scale,
             seed=seed + i,
             gamma=gamma,
+            vision=stage.vision_of(items[8 * i : 8 * i + 8]),
         )
         for i, (z, words) in enumerate(zip(latents.split(8), captions.split(8), strict=True))
     ]

@@ -194,10 +194,12 @@ def operations(stage: VideoStage) -> int:
     for module in (*video.unet.modules(), *video.appearnet.modules()):
         if isinstance(module, CrossAttention):
             module.attend = attention
+    for network in (video.unet, video.appearnet):
+        network.requires_grad_(False)  # the counter hooks gradients of a leaf in vain
     z_0 = torch.empty((1, *first_bucket(stage.dataset)[0]["mean"].shape), device="meta", dtype=video.dtype)
     text, t = torch.empty(stage.empty_context.shape, device="meta"), torch.empty(1, device="meta")
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
-        injection = video.injection(stage.appearance(z_0), t, text, 1.0)
+        injection = video.injection(stage.appearance(z_0), t, text, 1.0, _vision(stage, 1, video.dtype))
         video.predict(z_0, t, text, injection)
     return counter.get_total_flops()
 
@@ -224,12 +226,19 @@ def activations(stage: VideoStage, config: TrainConfig) -> tuple[int, int]:
         stack.enter_context(torch.device("meta"))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor))
         appearance = stage.appearance(z_0)
-        injection = video.injection(appearance, t, text, 1.0)
+        injection = video.injection(appearance, t, text, 1.0, _vision(stage, config.data.batch, dtype))
         output = video.predict(z_0, t, text, injection)
         rearrange(output, "b f c h w -> (b f c h w)").float().square().mean()
     outside = kept.bytes_of.pop(None, 0)
     blocks = list(kept.bytes_of.values())
     return outside + sum(blocks), outside + kept.inputs + max(blocks, default=0)
+
+
+def _vision(stage: VideoStage, clips: int, dtype: torch.dtype) -> Tensor | None:
+    """Return features of pictures without storage, for weights that look at them through CLIP vision."""
+    if not stage.looks:
+        return None
+    return torch.empty((clips, *stage.video.grey.shape), device="meta", dtype=dtype)
 
 
 def measure(config: TrainConfig, steps: int, stages: Stages = STAGES) -> str:

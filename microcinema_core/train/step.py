@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ..messages import reason
 from .config import OptimTable
 from .stage import Batch
 from .trainer import Trainer
@@ -67,7 +68,8 @@ def _batches(trainer: Trainer) -> list[Batch]:
     except (OSError, ValueError, SafetensorError) as error:
         trainer.batches.position = position
         raise DataLost(
-            f"step {trainer.step}: the data could not be read ({error}); put it back, then continue with --resume"
+            f"step {trainer.step}: the data could not be read ({reason(error)}); put it back, then "
+            "continue with --resume"
         ) from error
 
 

@@ -23,8 +23,18 @@ class TSRStage(VideoStage):
     starts_from = ("base", "tsr")
 
     def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
-        """Return the configurations of the file."""
-        return video_configs(start)
+        """Return the configurations of the file.
+
+        Raises:
+            ValueError: its weights look at pictures through CLIP vision, of which a window has two.
+        """
+        unet, appearnet = video_configs(start)
+        if appearnet.resampler is not None:
+            raise ValueError(
+                f"{start.name} looks at one picture through CLIP vision, and a window of TSR has two: start from a "
+                "base file with another AppearNet, or interpolate with published weights that look at two"
+            )
+        return unet, appearnet
 
     def load_start(self, start: Checkpoint) -> None:
         """Load the file's weights; a base model's AppearNet, trained on equal frames, is adapted."""

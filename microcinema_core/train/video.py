@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ..config import AppearNetConfig, Prediction, UNetConfig
+from ..config import AppearNetConfig, Prediction, ResamplerConfig, UNetConfig
 from ..diffusion.noise import GAMMA, training_noise
 from ..diffusion.schedule import diffuse, training_target
 from ..diffusion.video_model import VideoModel
@@ -27,6 +27,7 @@ from ..networks.layers import attention, unfused_attention
 from ..networks.unet import UNet3D, is_temporal
 from ..networks.vae import FoldedVAE
 from .batches import (
+    VideoSet,
     band_losses,
     caption_key,
     draw_latents,
@@ -149,6 +150,8 @@ class VideoStage(ABC):
             self.start = None
         if self.video.appearnet.config.injection != "concat":
             self.video.appearnet.get_buffer("empty_prompt").copy_(self.empty_context[0])
+        if self.looks:
+            self.video.grey.copy_(first_bucket(self.dataset).grey)
 
     def to(self, device: torch.device) -> None:
         """Move the frozen networks and the constants to a device."""
@@ -186,9 +189,10 @@ class VideoStage(ABC):
         """
         z_0 = draw_latents(batch, random)
         clips = z_0.shape[0]
-        context = self.encode_text(
-            pick_captions(batch[self.captions], self.empty_caption, self.objective.text_dropout, random)
+        captions, unguided = pick_captions(
+            batch[self.captions], self.empty_caption, self.objective.text_dropout, random
         )
+        context = self.encode_text(captions)
         kept = (random.uniform(clips) >= self.objective.appearance_dropout).float()
         appearance = self.appearance(z_0)
         z_c = rearrange(appearance, "(b f) c h w -> b f c h w", b=clips)
@@ -200,12 +204,26 @@ class VideoStage(ABC):
         alpha_bar = self.alpha_bar[t][:, None, None, None, None]
         z_0 = self.scaled(z_0, t)
         z_t = diffuse(z_0, eps, alpha_bar)
-        injection = video.injection(appearance, t.float(), context, kept)
+        vision = self.vision(batch, unguided) if self.looks else None
+        injection = video.injection(appearance, t.float(), context, kept, vision)
         predicted = video.predict(z_t, t.float(), context, injection)
         error = (predicted.float() - training_target(z_0, eps, alpha_bar, video.spec.prediction)).square()
         by_clip = reduce(error, "b f c h w -> b", "mean")
         weight = snr_weight(self.alpha_bar[t], self.objective.min_snr, video.spec.prediction)
         return (by_clip * weight).mean(), band_losses(by_clip, t, len(self.alpha_bar))
+
+    @property
+    def looks(self) -> bool:
+        """Whether the weights look at pictures through CLIP vision too, as DynamiCrafter's do."""
+        return self.video.appearnet.config.resampler is not None
+
+    def vision(self, batch: Batch, unguided: Tensor) -> Tensor:
+        """Return CLIP vision's features of a batch's pictures `b l d`, float32.
+
+        A clip whose text is dropped sees mid grey, as the unguided branch does when the weights are sampled.
+        """
+        seen = batch["vision"].float()
+        return torch.where(unguided[:, None, None], self.video.grey.to(seen), seen)
 
     def scaled(self, z_0: Tensor, t: Tensor) -> Tensor:
         """Return s_t z_0, for weights that were trained on scaled clean latents; else z_0."""
@@ -239,6 +257,7 @@ class VideoStage(ABC):
         guidance_scale: float,
         seed: int = 0,
         gamma: float = GAMMA,
+        vision: Tensor | None = None,
     ) -> Tensor:
         """Sample clips from the appearance and the captions of given ones by DDIM.
 
@@ -249,6 +268,7 @@ class VideoStage(ABC):
             guidance_scale: classifier-free guidance.
             seed: of the starting noise.
             gamma: strength of the noise prior at the start.
+            vision: CLIP vision's features of their pictures, `b l d`, for weights that look at them through it.
 
         Returns:
             Latents `b f c h w`, float32.
@@ -256,7 +276,12 @@ class VideoStage(ABC):
         return self.video.sample(
             self.appearance(z_0), self.encode_text(tokens), self.empty_context, frames=z_0.shape[1],
             steps=steps, guidance_scale=guidance_scale, seed=seed, gamma=gamma,
+            vision=None if vision is None else vision.to(self.alpha_bar.device),
         )  # fmt: skip
+
+    def vision_of(self, items: Sequence[Batch]) -> Tensor | None:
+        """Return the features of the pictures of clips of the data set, for `sample`; None where none are seen."""
+        return torch.stack([item["vision"] for item in items]) if self.looks else None
 
     def sheet(self) -> Sheet:
         """Make a sample sheet of held-out clips, in pairs of rows: real frames above sampled ones.
@@ -269,7 +294,9 @@ class VideoStage(ABC):
         items = [held_out[i * step] for i in range(min(SHEET_CLIPS, len(held_out)))]
         real = torch.stack([item["mean"] for item in items]).to(device)
         captions = torch.stack([item[self.captions][0] for item in items]).to(device)
-        made = self.sample(real, captions, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE)
+        made = self.sample(
+            real, captions, steps=SHEET_STEPS, guidance_scale=SHEET_GUIDANCE, vision=self.vision_of(items)
+        )
         clips, frames = real.shape[:2]
         rows = rearrange(torch.stack([real, made], dim=1), "b two f c h w -> (b two f) c h w")
         pictures = torch.cat([self.vae.decode(part) for part in rows.split(SHEET_DECODES)]).float().cpu()
@@ -353,6 +380,27 @@ def require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
                 f"the networks take {unet.in_channels} channels, the second number, and width {unet.context_dim}: "
                 "encode the clips with the checkpoint that training starts from"
             )
+        if appearnet.resampler is not None:
+            require_vision(items, appearnet.resampler)
+
+
+def require_vision(items: VideoSet, resampler: ResamplerConfig) -> int:
+    """Return the positions of CLIP vision's features in a set, for weights that look at pictures through it.
+
+    Raises:
+        ValueError: the clips have no features, or those of another model.
+    """
+    found = first_bucket(items)[0].get("vision")
+    positions = resampler.grey or (0 if found is None else found.shape[0])
+    if found is None or tuple(found.shape) != (positions, resampler.in_width):
+        given = "no features" if found is None else f"features of shape {tuple(found.shape)}"
+        wanted = f"({positions or 257}, {resampler.in_width})"
+        raise ValueError(
+            f"the clips in {first_bucket(items).folder} have {given} of CLIP vision, through which these weights look "
+            f"at pictures; {wanted} was expected: prepare the clips with --clip-vision, or set model.injection to "
+            '"spade" for a new AppearNet'
+        )
+    return positions
 
 
 def _require_inputs(config: TrainConfig, roles: tuple[str, ...]) -> None:

@@ -22,7 +22,8 @@ class ModelTable:
         motion_from: published motion weights to start from, absolute or in $MICROCINEMA_HOME. Where `init_from` is a
             Stable Diffusion 1.x model, a file of AnimateDiff or PIA, which the temporal layers start from (and
             AppearNet from PIA's, where `injection` is "concat"). Where it is a 2.x model, a video model in ModelScope's
-            layout, which the whole U-Net starts from. Empty starts the temporal layers anew.
+            layout, which the whole U-Net starts from (and AppearNet from DynamiCrafter's, where `injection` is
+            "concat"). Empty starts the temporal layers anew.
         lambda_: `lambda` in TOML, of the Appearance Noise Prior (Eq. 3).
         injected_norm, injection, hidden, spade_norms, time_conditioned, text_conditioned: as in `UNetConfig` and
             `AppearNetConfig`, for the inflation of an image model.

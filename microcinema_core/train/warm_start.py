@@ -59,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True)
 class VideoModelMotion(MotionModule):
-    """The U-Net of a whole video model, such as ModelScope or DynamiCrafter, without its ways to see pictures.
+    """A whole video model, such as ModelScope or DynamiCrafter; with its ways to see pictures where they are kept.
 
     Attributes:
         spatial: the U-Net's other tensors, which were trained on videos too.
@@ -120,17 +120,18 @@ def _video_model(
         if isinstance(error.__cause__, UnclearError):  # a node asks; a config has no such key
             said = f"{path.name} does not say what it was trained for: give it the name that it was published under"
         raise ValueError(said) from error
-    if read.appearnet is not None and injection == "concat":
+    pictures = read.appearnet_config if injection == "concat" else None
+    if pictures is not None and pictures.places == "ends":
         raise ValueError(
-            f"{read.name} sees pictures through CLIP vision too, which data sets do not hold, so that its own way to "
-            'see them cannot be trained: set model.injection to "spade" for a new AppearNet on its motion'
+            f"{read.name} makes the frames between two pictures, and the stage base trains from one: set "
+            'model.injection to "spade" for a new AppearNet on its motion'
         )
     if read.config.as_2d() != image.as_2d():
         raise ValueError(
             f"{read.name} does not fit {start.name}, whose U-Net is another one: choose the Stable Diffusion 2.x model "
             "whose text encoder and VAE it was trained with"
         )
-    motion = _without_pictures(read)
+    motion = _with_pictures(read) if pictures is not None else _without_pictures(read)
     own = ("prediction", "betas", "zero_terminal_snr", "rates", "rescale")
     spec = replace(start.spec, **{name: getattr(read.spec, name) for name in own})
     return replace(start, spec=spec), motion
@@ -139,12 +140,25 @@ def _video_model(
 def _without_pictures(read: Crafter) -> VideoModelMotion:
     """Return a video model's motion, without image tokens: the new AppearNet takes their place."""
     kept = {key: value for key, value in read.unet.items() if not key.endswith(_IMAGE_TOKENS)}
+    return _motion_of(read, replace(read.config, image_context=0), kept)
+
+
+def _with_pictures(read: Crafter) -> VideoModelMotion:
+    """Return a video model's motion with its own ways to see a picture: image tokens, and latents beside the noise."""
+    return replace(
+        _motion_of(read, read.config, read.unet),
+        appearnet=read.appearnet,
+        appearnet_config=read.appearnet_config,
+    )
+
+
+def _motion_of(read: Crafter, config: UNetConfig, unet: Mapping[str, Tensor]) -> VideoModelMotion:
     return VideoModelMotion(
-        replace(read.config, image_context=0),
-        {key: value for key, value in kept.items() if is_temporal(key)},
+        config,
+        {key: value for key, value in unet.items() if is_temporal(key)},
         name=read.name,
         betas=read.spec.betas,
-        spatial={key: value for key, value in kept.items() if not is_temporal(key)},
+        spatial={key: value for key, value in unet.items() if not is_temporal(key)},
         spec=read.spec,
     )
 
@@ -154,7 +168,7 @@ def start_configs(
 ) -> tuple[UNetConfig, AppearNetConfig]:
     """Return the configurations of the two networks.
 
-    AppearNet is that of the motion file where it has one of this injection (PIA: "concat"), else a new one.
+    AppearNet is that of the motion file where it has one of this injection (PIA, DynamiCrafter: "concat"), else new.
 
     Args:
         motion: the motion weights.
@@ -213,7 +227,8 @@ def sources(
         ]
     if isinstance(motion, VideoModelMotion):  # nothing of the image model's U-Net is left
         licence = licence_of(motion.spec, _stated(motion_from))
-        return [Source(one_line(motion_from.name), motion.spec.origin, ("spatial", "temporal"), licence)]
+        gives = ("spatial", "temporal", *(("injection",) if own_appearnet(motion, injection) else ()))
+        return [Source(one_line(motion_from.name), motion.spec.origin, gives, licence)]
     found = []
     if is_foreign(init_from):
         linear = start.configs["unet"]["use_linear_in_transformer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -70,7 +71,7 @@ class Bench:
         path = self.folder / "real.safetensors"
         if not path.exists():
             write_shard(path, self._measure_real())
-        return read_tensors(path)[0]
+        return read_tensors(path, largest=math.inf)[0]
 
     def _measure_real(self) -> Values:
         rows: dict[str, list[Tensor]] = {"features": [], "motion": [], "drift": []}
@@ -100,7 +101,7 @@ class Bench:
             made = self._measure_clips(context, cell)
             made["prompted"] = self._measure_prompted(context, cell)
             write_shard(path, made)
-        return read_tensors(path)[0]
+        return read_tensors(path, largest=math.inf)[0]
 
     def path(self, run: str, cell: Cell) -> Path:
         """Return where the values of a run and a cell are stored."""

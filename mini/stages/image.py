@@ -164,7 +164,7 @@ class ImageStage:
     def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return Eq. 5's loss of a batch of single frames, and the losses by quarter of the noise schedule."""
         z_0 = rearrange(draw_latents(batch, random), "n f c h w -> (n f) c h w")
-        tokens = pick_captions(batch["tokens"], self.empty, self.options.text_dropout, random)
+        tokens, _ = pick_captions(batch["tokens"], self.empty, self.options.text_dropout, random)
         steps = len(self.alpha_bar)
         t = random.integers(steps, (len(z_0),))
         eps = random.normal(tuple(z_0.shape))

@@ -176,7 +176,7 @@ class TextStage:
 
     def loss(self, batch: Batch, random: SharedRandom) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the contrastive loss of a batch; logs the accuracy ("found") and the logits' scale."""
-        tokens = pick_captions(batch["tokens"], self.empty, 0.0, random)
+        tokens, _ = pick_captions(batch["tokens"], self.empty, 0.0, random)
         similarity_logits = self.similarity_logits(draw_latents(batch, random), tokens)
         right = torch.arange(len(tokens), device=tokens.device)
         loss = (F.cross_entropy(similarity_logits, right) + F.cross_entropy(similarity_logits.T, right)) / 2

@@ -112,11 +112,11 @@ class WithImage:
         return attn.to_out[0](rearrange(out, "b h n d -> b n (h d)"))
 
 
-def oracle(read: Crafter, tokens: Tensor) -> Any:
+def oracle(read: Crafter, tokens: Tensor, *, context: int = CONTEXT) -> Any:
     """Return diffusers' network with a file's weights; `tokens` are `(b f) l d`."""
     assert read.appearnet is not None
     net: Any = diffusers.UNet3DConditionModel(
-        in_channels=8, block_out_channels=(64, 128, 128, 128), layers_per_block=1, cross_attention_dim=CONTEXT
+        in_channels=8, block_out_channels=(64, 128, 128, 128), layers_per_block=1, cross_attention_dim=context
     ).eval()
     wide = torch.cat([read.unet["input_blocks.0.0.weight"], read.appearnet["concat.weight"]], dim=1)
     ours = {**read.unet, "input_blocks.0.0.weight": wide}

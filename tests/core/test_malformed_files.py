@@ -203,6 +203,27 @@ def test_memory_follows_the_file_and_not_its_metadata(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("where", ["dtype", "shape", "data_offsets", "key", "metadata"])
+def test_what_a_header_says_at_length_is_cut_short(tmp_path: Path, where: str) -> None:
+    """Libraries repeat what they cannot read, however long it is; a sentence does not."""
+    long, path = "F" * 5000, rewritten(tmp_path, "base")
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    key = next(key for key in header if key != "__metadata__")
+    if where == "key":
+        header[long] = header.pop(key)
+    elif where == "metadata":
+        header["__metadata__"]["microcinema.role"] = long
+    else:
+        header[key][where] = long
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    with pytest.raises(ValueError, match=f"{NAME}: ") as caught:
+        load_video_model(read_checkpoint(path))
+    assert len(str(caught.value)) < 800
+
+
 def first_float(held: dict[str, Tensor]) -> str:
     return next(key for key in held if key.endswith("input_blocks.0.0.weight"))
 
@@ -216,9 +237,25 @@ def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
         read_checkpoint(rewritten(tmp_path, "base", tensors=spoil))
 
 
-def test_large_finite_weights_are_no_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [65536.0, -1e21, 3e38])
+def test_weights_beyond_float16_are_damage(tmp_path: Path, value: float) -> None:
+    """A changed bit of an exponent: finite, and everything that it meets becomes infinite."""
+
+    def spoil(held: dict[str, Tensor]) -> None:
+        key = first_float(held)
+        held[key] = held[key].float()
+        held[key].view(-1)[3] = value
+
+    with pytest.raises(ValueError, match=f"{NAME}: .*input_blocks.* holds values beyond 65504"):
+        read_checkpoint(rewritten(tmp_path, "base", tensors=spoil))
+
+
+def test_large_values_are_no_fault(tmp_path: Path) -> None:
+    """The largest float16 is a weight, and what is no weight may be larger: no sum overflows on the way."""
+    save_file({"weight": torch.full((400,), 65504.0)}, str(tmp_path / NAME))
+    assert read_tensors(tmp_path / NAME)[0]["weight"][0] == 65504
     save_file({"weight": torch.full((400,), 3e38)}, str(tmp_path / NAME))
-    assert read_tensors(tmp_path / NAME)[0]["weight"][0] > 2e38
+    assert read_tensors(tmp_path / NAME, largest=torch.inf)[0]["weight"][0] > 2e38
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
@@ -384,7 +421,7 @@ def test_a_motion_lora_that_overflows(tmp_path: Path) -> None:
     second = IMAGE.inflated(**TEMPORAL_LAYOUTS["animatediff_v2"])
     module = {"input_blocks.7.0.temporal.attns.0.to_q.weight": torch.zeros(64, 64, dtype=torch.float16)}
     with pytest.raises(
-        ValueError, match=rf"{NAME}: with a strength of 1, .* beyond what torch.float16 holds"
+        ValueError, match=rf"{NAME}: with a strength of 1, .* beyond 65504, the largest weight"
     ):
         add_motion_lora(module, tmp_path / NAME, second, 1.0)
     add_motion_lora(module, tmp_path / NAME, second, 0.1)
@@ -449,14 +486,14 @@ def test_written_configurations_pass() -> None:
     "dtype",
     [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2],
 )
-def test_finite_is_told_in_every_dtype(dtype: torch.dtype) -> None:
-    from microcinema_core.files.safetensors_io import is_finite
+def test_weights_are_told_from_damage_in_every_dtype(dtype: torch.dtype) -> None:
+    from microcinema_core.files.safetensors_io import within
 
     values = torch.linspace(-3, 3, 1001)
-    assert is_finite(values.to(dtype)) and is_finite(values[:0].to(dtype))
+    assert within(values.to(dtype)) and within(values[:0].to(dtype))
     for place in (0, 500, 1000):
-        for bad in (float("nan"), float("inf"), -float("inf")):
+        for bad in (float("nan"), float("inf"), -float("inf"), 70000.0, -70000.0, 50000.0):
             spoilt = values.clone()
             spoilt[place] = bad
             told = spoilt.to(dtype)
-            assert is_finite(told) == bool(torch.isfinite(told.float()).all())
+            assert within(told) == bool((told.float().abs() <= 65504).all())

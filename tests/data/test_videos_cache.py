@@ -33,13 +33,13 @@ def test_nothing_is_done_twice(world: World, prepared: Path, tmp_path: Path, mon
     out = copy_of(prepared, tmp_path)
     before = {path: path.read_bytes() for path in out.rglob("*.safetensors")}
     monkeypatch.setattr(score_job, "survey", None)
-    monkeypatch.setattr(encode, "clip_latents", None)
+    monkeypatch.setattr(encode, "encode_clip", None)
     world.run(out)
     assert {path: path.read_bytes() for path in out.rglob("*.safetensors")} == before
 
 
 def test_a_stopped_run_goes_on(world: World, prepared: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    real, calls = encode.clip_latents, []
+    real, calls = encode.encode_clip, []
 
     def stops(*arguments: Any) -> Any:
         calls.append(1)
@@ -47,7 +47,7 @@ def test_a_stopped_run_goes_on(world: World, prepared: Path, tmp_path: Path, mon
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(encode, "clip_latents", stops)
+    monkeypatch.setattr(encode, "encode_clip", stops)
     world.run(tmp_path / "out", code=130)
     world.run(tmp_path / "out")
     assert len(calls) <= 4 + 2, "what was encoded before is kept"

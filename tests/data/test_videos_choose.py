@@ -31,13 +31,13 @@ def test_thresholds_are_chosen_afterwards(world: World, tmp_path: Path, monkeypa
     whole = {row["clip_id"] for name in sets.list_sets(out) for row in sets.read_set(out / name)}
     monkeypatch.setattr(score_job, "survey", None)
     calls: list[Any] = []
-    real = encode.clip_latents
+    real = encode.encode_clip
 
     def counted(*arguments: Any) -> Any:
         calls.append(arguments)
         return real(*arguments)
 
-    monkeypatch.setattr(encode, "clip_latents", counted)
+    monkeypatch.setattr(encode, "encode_clip", counted)
     world.run(out, "--keep", "motion:0.2q..0.8q")
     rows = [row for name in sets.list_sets(out) for row in sets.read_set(out / name)]
     assert 0 < len(rows) < len(whole) and not calls

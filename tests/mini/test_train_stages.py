@@ -281,7 +281,9 @@ def test_missing_vae_is_told(home: Path) -> None:
 def test_captions_are_picked_and_dropped() -> None:
     tokens = torch.arange(2).repeat(500, 1)[..., None].expand(500, 2, 3).int() + 1
     empty = torch.zeros(3, dtype=torch.int32)
-    chosen = pick_captions(tokens, empty, 0.1, SharedRandom(torch.Generator().manual_seed(0)))[:, 0]
+    chosen, dropped = pick_captions(tokens, empty, 0.1, SharedRandom(torch.Generator().manual_seed(0)))
+    chosen = chosen[:, 0]
+    assert torch.equal(dropped, chosen == 0)
     counts = torch.bincount(chosen, minlength=3) / 500
     torch.testing.assert_close(counts, torch.tensor([0.1, 0.45, 0.45]), atol=0.07, rtol=0)
 

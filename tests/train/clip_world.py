@@ -26,9 +26,12 @@ def write_home(home: Path) -> None:
 
 def write_clips(
     folder: Path, frames: int, fps: list[float], *, channels: int = 8, side: tuple[int, int] = (8, 8),
-    contexts: int = 0,
+    contexts: int = 0, vision: tuple[int, int] | None = None,
 ) -> None:  # fmt: skip
-    """Write six clips of random latents; captions are tokens, or contexts of width `contexts`."""
+    """Write six clips of random latents; captions are tokens, or contexts of width `contexts`.
+
+    `vision` is the shape of CLIP vision's features of each clip's picture, in sets with contexts.
+    """
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.full((CLIPS, 2, 77), END_TOKEN, dtype=torch.int32)
@@ -37,12 +40,17 @@ def write_clips(
     if contexts:
         held = torch.randn(CLIPS * 2, 77, contexts, generator=generator).half()
         captions = {"text": held, "caption": torch.arange(CLIPS * 2).view(CLIPS, 2)}
-        save_file({"text": torch.randn(1, 77, contexts, generator=generator)}, folder / "empty.safetensors")
+        empty = {"text": torch.randn(1, 77, contexts, generator=generator)}
+        if vision:
+            captions["vision"] = torch.randn(CLIPS, *vision, generator=generator).half()
+            empty["grey"] = torch.randn(vision, generator=generator).half()
+        save_file(empty, folder / "empty.safetensors")
     mean = torch.randn(CLIPS, frames, channels, *side, generator=generator).half()
     write_shard(shard_path(folder, 0), {"mean": mean, **captions})
-    empty = [START_TOKEN] + [END_TOKEN] * 76
+    tokens_of_none = [START_TOKEN] + [END_TOKEN] * 76
     write_json(
-        folder / "index.json", {"frames": frames, "fps": fps, "shards": [CLIPS], "empty_tokens": empty}
+        folder / "index.json",
+        {"frames": frames, "fps": fps, "shards": [CLIPS], "empty_tokens": tokens_of_none},
     )
 
 

@@ -79,7 +79,7 @@ def test_the_target_is_the_whole_noise_of_eq_3(
     batch["tokens"] = torch.stack([stage.dataset[i]["tokens"] for i in range(4)])
     seen["z_0"] = batch["mean"]
     seen["z_c"] = stage.appearance(batch["mean"]).unflatten(0, (4, -1))
-    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept, vision: kept)
     monkeypatch.setattr(video, "predict", cheat)
     for forget in (0.0, 1.0):
         seen["forget"] = torch.tensor(forget)
@@ -108,7 +108,7 @@ def test_residuals_are_trained_on_and_the_file_says_so(
         eps = (z_t - alpha_bar.sqrt() * residuals) / (1 - alpha_bar).sqrt()
         return training_target(residuals, eps, alpha_bar, video.spec.prediction)
 
-    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: kept)
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept, vision: kept)
     monkeypatch.setattr(video, "predict", cheat)
     loss, _ = stage.loss(batch, draws())
     assert residuals.abs().max() > 0.1 and loss < 1e-6
@@ -157,7 +157,7 @@ def test_appearance_and_its_prior_are_dropped_together(
     seen: list[Tensor] = []
     video = stage.video
     monkeypatch.setattr(clips, "training_noise", lambda eps, z_c, lambda_: seen.append(lambda_) or eps)
-    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept: seen.append(kept))
+    monkeypatch.setattr(video, "injection", lambda appearance, t, context, kept, vision: seen.append(kept))
     monkeypatch.setattr(video, "predict", lambda z_t, *_: z_t)
     items = [stage.dataset[i] for i in range(4)]
     stage.loss({name: torch.stack([item[name] for item in items]) for name in ("mean", "tokens")}, draws())

@@ -188,10 +188,6 @@ def test_the_dry_run_says_what_is_borrowed() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            {"motion_from": "dynamicrafter_512.safetensors", "injection": "concat"},
-            "sees pictures through CLIP vision too.*set model.injection to .spade.",
-        ),
         ({"motion_from": "sd2.safetensors"}, "a model of the Crafter family was expected"),
         ({"motion_from": "motion.safetensors"}, "Stable Diffusion 2.x model: .*was expected"),
         ({"motion_from": "videocrafter2.ckpt"}, "pickle"),

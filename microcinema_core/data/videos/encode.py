@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...config import CONTEXT_LENGTH
+from ...config import CONTEXT_LENGTH, centre_index
 from ...messages import one_line
 from ..shards import write_json, write_shard
 from ..tokens import pad_tokens, text_tokens
@@ -25,20 +25,32 @@ from .score_job import VERSION, ScoreJob
 from .score_table import ScoreLimits, ScoreRow, is_kept, read_rows
 from .sources import Video
 from .stable_diffusion import LATENT_SCALE, EncoderNetworks, load_encoder_networks
+from .vision import PictureEncoder
 
 logger = logging.getLogger(__name__)
 
 TEXT_BATCH = 16
 """Captions that the text encoder takes at a time."""
+ENCODED = ("mean", "std", "vision")
+"""What a clip is encoded to; the last only where CLIP vision is given."""
+Encoded = dict[str, Tensor]
 
 
 class Encoders:
-    """A checkpoint's VAE encoder and text encoder on a device, with the host's conventions."""
+    """A checkpoint's VAE encoder and text encoder on a device, with the host's conventions, and any CLIP vision."""
 
     def __init__(
-        self, networks: EncoderNetworks, tokenizer: Path, *, device: str = "cpu", dtype: str = "fp32"
+        self,
+        networks: EncoderNetworks,
+        tokenizer: Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "fp32",
+        vision: PictureEncoder | None = None,
     ) -> None:
         from transformers import CLIPTokenizer
+
+        self.vision = vision
 
         self.device = torch.device(device)
         self.low = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
@@ -83,6 +95,7 @@ class EncodeJob:
         device: device of the encoders.
         dtype: precision of the encoders: "fp32", "bf16" or "fp16".
         batch_frames: frames that the VAE takes at a time.
+        vision, vision_digest: file of CLIP vision, and a hash of its weights; None stores no features of pictures.
     """
 
     out: Path
@@ -96,12 +109,15 @@ class EncodeJob:
     device: str = "cpu"
     dtype: str = "fp32"
     batch_frames: int = 16
+    vision: Path | None = None
+    vision_digest: str = ""
 
     @property
     def key(self) -> str:
         """A hash of all that latents and contexts depend on, besides the clip itself."""
+        seen = [self.vision_digest] if self.vision_digest else []
         geometry = self.scores.geometry
-        return content_key([VERSION, self.digest, self.captions, self.dtype, asdict(geometry)])
+        return content_key([VERSION, self.digest, self.captions, self.dtype, asdict(geometry), *seen])
 
     def kept_rows(self, unit: WorkUnit) -> dict[str, list[ScoreRow]]:
         """Return the kept clips of a unit by set; a set's name is its folder below `out`."""
@@ -129,8 +145,10 @@ class EncodeJob:
 
     def start(self) -> ProcessUnit:
         """Load the encoders, and return the function that encodes a unit."""
+        made_with = {"device": self.device, "dtype": self.dtype}
+        vision = None if self.vision is None else PictureEncoder(self.vision, **made_with)
         networks = load_encoder_networks(self.checkpoint)
-        encoders = Encoders(networks, self.tokenizer, device=self.device, dtype=self.dtype)
+        encoders = Encoders(networks, self.tokenizer, vision=vision, **made_with)
 
         def process(unit: WorkUnit) -> None:
             entries: list[ReportEntry] = []
@@ -148,12 +166,12 @@ class EncodeJob:
     ) -> list[ReportEntry]:
         """Write a shard of the clips that can be encoded; return an entry for each that cannot."""
         videos, stored = {video.id: video for video in unit.videos}, stored_latents(path, self.key)
-        latents: dict[str, tuple[Tensor, Tensor]] = {}
+        latents: dict[str, Encoded] = {}
         entries = []
         for row in rows:
             name = row["clip_id"]
             try:
-                latents[name] = stored.get(name) or clip_latents(
+                latents[name] = stored.get(name) or encode_clip(
                     videos[row["video"]], row, encoders, self.batch_frames
                 )
             except Unusable as error:
@@ -179,26 +197,25 @@ def stored_clip_ids(path: Path, key: str) -> list[str] | None:
         return None
 
 
-def stored_latents(path: Path, key: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and std by clip of an older shard of this key, so that other thresholds encode only new clips."""
+def stored_latents(path: Path, key: str) -> dict[str, Encoded]:
+    """Return what an older shard of this key holds by clip, so that other thresholds encode only new clips."""
     ids = stored_clip_ids(path, key)
     if ids is None:
         return {}
     with safe_open(path, "pt") as file:
-        mean, std = file.get_tensor("mean"), file.get_tensor("std")
-    return {name: (mean[place], std[place]) for place, name in enumerate(ids)}
+        held = {part: file.get_tensor(part) for part in ENCODED if part in file.keys()}  # noqa: SIM118
+    return {name: {part: tensor[place] for part, tensor in held.items()} for place, name in enumerate(ids)}
 
 
 def shard_tensors(
-    rows: Sequence[ScoreRow], latents: Mapping[str, tuple[Tensor, Tensor]], encoders: Encoders, captions: int
+    rows: Sequence[ScoreRow], latents: Mapping[str, Encoded], encoders: Encoders, captions: int
 ) -> dict[str, Tensor]:
     """Return the tensors of a shard, as `ShardDataset` reads them; each distinct context is stored once."""
-    mean, std = (torch.stack([latents[row["clip_id"]][place] for row in rows]) for place in (0, 1))
+    clips = [latents[row["clip_id"]] for row in rows]
     texts = [_spread_captions(row["captions"], captions) for row in rows]
     distinct = list(dict.fromkeys(text for row in texts for text in row))
     return {
-        "mean": mean.contiguous(),
-        "std": std.contiguous(),
+        **{part: torch.stack([clip[part] for clip in clips]).contiguous() for part in clips[0]},
         "text": encoders.contexts(distinct).half(),
         "caption": torch.tensor([[distinct.index(text) for text in row] for row in texts], dtype=torch.int32),
         "fps": torch.tensor([row["fps"] for row in rows], dtype=torch.float32),
@@ -206,8 +223,8 @@ def shard_tensors(
     }
 
 
-def clip_latents(video: Video, row: ScoreRow, encoders: Encoders, batch: int) -> tuple[Tensor, Tensor]:
-    """Encode a clip to mean and std, float16 `frames c h w`.
+def encode_clip(video: Video, row: ScoreRow, encoders: Encoders, batch: int) -> Encoded:
+    """Encode a clip to mean and std, float16 `frames c h w`, and a base clip's picture by CLIP vision to `l d`.
 
     Raises:
         Unusable: the video has changed since it was scored, or its latents are not finite.
@@ -215,10 +232,13 @@ def clip_latents(video: Video, row: ScoreRow, encoders: Encoders, batch: int) ->
     [size] = parse_sizes(row["bucket"])
     frames = frames_at(video, row["pts"], size=size)
     moments = [encoders.latents(part) for part in frames.split(batch)]
-    mean, std = (torch.cat([pair[place] for pair in moments]).half() for place in (0, 1))
-    if not (mean.isfinite().all() and std.isfinite().all()):
+    encoded = {part: torch.cat([pair[place] for pair in moments]) for place, part in enumerate(ENCODED[:2])}
+    if encoders.vision is not None and row["role"] == "base":
+        encoded["vision"] = encoders.vision.features(frames[centre_index(len(frames))][None])[0]
+    encoded = {part: tensor.half() for part, tensor in encoded.items()}
+    if not all(tensor.isfinite().all() for tensor in encoded.values()):
         raise Unusable("its latents are not finite; with --dtype fp32 or bf16 they may be")
-    return mean, std
+    return encoded
 
 
 def _spread_captions(captions: Sequence[str], count: int) -> list[str]:

@@ -165,7 +165,11 @@ def _csv(path: Path, delimiter: str) -> Iterator[_Record]:
                 return
             except csv.Error as error:
                 if header is None:  # Python 3.10 reads no null bytes, of which UTF-16 is full
-                    why = f"is not a readable table ({error})" if is_text("".join(lines.kept)) else NO_UTF8
+                    why = (
+                        f"is not a readable table ({reason(error)})"
+                        if is_text("".join(lines.kept))
+                        else NO_UTF8
+                    )
                     raise ValueError(f"{one_line(path.name)} {why}") from error
                 yield "", _Odd(f" cannot be read ({one_line(error)})")
             else:

@@ -344,7 +344,7 @@ def _connect(workers: WorkerOptions) -> Iterator[Any]:
         try:
             ray.init(**settings)
         except ConnectionError as error:
-            raise ValueError(f"no Ray cluster was found at {workers.ray!r} ({error})") from error
+            raise ValueError(f"no Ray cluster was found at {workers.ray!r} ({reason(error)})") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ SHARD_NAME = re.compile(r"[0-9a-f]{16}\.(safetensors|json)")
 """Names that encoding gives to shards; no other file of a folder is touched."""
 
 
-def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Tensor) -> dict[str, int]:
+def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Mapping[str, Tensor]) -> dict[str, int]:
     """Write the index of every set that these units have clips for, and remove shards that none lists.
 
     Args:
         job: the job that encoded the units.
         units: all units that are scored.
-        empty: the empty prompt's context, `1 77 d`.
+        empty: `text`, the empty prompt's context, `1 77 d`; with CLIP vision also `grey`, its features of mid grey.
 
     Returns:
         The number of clips by set.
@@ -43,7 +43,7 @@ def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Tensor) -> dict
                 shards.setdefault(name, []).append(path)
     for name, paths in shards.items():
         folder = job.out / name
-        write_shard(folder / EMPTY_PROMPT, {"text": empty.half()})
+        write_shard(folder / EMPTY_PROMPT, {key: value.half() for key, value in empty.items()})
         write_json(folder / INDEX, _index(job, name, paths))
     before = set(list_sets(job.out))
     for stale in before - set(shards):
@@ -84,6 +84,7 @@ def _index(job: EncodeJob, name: str, paths: Sequence[Path]) -> dict[str, Any]:
         "latent": latent,
         "text_width": width,
         "captions_per_clip": job.captions,
+        "clip_vision": job.vision.name if job.vision is not None and role == "base" else None,
         "count": sum(lengths),
         "kept": [
             {"rate": rate, **{name: [_finite(edge) for edge in edges] for name, edges in limits.items()}}
