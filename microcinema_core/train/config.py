@@ -17,6 +17,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 from ..files.paths import home_folder
 from ..messages import one_line, reason
+from ..model_spec import SamplerDefaults
 from ..moved import address_of_config
 from ..values import Range, checked
 
@@ -162,6 +163,7 @@ class TrainConfig:
         init_from: the file or folder to start from, absolute or relative to $MICROCINEMA_HOME.
         export_to: the file to export to, likewise; empty for one in the run's folder.
         model, loss: the stage's own tables, which it parses into its own dataclasses.
+        sampling: settings that the file recommends to the nodes; left out, those of the file that training continues.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {"seed": (0, LARGEST_SEED), "threads": (0, 4096)}
@@ -180,6 +182,7 @@ class TrainConfig:
     export_to: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, Any] = field(default_factory=dict)
+    sampling: SamplerDefaults | None = None
 
     def __post_init__(self) -> None:
         if not _is_plain_name(self.name):
@@ -228,7 +231,8 @@ def _is_plain_name(name: str) -> bool:
 def parse(table: dict[str, Any]) -> TrainConfig:
     """Build the config from parsed TOML; errors as for `from_table`."""
     parts: dict[str, Any] = dict(table)
-    for name, cls in (("data", DataTable), ("optim", OptimTable), ("log", LogTable)):
+    tables = (("data", DataTable), ("optim", OptimTable), ("log", LogTable), ("sampling", SamplerDefaults))
+    for name, cls in tables:
         if name in parts:
             parts[name] = from_table(cls, parts[name], f"[{name}]")
     return from_table(TrainConfig, parts, "the config")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from ..diffusion.video_model import VideoModel
 from ..files.checkpoint import Checkpoint, write_checkpoint
 from ..files.paths import home_folder
 from ..files.published import MotionModule
+from ..model_spec import SamplerDefaults
 from ..networks.appearnet import AppearNet
 from ..networks.layers import attention, unfused_attention
 from ..networks.unet import UNet3D, is_temporal
@@ -67,6 +69,7 @@ class VideoStage(ABC):
         vae: the frozen decoder of sample sheets.
         motion: published motion weights to start from, until they are loaded; None for none.
         sources: the files of others that the weights come from.
+        recommended: the sampler settings that the file recommends; None for those of the file that is continued.
         captions: the items' key that holds the captions, "text" or "tokens".
         empty_caption, empty_context: the empty prompt in the captions' form, and encoded, `1 77 d`.
 
@@ -80,7 +83,7 @@ class VideoStage(ABC):
     def __init__(self, config: TrainConfig, *, device: str | None = None) -> None:
         self.model = from_table(ModelTable, config.model, "[model]")
         self.objective = from_table(LossTable, config.loss, "[loss]")
-        self.seed = config.seed
+        self.seed, self.recommended = config.seed, config.sampling
         _require_inputs(config, self.starts_from)
         start = read_start(home_folder() / config.init_from, self.starts_from)
         self.dataset = open_set(config.data_folder)
@@ -118,10 +121,13 @@ class VideoStage(ABC):
         unet_config, appearnet_config = self.network_configs(start)
         attend = attention if torch.cuda.is_available() else unfused_attention
         index = self.dataset.index
+        spec = self.model.spec(self.role, start.spec, fps=min(index["fps"]), frames=index["frames"])
+        continued = start.spec.role == self.role or self.motion is not None
+        sampling = self.recommended or (start.spec.sampling if continued else SamplerDefaults())
         video = VideoModel(
             UNet3D(unet_config, device=device, attend=attend),
             AppearNet(appearnet_config, device=device, attend=attend),
-            self.model.spec(self.role, start.spec, fps=min(index["fps"]), frames=index["frames"]),
+            replace(spec, sampling=sampling),
         )
         if self.model.gradient_checkpointing:
             checkpoint_blocks(video.unet, video.appearnet)

@@ -132,7 +132,7 @@ def _video_model(
             "whose text encoder and VAE it was trained with"
         )
     motion = _with_pictures(read) if pictures is not None else _without_pictures(read)
-    own = ("prediction", "betas", "zero_terminal_snr", "rates", "rescale")
+    own = ("prediction", "betas", "zero_terminal_snr", "rates", "rescale", "sampling")
     spec = replace(start.spec, **{name: getattr(read.spec, name) for name in own})
     return replace(start, spec=spec), motion
 

@@ -6,7 +6,7 @@ It is to the mini models what Stable Diffusion is to the paper's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from microcinema_core.diffusion.schedule import diffuse, training_target
 from microcinema_core.files.checkpoint import Checkpoint, load_strict, write_checkpoint
 from microcinema_core.files.load_networks import load_text_encoder, load_vae
 from microcinema_core.files.paths import home_folder
-from microcinema_core.model_spec import ModelSpec
+from microcinema_core.model_spec import ModelSpec, SamplerDefaults
 from microcinema_core.networks.layers import attention, unfused_attention
 from microcinema_core.networks.unet import UNet3D
 from microcinema_core.train.batches import band_losses, draw_latents, pick_captions
@@ -132,7 +132,7 @@ class ImageStage:
         self.config, self.dataset, self.test = config, dataset, test
         self.vae_file, self.vae = vae_file, load_vae(vae_file)
         self.text_file, self.text = text_file, load_text_encoder(text_file)
-        self.spec = model.spec()
+        self.spec = replace(model.spec(), sampling=config.sampling or SamplerDefaults())
         self.unet_config = UNetConfig.from_dict({**MINI.to_dict(), **model.unet}).as_2d()
         gpu = torch.cuda.is_available()
         self.unet = UNet3D(

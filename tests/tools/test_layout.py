@@ -20,8 +20,6 @@ TITLE = 30
 NODES_2 = 1.2
 """How much larger the front end's Nodes 2.0 shows a graph than its older canvas."""
 WINDOW = (1600, 1000)
-TOO_WIDE = "13 Longer video (mini)"
-"""Six columns and a note do not fit at a scale at which text can be read."""
 
 each = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 
@@ -65,7 +63,7 @@ def test_the_first_view_shows_the_graph_whole_with_readable_text(file: Path) -> 
     for axis, side in enumerate(WINDOW):
         end = max(a[2 + axis] for a in boxes)
         shown = (end * NODES_2 + view["offset"][axis]) * view["scale"]
-        assert shown <= side or (file.stem == TOO_WIDE and axis == 0), (axis, shown)
+        assert shown <= side, (axis, shown)
 
 
 @each

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from microcinema_core.diffusion.schedule import Prediction, training_target
-from microcinema_core.files.checkpoint import read_checkpoint
+from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
+from microcinema_core.model_spec import SamplerDefaults
 from microcinema_core.train import loop
 from microcinema_core.train import video as clips
 from microcinema_core.train.batches import draw_latents
@@ -296,3 +298,40 @@ def test_tsr_keeps_the_base_models_norm(home: Path, norm: str) -> None:
     start = "runs/my_base/my_base.safetensors"
     stage = build_stage(parse(table("tsr", init_from=start, model=model)))
     assert isinstance(stage, VideoStage) and stage.video.unet.config.injected_norm == norm
+
+
+def test_the_file_recommends_what_the_config_says(home: Path) -> None:
+    """What is left out is that of the file that training continues; of one that it merely starts from, none of it."""
+    given = {"steps": 3, "cfg": 1.5, "sampler": "ddim", "scheduler": "karras", "gamma": 0.1}
+    loop.run(parse(table("base", sampling=given)))
+    trained = home / "runs/my_base/my_base.safetensors"
+    assert read_checkpoint(trained).spec.sampling == SamplerDefaults(3, 1.5, "ddim", "karras", 0.1)
+
+    def of(stage: str, start: Path | str, **more: Any) -> SamplerDefaults:
+        made = build_stage(parse({**table(stage, **more), "init_from": str(start), "name": "next"}))
+        assert isinstance(made, VideoStage)
+        return made.video.spec.sampling
+
+    assert of("base", trained) == SamplerDefaults(3, 1.5, "ddim", "karras", 0.1)
+    assert of("base", trained, sampling={"steps": 9}) == SamplerDefaults(steps=9)
+    assert of("tsr", trained) == SamplerDefaults()
+    image = read_checkpoint(home / "files/tiny_image.safetensors")
+    write_checkpoint(
+        home / "image.safetensors", image.parts, configs=image.configs,
+        spec=replace(image.spec, sampling=SamplerDefaults(steps=9)),
+    )  # fmt: skip
+    assert of("base", home / "image.safetensors") == SamplerDefaults()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": 0}, r"sampling.steps is 0; expected a whole number from 1"),
+        ({"cfg": float("nan")}, r"sampling.cfg is nan; expected a finite number"),
+        ({"stepz": 3}, r"\[sampling\] has no key 'stepz'; did you mean 'steps'"),
+        (3, r"\[sampling\] is 3; a table was expected"),
+    ],
+)
+def test_recommendations_that_cannot_be(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(table("base", sampling=given))

@@ -64,7 +64,8 @@ def main(argv: list[str]) -> int:
                     f"{row.outcome}: {row.name} ({row.family}): {row.why} {row.first} {row.last} {row.random}"
                 )
     version = host_version()
-    say(f"ComfyUI {version}: {table.summary(rows)}, in {time.monotonic() - started:.0f} s")
+    took = f"in {time.monotonic() - started:.0f} s"
+    say(f"ComfyUI {version}: {table.summary(rows)}. {table.worst(rows)}, {took}")
     if arguments.json:
         arguments.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
     if arguments.write:

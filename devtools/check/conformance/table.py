@@ -36,16 +36,20 @@ def summary(rows: list[Row]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
+def worst(rows: list[Row]) -> str:
+    """Return the largest differences of all rows, as half a sentence."""
+    first, last = (max((getattr(row, key) or 0.0 for row in rows), default=0.0) for key in ("first", "last"))
+    return f"Largest difference {first:.1e} at the first step, {last:.1e} at the end"
+
+
 def section(rows: list[Row], *, version: str, arguments: list[str], command: str) -> str:
     """Format the section of one host, as Markdown."""
     where = f"Python {platform.python_version()}, torch {torch.__version__}, CPU, float32"
     flags = f" with `{' '.join(arguments)}`" if arguments else ""
-    worst = [max((getattr(row, key) or 0.0 for row in rows), default=0.0) for key in ("first", "last")]
     lines = [
         f"## ComfyUI {version}{flags}",
         "",
-        f"{datetime.date.today().isoformat()}, {where}, by `{command}`: {summary(rows)}. "
-        f"Largest difference {worst[0]:.1e} at the first step, {worst[1]:.1e} at the end.",
+        f"{datetime.date.today().isoformat()}, {where}, by `{command}`: {summary(rows)}. {worst(rows)}.",
         "",
         HEADER + "".join(_lines(rows)),
     ]

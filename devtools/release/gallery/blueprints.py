@@ -77,7 +77,7 @@ def picture_to_longer_video(graph: Graph) -> Subgraph:
     base = load_mini(graph, "base")
     graph.column("Part 1")
     keys = key_frames(graph, base, words, centre[0], **MINI_BASE)
-    joined, last = further_parts(graph, base, words, keys)
+    joined, last = further_parts(graph, base, words, keys, parts=3)
     made = between(graph, load_mini(graph, "tsr"), words, last, **MINI_TSR, key_frames=joined, rounds=1)
     pixels, film = _video(graph, made, image, colour_anchor=centre[1], colour_strength=0.5)
     return Subgraph(

@@ -79,21 +79,21 @@ def _video_of_latent(graph: Graph, image: Node, words: Words, latent: Out) -> No
 
 
 def longer_video(graph: Graph) -> None:
-    """Start each further part from the last frame of the part before, and interpolate all together."""
+    """Start a second part from the last frame of the first, and interpolate both together."""
     image, words, centre = _start(graph, LONG_PROMPT, "Prompt and part 1")
     base = load_mini(graph, "base")
     keys = key_frames(graph, base, words, centre[0], **MINI_BASE)
-    joined, last = further_parts(graph, base, words, keys)
+    joined, last = further_parts(graph, base, words, keys, parts=2)
     tsr = load_mini(graph, "tsr")
     made = between(graph, tsr, words, last, **MINI_TSR, key_frames=joined, rounds=1)
     decoded_video(graph, made, image[2], colour_anchor=centre[1], colour_strength=0.5)
 
 
-def further_parts(graph: Graph, base: Node, words: Words, keys: Node) -> tuple[Out, Node]:
-    """Add two columns that go on from key frames, and begin one with all of them: all key frames, last Sampler."""
+def further_parts(graph: Graph, base: Node, words: Words, keys: Node, *, parts: int) -> tuple[Out, Node]:
+    """Add a column for each further part, and begin one with all key frames; return them and the last Sampler."""
     joined: Out = keys[0]
     further = []
-    for number in (2, 3):
+    for number in range(2, parts + 1):
         graph.column(f"Part {number}")
         last = graph.add("LatentFromBatch", "last frame", samples=keys[0], batch_index=8, length=1)
         keys = key_frames(graph, base, words, last[0], **MINI_BASE)

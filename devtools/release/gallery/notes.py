@@ -65,15 +65,15 @@ All models ship with the pack. The centre frame is passed on as a latent, not as
 
 LONGER_VIDEO_MINI = f"""## A longer video
 
-Each further part starts from the **last** frame of the part before and adds the four frames after it. The 9 + 4 + 4 key
-frames are interpolated together, without seams: 65 frames at 8 fps.
+Part 2 starts from the **last** frame of part 1 and adds the four frames after it. The 9 + 4 key frames are interpolated
+together, without seams: 49 frames at 8 fps.
 
 {MOTIONS}
 
-- *Going away* can go on for three parts; a subject that moves to a side soon leaves the picture.
-- Longer still: copy the column *Part 3*, connect it in the same way, and give it another **seed**.
+- *Going away* can go on for several parts; a subject that moves to a side soon leaves the picture.
+- Longer still: copy the column *Part 2*, connect it in the same way, and give it another **seed**.
 - Errors add up. **colour_strength** in *MicroCinema Video Combine* pulls the colours back to the centre frame.
-- The same in three nodes: the blueprint *MicroCinema Picture to Longer Video*."""
+- Three parts in three nodes: the blueprint *MicroCinema Picture to Longer Video*."""
 
 INTERPOLATED_PICTURES_MINI = """## Between two pictures
 

@@ -57,7 +57,7 @@ TEMPLATES = {
         mini.repainted_picture, notes.REPAINTED_PICTURE_MINI, MADE_BY_MINI, MIDDLE
     ),
     "13 Longer video (mini)": Template(
-        mini.longer_video, notes.LONGER_VIDEO_MINI, "65 frames of 128 x 128 at 8 fps", (0.25,)
+        mini.longer_video, notes.LONGER_VIDEO_MINI, "49 frames of 128 x 128 at 8 fps", (0.25,)
     ),
     "14 Between two pictures (mini)": Template(
         mini.interpolated_pictures,
