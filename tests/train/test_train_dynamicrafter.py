@@ -196,3 +196,33 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(home: Path) -> None:
                 "model": {},
             }
         )
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    """The resampler's gradients come through the transformers that recompute."""
+
+    def after(**model: Any) -> tuple[float, dict[str, Tensor]]:
+        given = own_way(model=model, seed=3)
+        stage = prepared(given)
+        trainer = build(parse(given), stage)
+        loss = train_step(trainer)["loss"]
+        return float(loss), stage.video.appearnet.state_dict()
+
+    (loss, plain), (same, recomputed) = after(), after(gradient_checkpointing=True)
+    assert loss == pytest.approx(same, rel=1e-5)
+    for key, value in plain.items():
+        assert_close(recomputed[key], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"precision": "bf16-mixed"}], ids=str)
+def test_other_precisions_and_optimizers_train_it_too(changes: dict[str, Any], home: Path) -> None:
+    given = own_way(model={"lora_rank": 2}, **changes)
+    optim = {**given["optim"], "optimizer": "muon", "groups": {"injection": 1.0, "temporal": 0, "lora": 1.0}}
+    optim["groups"]["spatial"] = 0
+    loop.run(parse({**given, "optim": optim}))
+    file = read_checkpoint(home / "runs/my_base/my_base.safetensors")
+    assert all(value.isfinite().all() for value in file.part("appearnet").values())
+    assert (
+        file.part("appearnet")["resampler.latents"]
+        != read_crafter(home / FILE).appearnet["resampler.latents"]
+    ).any()  # type: ignore[index]
