@@ -10,7 +10,8 @@ from ..config import TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig, centre_index
 from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
 from ..files.load_networks import load_video_weights, video_configs
-from .video import VideoStage, require_vision
+from .video import VideoStage
+from .video_inputs import require_vision
 from .warm_start import VideoModelMotion, own_appearnet, start_configs, with_motion
 
 

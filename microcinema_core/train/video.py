@@ -16,7 +16,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ..config import AppearNetConfig, Prediction, ResamplerConfig, UNetConfig
+from ..config import AppearNetConfig, Prediction, UNetConfig
 from ..diffusion.noise import GAMMA, training_noise
 from ..diffusion.schedule import diffuse, training_target
 from ..diffusion.video_model import VideoModel
@@ -29,7 +29,6 @@ from ..networks.layers import attention, unfused_attention
 from ..networks.unet import UNet3D, is_temporal
 from ..networks.vae import FoldedVAE
 from .batches import (
-    VideoSet,
     band_losses,
     caption_key,
     draw_latents,
@@ -46,6 +45,7 @@ from .sheets import grid
 from .stage import Batch, Parts, Sheet
 from .start_files import load_frozen_networks, read_start
 from .video_config import LossTable, ModelTable
+from .video_inputs import require_fit, require_inputs
 from .warm_start import read_motion, sources, sources_entry
 
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
@@ -84,7 +84,7 @@ class VideoStage(ABC):
         self.model = from_table(ModelTable, config.model, "[model]")
         self.objective = from_table(LossTable, config.loss, "[loss]")
         self.seed, self.recommended = config.seed, config.sampling
-        _require_inputs(config, self.starts_from)
+        require_inputs(config, self.starts_from)
         start = read_start(home_folder() / config.init_from, self.starts_from)
         self.dataset = open_set(config.data_folder)
         self.motion: MotionModule | None = None
@@ -350,74 +350,3 @@ def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tenso
         return 1.0
     snr = alpha_bar / (1 - alpha_bar)
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
-
-
-def require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
-    """Refuse data sets that do not fit the networks, and keys of [model] that say something else than the start file.
-
-    Args:
-        stage: the stage, with its networks, sets and empty prompt.
-        given: the [model] table, as it was given.
-
-    Raises:
-        ValueError: names both sides.
-    """
-    unet, appearnet = stage.video.unet.config, stage.video.appearnet.config
-    for key in (
-        "injected_norm",
-        "injection",
-        "hidden",
-        "spade_norms",
-        "time_conditioned",
-        "text_conditioned",
-    ):
-        there = getattr(unet if key == "injected_norm" else appearnet, key)
-        if key in given and given[key] != there:
-            raise ValueError(
-                f"model.{key} is {given[key]!r}, but the file that init_from names has {there!r}: networks keep their "
-                "shape; leave the key out, or start from an image model"
-            )
-    for items in (stage.dataset, stage.test):
-        first = first_bucket(items)
-        clip, width = first[0]["mean"], stage.encode_text(empty_caption(items)[None]).shape[-1]
-        if clip.ndim != 4 or clip.shape[1] != unet.in_channels or width != unet.context_dim:
-            raise ValueError(
-                f"the clips in {first.folder} have latents of shape {tuple(clip.shape)} and captions of width {width}; "
-                f"the networks take {unet.in_channels} channels, the second number, and width {unet.context_dim}: "
-                "encode the clips with the checkpoint that training starts from"
-            )
-        if appearnet.resampler is not None:
-            require_vision(items, appearnet.resampler)
-
-
-def require_vision(items: VideoSet, resampler: ResamplerConfig) -> int:
-    """Return the positions of CLIP vision's features in a set, for weights that look at pictures through it.
-
-    Raises:
-        ValueError: the clips have no features, or those of another model.
-    """
-    found = first_bucket(items)[0].get("vision")
-    positions = resampler.grey or (0 if found is None else found.shape[0])
-    if found is None or tuple(found.shape) != (positions, resampler.in_width):
-        given = "no features" if found is None else f"features of shape {tuple(found.shape)}"
-        wanted = f"({positions or 257}, {resampler.in_width})"
-        raise ValueError(
-            f"the clips in {first_bucket(items).folder} have {given} of CLIP vision, through which these weights look "
-            f"at pictures; {wanted} was expected: prepare the clips with --clip-vision, or set model.injection to "
-            '"spade" for a new AppearNet'
-        )
-    return positions
-
-
-def _require_inputs(config: TrainConfig, roles: tuple[str, ...]) -> None:
-    """Refuse a config that names no file to start from, or no data set.
-
-    Raises:
-        ValueError: names the empty key.
-    """
-    for key, given, wanted in (
-        ("init_from", config.init_from, f"the file that training starts from ({' or '.join(roles)})"),
-        ("data.folder", config.data.folder, "a set of encoded clips"),
-    ):
-        if not given:
-            raise ValueError(f"{key} is empty; it names {wanted}")
