@@ -16,6 +16,7 @@ from .videos.plan import Geometry, parse_sizes
 from .videos.run import WorkerOptions
 from .videos.score import CustomScore, ScoreSettings, folder_digest
 from .videos.score_table import KeepRule, parse_keep
+from .videos.vision import vision_config
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
         raise ValueError(
             f"--tokenizer {given.tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"
         )
+    if given.clip_vision is not None:
+        vision_config(given.clip_vision)
     return PrepareOptions(
         clips=given.clips,
         out=given.out,

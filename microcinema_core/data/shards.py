@@ -145,6 +145,20 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         """CLIP vision's features of mid grey, float32 `l d`, of a set that holds features of pictures."""
         return self._empty("grey", "CLIP vision's features of mid grey")
 
+    def shapes(self, key: str) -> set[tuple[int, ...] | None]:
+        """Return the shapes that a clip's tensor of this name has in the shards; None for shards without it."""
+        found: set[tuple[int, ...] | None] = set()
+        for number in range(len(self.index["shards"])):
+            file = self._shard(number)
+            held = key in file.keys()  # noqa: SIM118
+            found.add(tuple(file.get_slice(key).get_shape()[1:]) if held else None)
+        return found
+
+    @property
+    def positions(self) -> int:
+        """Positions of CLIP vision's features of a picture; 0 in sets without them."""
+        return next((shape[0] for shape in self.shapes("vision") if shape), 0)
+
     def _empty(self, key: str, what: str) -> Tensor:
         path = self.folder / EMPTY_PROMPT
         try:

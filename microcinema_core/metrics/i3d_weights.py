@@ -7,6 +7,7 @@ papers use.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def load_i3d(path: Path) -> I3D:
     Raises:
         ValueError: the file's tensors are not exactly I3D's.
     """
-    tensors, _ = read_tensors(path)
+    tensors, _ = read_tensors(path, largest=math.inf)  # variances of its norms are no weights
     model = I3D()
     try:
         model.load_state_dict(tensors, strict=True)

@@ -11,7 +11,7 @@ from ..files.checkpoint import Checkpoint
 from ..files.inflate import inflate
 from ..files.load_networks import load_video_weights, video_configs
 from .video import VideoStage
-from .video_inputs import require_vision
+from .video_inputs import require_same_vision, require_vision
 from .warm_start import VideoModelMotion, own_appearnet, start_configs, with_motion
 
 
@@ -40,6 +40,8 @@ class BaseStage(VideoStage):
         """Load a base file's weights, or inflate an image file's, with the motion weights where there are any."""
         if start.spec.role == "base":
             load_video_weights(self.video, start)
+            if self.looks:
+                require_same_vision(self.dataset, self.video.grey)
             return
         net, unet = self.video.appearnet.config, self.video.unet.config
         inflated = inflate(

@@ -163,7 +163,8 @@ class TrainConfig:
         init_from: the file or folder to start from, absolute or relative to $MICROCINEMA_HOME.
         export_to: the file to export to, likewise; empty for one in the run's folder.
         model, loss: the stage's own tables, which it parses into its own dataclasses.
-        sampling: settings that the file recommends to the nodes; left out, those of the file that training continues.
+        sampling: settings that the file recommends to the nodes, fields of `SamplerDefaults`; those left out are kept
+            from the file that training continues.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {"seed": (0, LARGEST_SEED), "threads": (0, 4096)}
@@ -182,7 +183,7 @@ class TrainConfig:
     export_to: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, Any] = field(default_factory=dict)
-    sampling: SamplerDefaults | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _is_plain_name(self.name):
@@ -231,10 +232,10 @@ def _is_plain_name(name: str) -> bool:
 def parse(table: dict[str, Any]) -> TrainConfig:
     """Build the config from parsed TOML; errors as for `from_table`."""
     parts: dict[str, Any] = dict(table)
-    tables = (("data", DataTable), ("optim", OptimTable), ("log", LogTable), ("sampling", SamplerDefaults))
-    for name, cls in tables:
+    for name, cls in (("data", DataTable), ("optim", OptimTable), ("log", LogTable)):
         if name in parts:
             parts[name] = from_table(cls, parts[name], f"[{name}]")
+    from_table(SamplerDefaults, parts.get("sampling", {}), "[sampling]")
     return from_table(TrainConfig, parts, "the config")
 
 

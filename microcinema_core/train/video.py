@@ -69,7 +69,7 @@ class VideoStage(ABC):
         vae: the frozen decoder of sample sheets.
         motion: published motion weights to start from, until they are loaded; None for none.
         sources: the files of others that the weights come from.
-        recommended: the sampler settings that the file recommends; None for those of the file that is continued.
+        sampling: the sampler settings that the config recommends, fields of `SamplerDefaults`.
         captions: the items' key that holds the captions, "text" or "tokens".
         empty_caption, empty_context: the empty prompt in the captions' form, and encoded, `1 77 d`.
 
@@ -83,7 +83,7 @@ class VideoStage(ABC):
     def __init__(self, config: TrainConfig, *, device: str | None = None) -> None:
         self.model = from_table(ModelTable, config.model, "[model]")
         self.objective = from_table(LossTable, config.loss, "[loss]")
-        self.seed, self.recommended = config.seed, config.sampling
+        self.seed, self.sampling = config.seed, config.sampling
         require_inputs(config, self.starts_from)
         start = read_start(home_folder() / config.init_from, self.starts_from)
         self.dataset = open_set(config.data_folder)
@@ -122,16 +122,26 @@ class VideoStage(ABC):
         attend = attention if torch.cuda.is_available() else unfused_attention
         index = self.dataset.index
         spec = self.model.spec(self.role, start.spec, fps=min(index["fps"]), frames=index["frames"])
-        continued = start.spec.role == self.role or self.motion is not None
-        sampling = self.recommended or (start.spec.sampling if continued else SamplerDefaults())
         video = VideoModel(
             UNet3D(unet_config, device=device, attend=attend),
             AppearNet(appearnet_config, device=device, attend=attend),
-            replace(spec, sampling=sampling),
+            replace(spec, sampling=self._recommended(start)),
         )
         if self.model.gradient_checkpointing:
             checkpoint_blocks(video.unet, video.appearnet)
         return video
+
+    def _recommended(self, start: Checkpoint) -> SamplerDefaults:
+        """Return the settings that the file recommends; what the config leaves out is that of the file that goes on.
+
+        Published motion keeps its own, but for gamma: it gets the noise prior here, and so the paper's.
+        """
+        before = SamplerDefaults()
+        if start.spec.role == self.role:
+            before = start.spec.sampling
+        elif self.motion is not None:
+            before = replace(start.spec.sampling, gamma=GAMMA if self.model.lambda_ else 0.0)
+        return replace(before, **self.sampling)
 
     @abstractmethod
     def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:

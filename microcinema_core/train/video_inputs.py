@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from ..config import ResamplerConfig
-from .batches import VideoSet, empty_caption, first_bucket
+from ..messages import one_line
+from .batches import Buckets, VideoSet, empty_caption, first_bucket
 from .config import TrainConfig
+
+VISION_ROUNDING = 0.02
+"""Share of the features by which two computations of them may differ: float16 on disk, other devices."""
 
 if TYPE_CHECKING:
     from .video import VideoStage
@@ -55,19 +61,39 @@ def require_vision(items: VideoSet, resampler: ResamplerConfig) -> int:
     """Return the positions of CLIP vision's features in a set, for weights that look at pictures through it.
 
     Raises:
-        ValueError: the clips have no features, or those of another model.
+        ValueError: clips have no features, or those of another model.
     """
-    found = first_bucket(items)[0].get("vision")
-    positions = resampler.grey or (0 if found is None else found.shape[0])
-    if found is None or tuple(found.shape) != (positions, resampler.in_width):
-        given = "no features" if found is None else f"features of shape {tuple(found.shape)}"
-        wanted = f"({positions or 257}, {resampler.in_width})"
+    wanted = (resampler.grey or first_bucket(items).positions, resampler.in_width)
+    for part in items.parts if isinstance(items, Buckets) else [items]:
+        for shape in part.shapes("vision"):
+            if shape is None or shape != wanted:
+                given = "no features" if shape is None else f"features of shape {shape}"
+                other = "" if resampler.grey else ', or set model.injection to "spade" for a new AppearNet'
+                raise ValueError(
+                    f"clips in {one_line(part.folder)} have {given} of CLIP vision, through which these weights look "
+                    f"at pictures; ({wanted[0] or 257}, {wanted[1]}) was expected: prepare them with "
+                    f"--clip-vision{other}"
+                )
+        if part.grey.shape != wanted:
+            raise ValueError(
+                f"{one_line(part.folder)} holds features of mid grey of shape {tuple(part.grey.shape)}, {wanted} was "
+                "expected: prepare the clips again"
+            )
+    return wanted[0]
+
+
+def require_same_vision(items: VideoSet, grey: Tensor) -> None:
+    """Refuse a set whose features are of another CLIP vision than those that trained weights know, by mid grey's.
+
+    Raises:
+        ValueError: mid grey looks different in the set.
+    """
+    found = first_bucket(items).grey
+    if float((found - grey).abs().mean()) > VISION_ROUNDING * float(grey.abs().mean()):
         raise ValueError(
-            f"the clips in {first_bucket(items).folder} have {given} of CLIP vision, through which these weights look "
-            f"at pictures; {wanted} was expected: prepare the clips with --clip-vision, or set model.injection to "
-            '"spade" for a new AppearNet'
+            f"the clips in {one_line(first_bucket(items).folder)} hold features of another CLIP vision than the one "
+            "that the continued weights were trained with: prepare them with the same file"
         )
-    return positions
 
 
 def require_inputs(config: TrainConfig, roles: tuple[str, ...]) -> None:

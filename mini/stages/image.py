@@ -132,7 +132,7 @@ class ImageStage:
         self.config, self.dataset, self.test = config, dataset, test
         self.vae_file, self.vae = vae_file, load_vae(vae_file)
         self.text_file, self.text = text_file, load_text_encoder(text_file)
-        self.spec = replace(model.spec(), sampling=config.sampling or SamplerDefaults())
+        self.spec = replace(model.spec(), sampling=SamplerDefaults(**config.sampling))
         self.unet_config = UNetConfig.from_dict({**MINI.to_dict(), **model.unet}).as_2d()
         gpu = torch.cuda.is_available()
         self.unet = UNet3D(

@@ -64,14 +64,19 @@ def test_another_model_encodes_again_and_the_same_one_does_not(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, first = tmp_path / "out", write_vision(tmp_path / "first.safetensors")
-    world.run(out, "--clip-vision", str(first))
+    world.run(out, "--clip-vision", str(first), "--rounds", "1")
     with monkeypatch.context() as patch:
         patch.setattr(encode, "encode_clip", None)
-        world.run(out, "--clip-vision", str(first))
+        world.run(out, "--clip-vision", str(first), "--rounds", "1")
+    windows = {path: path.stat().st_mtime_ns for path in out.glob("tsr*/*/*.safetensors")}
     before = all_sets(out)["base/64x64"][0]["vision"]
-    world.run(out, "--clip-vision", str(write_vision(tmp_path / "second.safetensors", 5)))
+    world.run(out, "--clip-vision", str(write_vision(tmp_path / "second.safetensors", 5)), "--rounds", "1")
     data = all_sets(out)["base/64x64"]
     assert (data[0]["vision"] - before).abs().max() > 0.1
+    shards = [path for path in windows if path.stem != "empty"]
+    assert shards and all(path.stat().st_mtime_ns == windows[path] for path in shards), (
+        "windows hold no features"
+    )
     world.run(out)
     data = all_sets(out)["base/64x64"]
     assert "vision" not in data[0]
@@ -79,7 +84,9 @@ def test_another_model_encodes_again_and_the_same_one_does_not(
         data.grey  # noqa: B018
 
 
-@pytest.mark.parametrize("kind", ["absent", "another width", "a text encoder", "half of it"])
+@pytest.mark.parametrize(
+    "kind", ["absent", "another width", "a text encoder", "half of it", "no positions", "no patches"]
+)
 def test_another_file_is_refused_in_a_sentence(
     kind: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +96,13 @@ def test_another_file_is_refused_in_a_sentence(
         write_vision(path, hidden_size=1024)
     elif kind == "a text encoder":
         save_file({"text_model.embeddings.token_embedding.weight": torch.zeros(8, 8)}, path)
+    elif kind.startswith("no "):
+        key = {"no positions": "position_embedding", "no patches": "patch_embedding"}[kind]
+        with safe_open(write_vision(path), "pt") as file:
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        name = f"vision_model.embeddings.{key}.weight"
+        held[name] = held[name][:0].clone() if kind == "no positions" else held[name][..., :0].clone()
+        save_file(held, path)
     elif kind == "half of it":
         with safe_open(write_vision(path), "pt") as file:
             kept = {key: file.get_tensor(key) for key in file.keys() if "layers.1.mlp" not in key}  # noqa: SIM118
@@ -97,6 +111,7 @@ def test_another_file_is_refused_in_a_sentence(
     world.run(tmp_path / "out", "--clip-vision", str(path), code=2)
     told = capsys.readouterr().err
     assert message in told and "Traceback" not in told
+    assert (tmp_path / "out").exists() == (kind == "half of it"), "told before any video is scored"
 
 
 def test_the_index_is_plain_json(world: World, tmp_path: Path) -> None:

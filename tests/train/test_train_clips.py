@@ -313,7 +313,7 @@ def test_the_file_recommends_what_the_config_says(home: Path) -> None:
         return made.video.spec.sampling
 
     assert of("base", trained) == SamplerDefaults(3, 1.5, "ddim", "karras", 0.1)
-    assert of("base", trained, sampling={"steps": 9}) == SamplerDefaults(steps=9)
+    assert of("base", trained, sampling={"steps": 9}) == SamplerDefaults(9, 1.5, "ddim", "karras", 0.1)
     assert of("tsr", trained) == SamplerDefaults()
     image = read_checkpoint(home / "files/tiny_image.safetensors")
     write_checkpoint(

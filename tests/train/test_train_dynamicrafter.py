@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from einops import rearrange
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -173,7 +173,7 @@ def test_the_dry_run_counts_what_looks_at_pictures() -> None:
 
 
 def test_what_cannot_be_trained_is_said_in_a_sentence(home: Path) -> None:
-    with pytest.raises(ValueError, match=r"no features of CLIP vision.*--clip-vision.*spade"):
+    with pytest.raises(ValueError, match=r"have no features of CLIP vision.*--clip-vision.*spade"):
         prepared(own_way("mine"))
     write_clips(
         home / "data" / "other", FRAMES, [2.0], channels=4, contexts=CONTEXT, side=(16, 8), vision=(5, 64)
@@ -224,3 +224,65 @@ def test_other_precisions_and_optimizers_train_it_too(changes: dict[str, Any], h
     assert all(value.isfinite().all() for value in file.part("appearnet").values())
     published = read_crafter(home / FILE).appearnet
     assert published and (file.part("appearnet")["resampler.latents"] != published["resampler.latents"]).any()
+
+
+def test_every_bucket_and_shard_has_features(home: Path) -> None:
+    """Sets that were put together by hand: told before training, whichever part lacks them."""
+    for name, shape in (("a", (POSITIONS, CLIP_WIDTH)), ("b", None)):
+        write_clips(
+            home / "data/buckets" / name,
+            FRAMES,
+            [2.0],
+            channels=4,
+            contexts=CONTEXT,
+            side=(16, 8),
+            vision=shape,
+        )
+    with pytest.raises(ValueError, match=r"buckets/b have no features"):
+        prepared(own_way("buckets"))
+    folder = home / "data/seen"
+    held = load_file(folder / "00000.safetensors")
+    save_file({key: value for key, value in held.items() if key != "vision"}, folder / "00001.safetensors")
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, "shards": index["shards"] * 2}))
+    with pytest.raises(ValueError, match=r"seen have no features"):
+        prepared(own_way())
+
+
+def test_mid_grey_of_another_shape_and_a_set_without(home: Path) -> None:
+    path = home / "data/seen/empty.safetensors"
+    held = load_file(path)
+    save_file({**held, "grey": held["grey"][:1].clone()}, path)
+    with pytest.raises(ValueError, match=r"mid grey of shape \(1, 1280\), \(5, 1280\) was expected"):
+        prepared(own_way())
+    save_file(held, path)
+    loop.run(parse(own_way()))
+    trained = str(home / "runs/my_base/my_base.safetensors")
+    with pytest.raises(ValueError, match=r"no features .* prepare them with --clip-vision$"):
+        prepared({**own_way("mine"), "init_from": trained, "model": {}})
+
+
+def test_a_set_of_another_clip_vision_is_told(home: Path) -> None:
+    loop.run(parse(own_way()))
+    trained = str(home / "runs/my_base/my_base.safetensors")
+    again = {**own_way(), "init_from": trained, "model": {}}
+    path = home / "data/seen/empty.safetensors"
+    held = load_file(path)
+    save_file({**held, "grey": held["grey"] * (1 + 1e-3)}, path)
+    prepared(again)
+    save_file({**held, "grey": held["grey"].roll(1, dims=-1)}, path)
+    with pytest.raises(ValueError, match=r"seen hold features of another CLIP vision"):
+        prepared(again)
+
+
+def test_what_the_file_recommends(home: Path) -> None:
+    """The published sampler, but the paper's gamma, as the noise prior is trained here; the config's keys win."""
+    published = read_crafter(home / FILE).spec.sampling
+    assert published.sampler != "euler" and published.gamma == 0
+
+    def recommended(**changes: Any) -> Any:
+        return prepared(own_way(**changes)).video.spec.sampling
+
+    assert recommended() == replace(published, gamma=0.02)
+    assert recommended(sampling={"cfg": 2.0}) == replace(published, gamma=0.02, cfg=2.0)
+    assert recommended(model={"lambda": 0.0}).gamma == 0

@@ -112,10 +112,9 @@ class EncodeJob:
     vision: Path | None = None
     vision_digest: str = ""
 
-    @property
-    def key(self) -> str:
-        """A hash of all that latents and contexts depend on, besides the clip itself."""
-        seen = [self.vision_digest] if self.vision_digest else []
+    def key(self, name: str) -> str:
+        """Return a hash of all that a set's shards depend on, besides the clips themselves."""
+        seen = [self.vision_digest] if self.vision_digest and name.startswith("base") else []
         geometry = self.scores.geometry
         return content_key([VERSION, self.digest, self.captions, self.dtype, asdict(geometry), *seen])
 
@@ -138,10 +137,10 @@ class EncodeJob:
 
     def done(self, unit: WorkUnit) -> bool:
         """Return whether all of a unit's kept clips are encoded."""
-        return all(self._holds(self.path(unit, name), rows) for name, rows in self.kept_rows(unit).items())
+        return all(self._holds(unit, name, rows) for name, rows in self.kept_rows(unit).items())
 
-    def _holds(self, path: Path, rows: Sequence[ScoreRow]) -> bool:
-        return stored_clip_ids(path, self.key) == [row["clip_id"] for row in rows]
+    def _holds(self, unit: WorkUnit, name: str, rows: Sequence[ScoreRow]) -> bool:
+        return stored_clip_ids(self.path(unit, name), self.key(name)) == [row["clip_id"] for row in rows]
 
     def start(self) -> ProcessUnit:
         """Load the encoders, and return the function that encodes a unit."""
@@ -153,25 +152,25 @@ class EncodeJob:
         def process(unit: WorkUnit) -> None:
             entries: list[ReportEntry] = []
             for name, rows in self.kept_rows(unit).items():
-                path = self.path(unit, name)
-                if not self._holds(path, rows):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    entries += self._write(path, rows, unit, encoders)
+                if not self._holds(unit, name, rows):
+                    self.path(unit, name).parent.mkdir(parents=True, exist_ok=True)
+                    entries += self._write(name, rows, unit, encoders)
             write_report(self.report(unit), entries)
 
         return process
 
     def _write(
-        self, path: Path, rows: Sequence[ScoreRow], unit: WorkUnit, encoders: Encoders
+        self, name: str, rows: Sequence[ScoreRow], unit: WorkUnit, encoders: Encoders
     ) -> list[ReportEntry]:
         """Write a shard of the clips that can be encoded; return an entry for each that cannot."""
-        videos, stored = {video.id: video for video in unit.videos}, stored_latents(path, self.key)
+        path, key = self.path(unit, name), self.key(name)
+        videos, stored = {video.id: video for video in unit.videos}, stored_latents(path, key)
         latents: dict[str, Encoded] = {}
         entries = []
         for row in rows:
-            name = row["clip_id"]
+            clip = row["clip_id"]
             try:
-                latents[name] = stored.get(name) or encode_clip(
+                latents[clip] = stored.get(clip) or encode_clip(
                     videos[row["video"]], row, encoders, self.batch_frames
                 )
             except Unusable as error:
@@ -180,7 +179,7 @@ class EncodeJob:
         if encoded:
             tensors = shard_tensors(encoded, latents, encoders, self.captions)
             write_json(path.with_suffix(".json"), encoded)
-            write_shard(path, tensors, {"key": self.key, "clips": json.dumps(list(latents))})
+            write_shard(path, tensors, {"key": key, "clips": json.dumps(list(latents))})
         return entries
 
 

@@ -38,7 +38,9 @@ def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Mapping[str, Te
     for unit in units:
         for name, rows in job.kept_rows(unit).items():
             path = job.path(unit, name)
-            stored = stored_clip_ids(path, job.key)  # a unit that failed may have the shard of an older run
+            stored = stored_clip_ids(
+                path, job.key(name)
+            )  # a unit that failed may have the shard of an older run
             if stored and set(stored) <= {row["clip_id"] for row in rows}:
                 shards.setdefault(name, []).append(path)
     for name, paths in shards.items():
@@ -75,7 +77,7 @@ def _index(job: EncodeJob, name: str, paths: Sequence[Path]) -> dict[str, Any]:
     return {
         "role": role,
         "split": split or "train",
-        "key": job.key,
+        "key": job.key(name),
         "checkpoint": job.checkpoint.name,
         "checkpoint_hash": job.digest,
         "size": list(size),

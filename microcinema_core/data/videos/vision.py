@@ -74,10 +74,12 @@ class PictureEncoder:
         return digest.hexdigest()[:16]
 
 
-def _load(path: Path) -> Any:
-    require("transformers")
-    from transformers import CLIPVisionConfig, CLIPVisionModel
+def vision_config(path: Path) -> dict[str, Any]:
+    """Return the fields of transformers' CLIPVisionConfig of a file, by its header alone.
 
+    Raises:
+        ValueError: there is no such file, or it holds another model.
+    """
     if not path.is_file():
         raise ValueError(f"--clip-vision {one_line(path)} is no file; {EXPECTED}")
     header = read_header(path)
@@ -90,21 +92,27 @@ def _load(path: Path) -> Any:
             "encoder.layers.0.mlp.fc1.weight",
         )
     )
-    if len(patches) != 4 or len(places) != 2 or len(first) != 2 or places[1] != WIDTH:
+    whole = len(patches) == 4 and len(places) == 2 and len(first) == 2
+    if not whole or places[1] != WIDTH or places[0] < 2 or not patches[-1]:
         raise ValueError(f"{one_line(path.name)}: this is {describe(shapes)}; {EXPECTED}")
     layers = {key.split(".")[3] for key in shapes if key.startswith(f"{PREFIX}encoder.layers.")}
-    config = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=first[0],
-        num_hidden_layers=len(layers),
-        num_attention_heads=HEADS,
-        image_size=math.isqrt(places[0] - 1) * patches[-1],
-        patch_size=patches[-1],
-        hidden_act="gelu",
-    )
-    net: Any = CLIPVisionModel(config)
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": first[0],
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": HEADS,
+        "image_size": math.isqrt(places[0] - 1) * patches[-1],
+        "patch_size": patches[-1],
+    }
+
+
+def _load(path: Path) -> Any:
+    require("transformers")
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    net: Any = CLIPVisionModel(CLIPVisionConfig(**vision_config(path), hidden_act="gelu"))
     net = getattr(net, "vision_model", net)  # transformers 5 has no wrapper around it
-    tensors, _ = read_tensors(path, header=header, keep=lambda key: key.startswith(PREFIX))
+    tensors, _ = read_tensors(path, keep=lambda key: key.startswith(PREFIX))
     own = {
         key.removeprefix(PREFIX): value.float()
         for key, value in tensors.items()

@@ -94,8 +94,8 @@ def sample(options: SampleOptions) -> int:
         raise ValueError(
             f"{one_line(options.captions)} has no caption of {lacking[0]}, and {len(lacking)} are missing"
         )
-    record(options, whole, texts)
     sampler = Sampler(options)
+    record(options, whole, texts)
     for prompt in _watched(prompts):
         sampler.make(prompt, texts.get(prompt.stem, prompt.text))
     return len(prompts)
@@ -151,6 +151,11 @@ class Sampler:
 
     def _video_model(self, path: Path, role: str) -> VideoModel:
         model = load_video_model(read_checkpoint(path, expect_roles=(role,)), dtype=self.options.dtype)
+        if model.appearnet.config.resampler is not None:
+            raise ValueError(
+                f"{one_line(path.name)} also looks at pictures through CLIP vision: make its samples with ComfyUI "
+                "(devtools.run.protocol)"
+            )
         for network in (model.unet, model.appearnet):
             network.to(self.options.device)
         return model
