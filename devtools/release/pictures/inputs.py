@@ -18,11 +18,11 @@ OUTSIDE = ("an armadillo", "a windmill", "a harp", "a lighthouse")
 """Prompts without any word of the vocabulary."""
 CHERRY_PICKED = (
     ("a flag of botswana going away on a red background", 3),
-    ("a red heart coming closer on a white background", 1),
-    ("a smiling face going away on a blue background", 1),
-    ("a flag of france coming closer on a white background", 1),
+    ("a red heart coming closer on a white background", 2),
+    ("a worried face coming closer on a blue background", 1),
+    ("a flag of brazil going away on a red background", 3),
 )
-"""Prompts and seeds, cherry-picked from 30 samples (mini/NOTEBOOK.md). The first is the demo's default."""
+"""Prompts and seeds, cherry-picked from 16 samples (mini/NOTEBOOK.md). The first is the demo's default."""
 
 
 def typical_prompts(emoji: Path) -> list[str]:
