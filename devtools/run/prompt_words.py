@@ -14,8 +14,8 @@ SUBJECTS = ROOT / "weights" / "vocabulary.txt"
 ARTICLES = {"a", "an", "the", "this", "that", "some"}
 PREPOSITIONS = {"of", "on", "in", "at", "to", "from", "by", "for", "with", "without", "as", "up", "down"}
 DRAWN_WELL = {"button", "face", "flag", "heart"}
-"""Words of the subjects that text to image mostly draws recognisably, judged by eye (`mini.evaluate subjects`)."""
-DOUBT = "Flags, hearts, buttons and faces come out best; of others expect the colours only."
+"""Words of the subjects that text to image mostly draws whole with a motion in the prompt too, judged by eye."""
+DOUBT = "Flags, hearts, buttons and faces come out best; with a motion in the prompt, others lose their shape."
 SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and", "or", "is", "are", "it", "its"}
 
 
