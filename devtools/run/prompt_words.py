@@ -15,7 +15,9 @@ ARTICLES = {"a", "an", "the", "this", "that", "some"}
 PREPOSITIONS = {"of", "on", "in", "at", "to", "from", "by", "for", "with", "without", "as", "up", "down"}
 DRAWN_WELL = {"button", "face", "flag", "heart"}
 """Words of the subjects that text to image mostly draws whole with a motion in the prompt too, judged by eye."""
-DOUBT = "Flags, hearts, buttons and faces come out best; with a motion in the prompt, others lose their shape."
+DOUBT = (
+    "Flags, hearts, buttons and faces come out best; with a motion in the prompt, others lose their shape."
+)
 SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and", "or", "is", "are", "it", "its"}
 
 
