@@ -27,8 +27,7 @@ from .batches import open_set
 from .config import load
 from .sheets import grid, save_picture
 from .stages import build_stage
-from .video import VideoStage
-from .video_inputs import require_fit
+from .video import VideoStage, require_fit
 from .writing import writing
 
 

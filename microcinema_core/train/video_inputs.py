@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 from torch import Tensor
 
 from ..config import ResamplerConfig
 from ..messages import one_line
-from .batches import Buckets, VideoSet, empty_caption, first_bucket
+from .batches import Buckets, VideoSet, first_bucket
 from .config import TrainConfig
 
 VISION_ROUNDING = 0.02
 """Share of the features by which two computations of them may differ: float16 on disk, other devices."""
-
-if TYPE_CHECKING:
-    from .video import VideoStage
-
-
-def require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
-    """Refuse data sets that do not fit the networks, and keys of [model] that say something else than the start file.
-
-    Args:
-        stage: the stage, with its networks, sets and empty prompt.
-        given: the [model] table, as it was given.
-
-    Raises:
-        ValueError: names both sides.
-    """
-    unet, appearnet = stage.video.unet.config, stage.video.appearnet.config
-    for key in (
-        "injected_norm",
-        "injection",
-        "hidden",
-        "spade_norms",
-        "time_conditioned",
-        "text_conditioned",
-    ):
-        there = getattr(unet if key == "injected_norm" else appearnet, key)
-        if key in given and given[key] != there:
-            raise ValueError(
-                f"model.{key} is {given[key]!r}, but the file that init_from names has {there!r}: networks keep their "
-                "shape; leave the key out, or start from an image model"
-            )
-    for items in (stage.dataset, stage.test):
-        first = first_bucket(items)
-        clip, width = first[0]["mean"], stage.encode_text(empty_caption(items)[None]).shape[-1]
-        if clip.ndim != 4 or clip.shape[1] != unet.in_channels or width != unet.context_dim:
-            raise ValueError(
-                f"the clips in {first.folder} have latents of shape {tuple(clip.shape)} and captions of width {width}; "
-                f"the networks take {unet.in_channels} channels, the second number, and width {unet.context_dim}: "
-                "encode the clips with the checkpoint that training starts from"
-            )
-        if appearnet.resampler is not None:
-            require_vision(items, appearnet.resampler)
 
 
 def require_vision(items: VideoSet, resampler: ResamplerConfig) -> int:
