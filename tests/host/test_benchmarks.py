@@ -44,6 +44,7 @@ def test_the_command_knows_its_sections() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_loading(comfyui: object) -> None:
     found = rows(loading.table(rounds=1, config=SMALL))
     ours, stock, start = found.values()
@@ -94,6 +95,7 @@ def test_layers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_cascade(comfy_in_process: Path) -> None:
     text = cascade.table(rounds=1, steps=1)
     found = rows(text)

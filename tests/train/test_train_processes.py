@@ -72,7 +72,7 @@ def assert_same(run: Run, other: Run, precision: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.long), "bf16"])
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, precision: str) -> None:
     write_home(tmp_path)
     alone = launch(tmp_path, "alone", 1, precision=precision, data={**DATA, "batch": 4})
