@@ -154,11 +154,6 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
             found.add(tuple(file.get_slice(key).get_shape()[1:]) if held else None)
         return found
 
-    @property
-    def positions(self) -> int:
-        """Positions of CLIP vision's features of a picture; 0 in sets without them."""
-        return next((shape[0] for shape in self.shapes("vision") if shape), 0)
-
     def _empty(self, key: str, what: str) -> Tensor:
         path = self.folder / EMPTY_PROMPT
         try:

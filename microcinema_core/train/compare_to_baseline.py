@@ -27,7 +27,8 @@ from .batches import open_set
 from .config import load
 from .sheets import grid, save_picture
 from .stages import build_stage
-from .video import VideoStage, require_fit
+from .video import VideoStage
+from .video_inputs import require_fit
 from .writing import writing
 
 
@@ -159,7 +160,7 @@ def _compare_files(options: argparse.Namespace) -> dict[str, float]:
     if not isinstance(stage, VideoStage):
         raise ValueError(f"{one_line(options.config)} trains the stage {config.stage}; expected base or tsr")
     stage.dataset = open_set(home_folder() / "data" / options.data) if options.data else stage.test
-    require_fit(stage, {})
+    require_fit(stage.video, (stage.dataset, stage.test), stage.encode_text, {})
     figures, pictures = compare(
         stage,
         options.clips,

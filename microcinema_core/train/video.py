@@ -45,7 +45,7 @@ from .sheets import grid
 from .stage import Batch, Parts, Sheet
 from .start_files import load_frozen_networks, read_start
 from .video_config import LossTable, ModelTable
-from .video_inputs import require_inputs, require_vision
+from .video_inputs import require_fit, require_inputs
 from .warm_start import read_motion, sources, sources_entry
 
 SHEET_CLIPS, SHEET_STEPS, SHEET_GUIDANCE = 6, 16, 3.0
@@ -114,7 +114,7 @@ class VideoStage(ABC):
         self.alpha_bar = self.video.schedule.alpha_bar.float()
         self.empty_caption = empty_caption(self.dataset)
         self.empty_context = self.encode_text(self.empty_caption[None])
-        require_fit(self, config.model)
+        require_fit(self.video, (self.dataset, self.test), self.encode_text, config.model)
 
     def _build_video_model(self, start: Checkpoint, device: str | None) -> VideoModel:
         """Build the two networks with their constructors' weights, or without storage on the device "meta"."""
@@ -360,41 +360,3 @@ def snr_weight(alpha_bar: Tensor, gamma: float, prediction: Prediction) -> Tenso
         return 1.0
     snr = alpha_bar / (1 - alpha_bar)
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
-
-
-def require_fit(stage: VideoStage, given: Mapping[str, Any]) -> None:
-    """Refuse data sets that do not fit the networks, and keys of [model] that say something else than the start file.
-
-    Args:
-        stage: the stage, with its networks, sets and empty prompt.
-        given: the [model] table, as it was given.
-
-    Raises:
-        ValueError: names both sides.
-    """
-    unet, appearnet = stage.video.unet.config, stage.video.appearnet.config
-    for key in (
-        "injected_norm",
-        "injection",
-        "hidden",
-        "spade_norms",
-        "time_conditioned",
-        "text_conditioned",
-    ):
-        there = getattr(unet if key == "injected_norm" else appearnet, key)
-        if key in given and given[key] != there:
-            raise ValueError(
-                f"model.{key} is {given[key]!r}, but the file that init_from names has {there!r}: networks keep their "
-                "shape; leave the key out, or start from an image model"
-            )
-    for items in (stage.dataset, stage.test):
-        first = first_bucket(items)
-        clip, width = first[0]["mean"], stage.encode_text(empty_caption(items)[None]).shape[-1]
-        if clip.ndim != 4 or clip.shape[1] != unet.in_channels or width != unet.context_dim:
-            raise ValueError(
-                f"the clips in {first.folder} have latents of shape {tuple(clip.shape)} and captions of width {width}; "
-                f"the networks take {unet.in_channels} channels, the second number, and width {unet.context_dim}: "
-                "encode the clips with the checkpoint that training starts from"
-            )
-        if appearnet.resampler is not None:
-            require_vision(items, appearnet.resampler)

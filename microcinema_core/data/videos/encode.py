@@ -24,7 +24,7 @@ from .report import ReportEntry, Unusable, write_report
 from .score_job import VERSION, ScoreJob
 from .score_table import ScoreLimits, ScoreRow, is_kept, read_rows
 from .sources import Video
-from .stable_diffusion import LATENT_SCALE, EncoderNetworks, load_encoder_networks
+from .stable_diffusion import AUTOCAST, LATENT_SCALE, EncoderNetworks, load_encoder_networks
 from .vision import PictureEncoder
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Encoders:
         self.vision = vision
 
         self.device = torch.device(device)
-        self.low = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+        self.low = AUTOCAST[dtype]
         self.vae, self.text = networks.vae.to(self.device), networks.text.to(self.device)
         self.padding = networks.padding
         self._clip: Any = CLIPTokenizer.from_pretrained(str(tokenizer))

@@ -38,9 +38,8 @@ def write_sets(job: EncodeJob, units: Sequence[WorkUnit], empty: Mapping[str, Te
     for unit in units:
         for name, rows in job.kept_rows(unit).items():
             path = job.path(unit, name)
-            stored = stored_clip_ids(
-                path, job.key(name)
-            )  # a unit that failed may have the shard of an older run
+            # A unit that failed may have the shard of an older run.
+            stored = stored_clip_ids(path, job.key(name))
             if stored and set(stored) <= {row["clip_id"] for row in rows}:
                 shards.setdefault(name, []).append(path)
     for name, paths in shards.items():

@@ -26,6 +26,8 @@ LATENT_SCALE = 0.18215
 VAE_PREFIX = "first_stage_model."
 CLIP_PREFIX = "cond_stage_model.transformer."
 OPEN_CLIP_PREFIXES = ("cond_stage_model.model.", "conditioner.embedders.0.model.")
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Dtype that the encoders compute in, by the names of `--dtype`; None is the weights' own, float32."""
 HEAD_CHANNELS = 64
 """Channels of an attention head, in both text encoders."""
 
@@ -45,13 +47,18 @@ class EncoderNetworks:
 
     def digest(self) -> str:
         """Return a hash of both networks' tensors as float16, equal for a file and a folder of the same weights."""
-        digest = hashlib.sha256(str(self.padding).encode())
-        for name, module in (("vae", self.vae), ("text", self.text)):
-            for key, tensor in sorted(module.state_dict().items()):
-                if tensor.is_floating_point():
-                    digest.update(f"{name}.{key}".encode())
-                    digest.update(tensor.half().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_digest({"vae": self.vae, "text": self.text}, str(self.padding))
+
+
+def weights_digest(networks: Mapping[str, nn.Module], settings: str = "") -> str:
+    """Return a hash of networks' tensors as float16 and of settings that belong to them."""
+    digest = hashlib.sha256(settings.encode())
+    for name, network in networks.items():
+        for key, tensor in sorted(network.state_dict().items()):
+            if tensor.is_floating_point():
+                digest.update(f"{name}.{key}".encode())
+                digest.update(tensor.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_encoder_networks(path: Path) -> EncoderNetworks:

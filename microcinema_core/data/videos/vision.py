@@ -6,7 +6,6 @@ CLIP Vision Encode does with `crop` none; a test compares the two.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ...files.safetensors_io import describe, header_shapes, read_header, read_t
 from ...messages import one_line
 from ...optional_deps import require
 from .score import CLIP_MEAN, CLIP_STD
+from .stable_diffusion import AUTOCAST, weights_digest
 
 PREFIX = "vision_model."
 WIDTH, HEADS = 1280, 16
@@ -43,7 +43,7 @@ class PictureEncoder:
 
     def __init__(self, path: Path, *, device: str = "cpu", dtype: str = "fp32") -> None:
         self.device = torch.device(device)
-        self.low = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+        self.low = AUTOCAST[dtype]
         self.net = _load(path).to(self.device)
         self.side: int = self.net.config.image_size
         self.mean, self.std = (
@@ -67,11 +67,7 @@ class PictureEncoder:
 
     def digest(self) -> str:
         """Return a hash of the weights, so that features of different models are kept apart."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.net.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.cpu().half().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_digest({"vision": self.net})
 
 
 def vision_config(path: Path) -> dict[str, Any]:
