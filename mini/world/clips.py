@@ -35,6 +35,10 @@ STILL_SHARE = 0.1
 """Share of base and TSR clips that are stills with an added motion."""
 PATH_SPEEDS = (0.1, 0.25)
 GROWTH_SPEEDS = (0.12, 0.3)
+RIGID_SPEED, RIGID_GROWTH = 0.125, 0.21
+"""Speeds of rigid motions. A path takes one latent cell a key frame: half a cell further is an entirely other code."""
+RIGID_CENTRED = 0.5
+"""Share of the clips of a rigid set whose object is in the middle, pixel for pixel, as text to image draws it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class ClipSample:
             "side": clip.side,
             "motion": clip.motion,
             "speed": clip.speed,
+            "frozen": clip.frozen,
             "background": clip.background.kind,
             "colour": clip.background.colour,
             "captions": list(self.captions),
@@ -69,6 +74,10 @@ class ClipSampler:
     Motion keys are equally likely. Of base and TSR clips, the share `moved` are animations with an added motion, and
     10% are stills with one. Base clips wrap, so they need loops that close. TSR windows need only 5 to 17 frames of a
     loop, and half of them are at either stride.
+
+    A `rigid` set leaves nothing about an added motion open that its caption does not name: the animation is frozen,
+    any subject may move, and there is one speed. Of the pictures of a set `image`, the share `named` has captions that
+    name a motion, as the prompts of videos do, though a picture shows none.
     """
 
     def __init__(
@@ -80,6 +89,8 @@ class ClipSampler:
         seed: int = 0,
         captions: int = 4,
         moved: float = MOVED_SHARE,
+        rigid: bool = False,
+        named: float = 0.0,
     ) -> None:
         if role not in SET_ROLES:
             raise ValueError(f"role {role!r} is unknown; expected one of {', '.join(SET_ROLES)}")
@@ -90,7 +101,7 @@ class ClipSampler:
             seed,
             captions,
         )
-        self._moved = moved
+        self._moved, self._rigid, self._named = moved, rigid, named
         entries = read_catalogue(self.folder, split)
         self.motion_keys: list[str] = sorted({entry.motion_key for entry in entries})
         moving = [
@@ -107,34 +118,55 @@ class ClipSampler:
             return self._picture(rng)
         times, fps = (BASE_TIMES, 2.0) if self.role == "base" else _window(rng, TSR_STRIDES[index % 2])
         kind = rng.random()
-        entry = (self._stills if kind < STILL_SHARE else self._moving)(rng)
         moved = kind < STILL_SHARE + self._moved
+        entry = self._entry(rng, still=kind < STILL_SHARE, moved=moved)
         motion = MOTIONS[rng.integers(len(MOTIONS))] if moved else None
-        clip = self._clip(entry, rng, phase=random_phase(entry, rng, times), motion=motion)
+        frozen = self._rigid and moved
+        phase = random_phase(entry, rng, (CENTRE_TIME,) if frozen else times)
+        clip = self._clip(entry, rng, phase=phase, motion=motion)
         return self._with_captions(clip, rng, times, fps)
+
+    def _entry(self, rng: np.random.Generator, *, still: bool, moved: bool) -> Emoji:
+        if self._rigid and moved:
+            return self._any(rng)
+        return (self._stills if still else self._moving)(rng)
 
     def _picture(self, rng: np.random.Generator) -> ClipSample:
         entry = self._any(rng)
         phase = int(rng.integers(entry.frames)) - CENTRE_TIME
         clip = self._clip(entry, rng, phase=phase, motion=None)
-        return self._with_captions(clip, rng, (CENTRE_TIME,), 0.0)
+        motion = MOTIONS[rng.integers(len(MOTIONS))] if self._named and rng.random() < self._named else None
+        return self._with_captions(clip, rng, (CENTRE_TIME,), 0.0, motion)
 
     def _clip(self, entry: Emoji, rng: np.random.Generator, *, phase: int, motion: Motion | None) -> Clip:
         single = self.role == "image"
         kinds = PICTURE_KINDS if single else KINDS
         background = random_background(rng, size=PICTURE_SIZE, split=self.split, kinds=kinds)
-        centre, side = (PICTURE_CENTRE, PICTURE_SIDE) if single else random_placement(rng)
-        speed = rng.uniform(*(GROWTH_SPEEDS if motion in ("towards", "away") else PATH_SPEEDS))
-        return Clip(entry, background, phase, centre, side, motion, float(speed) if motion else 0.0)
+        middle = single or (self._rigid and rng.random() < RIGID_CENTRED)
+        centre, side = (PICTURE_CENTRE, PICTURE_SIDE) if middle else random_placement(rng)
+        speed = self._speed(rng, motion)
+        frozen = self._rigid and motion is not None
+        return Clip(entry, background, phase, centre, side, motion, speed if motion else 0.0, frozen)
+
+    def _speed(self, rng: np.random.Generator, motion: Motion | None) -> float:
+        grows = motion in ("towards", "away")
+        if self._rigid:
+            return RIGID_GROWTH if grows else RIGID_SPEED
+        return float(rng.uniform(*(GROWTH_SPEEDS if grows else PATH_SPEEDS)))
 
     def _with_captions(
-        self, clip: Clip, rng: np.random.Generator, times: Sequence[int], fps: float
+        self,
+        clip: Clip,
+        rng: np.random.Generator,
+        times: Sequence[int],
+        fps: float,
+        motion: Motion | None = None,
     ) -> ClipSample:
         captions = make_captions(
             clip.emoji,
             rng,
             count=self._captions,
-            motion=clip.motion,
+            motion=motion or clip.motion,
             colour=clip.background.colour,
             gradient=clip.background.kind == "gradient",
         )

@@ -51,6 +51,8 @@ class EncodingSettings:
     captions_per_clip: int = 4
     shard_size: int = 512
     moved: float = MOVED_SHARE
+    rigid: bool = False
+    named: float = 0.0
     subjects: str = ""
 
 
@@ -125,6 +127,8 @@ def _sampler(job: EncodingJob) -> ClipSampler:
         seed=settings.seed,
         captions=settings.captions_per_clip,
         moved=settings.moved,
+        rigid=settings.rigid,
+        named=settings.named,
     )
 
 
@@ -153,7 +157,7 @@ def check_settings(job: EncodingJob) -> None:
     if not path.exists():
         write_json(path, wanted)
         return
-    existing = json.loads(path.read_text(encoding="utf-8"))
+    existing = {"rigid": False, "named": 0.0, **json.loads(path.read_text(encoding="utf-8"))}
     if existing != wanted:
         names = [key for key in wanted if existing.get(key) != wanted[key]]
         raise ValueError(
@@ -225,6 +229,14 @@ def main(arguments: list[str] | None = None) -> None:
         help="share of base and tsr clips that are animations with an added motion; "
         f"{STILL_SHARE:.0%}% more are stills with one; default: %(default)s",
     )  # fmt: skip
+    parser.add_argument(
+        "--rigid", action="store_true",
+        help="added motions move a frozen picture, at one speed, and half of all objects are in the middle",
+    )  # fmt: skip
+    parser.add_argument(
+        "--named", type=float, default=0.0,
+        help="share of single pictures whose captions name a motion; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument("--captions", type=int, default=4, help="captions per clip")
     parser.add_argument("--home", help="default: $MICROCINEMA_HOME, else the user's cache directory")
     parser.add_argument("--tokenizer", type=Path, help="folder with CLIP's vocab.json; default: ComfyUI's")
@@ -240,6 +252,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--moved is {options.moved:g}; a share from 0 to {1 - STILL_SHARE:g} was expected")
     if role == "image" and options.moved != MOVED_SHARE:
         parser.error("--moved applies to clips; the single pictures of a set `image` do not move")
+    if role == "image" and options.rigid:
+        parser.error("--rigid applies to clips; the single pictures of a set `image` do not move")
+    if role != "image" and options.named:
+        parser.error("--named applies to single pictures; captions of clips name the motion that they show")
+    if not 0 <= options.named <= 1:
+        parser.error(f"--named is {options.named:g}; a share from 0 to 1 was expected")
     settings = EncodingSettings(
         role,
         split,
@@ -247,6 +265,8 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         captions_per_clip=options.captions,
         moved=options.moved,
+        rigid=options.rigid,
+        named=options.named,
         subjects=subjects_hash(emoji_folder(home), split),
     )
     tokenizer = options.tokenizer or tokenizer_folder(home)

@@ -49,6 +49,8 @@ class Clip:
         motion: the added motion.
         speed: speed of the added motion, per second: change of position for the four directions, of the size's
             logarithm for `towards` and `away`.
+        frozen: whether the animation stands still, at the picture of the centre frame, so that only the added motion
+            moves.
     """
 
     emoji: Emoji
@@ -58,6 +60,7 @@ class Clip:
     side: float = 0.8
     motion: Motion | None = None
     speed: float = 0.0
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         if self.motion not in (None, *MOTIONS):
@@ -71,7 +74,7 @@ class Clip:
         Raises:
             ValueError: a loop that does not close would have to wrap.
         """
-        indices = [self.phase + time for time in times]
+        indices = [self.phase + (CENTRE_TIME if self.frozen else time) for time in times]
         length = self.emoji.loop_frames
         if self.emoji.closes:
             return [index % length for index in indices]

@@ -142,6 +142,17 @@ def test_other_settings_are_refused(job: encode.EncodingJob, tmp_path: Path) -> 
         encode.encode_set(fresh(job, tmp_path / "tsr", settings=other), 2)
 
 
+def test_a_set_of_an_earlier_version_goes_on(job: encode.EncodingJob, tmp_path: Path) -> None:
+    old = fresh(job, tmp_path / "tsr")
+    encode.encode_set(old, 2)
+    settings = json.loads((old.folder / encode.SETTINGS).read_text(encoding="utf-8"))
+    del settings["rigid"], settings["named"]
+    (old.folder / encode.SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+    assert len(ShardDataset(encode.encode_set(old, 3))) == 3
+    with pytest.raises(ValueError, match=r"rigid = False \(now True\)"):
+        encode.encode_set(dataclasses.replace(old, settings=dataclasses.replace(old.settings, rigid=True)), 3)
+
+
 def test_a_set_stays_good_under_another_decoder(job: encode.EncodingJob, tmp_path: Path) -> None:
     file = read_checkpoint(job.vae)
     hashes = {encoder.encoder_hash(job.vae)}
@@ -176,6 +187,9 @@ def test_two_processes_give_the_same(
     [
         (["base", "--moved", "0.95"], "--moved is 0.95; a share from 0 to 0.9 was expected"),
         (["image", "--moved", "0.1"], "--moved applies to clips; the single pictures"),
+        (["image", "--rigid"], "--rigid applies to clips; the single pictures"),
+        (["base", "--named", "0.3"], "--named applies to single pictures"),
+        (["image", "--named", "1.5"], "--named is 1.5; a share from 0 to 1 was expected"),
     ],
 )
 def test_a_share_of_motions_that_cannot_be_is_refused(

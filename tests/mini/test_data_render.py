@@ -142,6 +142,38 @@ def test_how_many_are_moved_is_a_choice(world: Path) -> None:
     assert 0.04 < sum(clip.motion is not None for clip in clips) / 300 < 0.17
 
 
+def test_a_rigid_motion_shifts_the_centre_frame_by_whole_latent_cells(world: Path) -> None:
+    sampler = ClipSampler(world, "train", "base", moved=0.5, rigid=True)
+    clips = [sampler[index].clip for index in range(200)]
+    moved = [clip for clip in clips if clip.motion is not None]
+    assert 0.5 < len(moved) / 200 < 0.7 and {clip.motion for clip in moved} == set(MOTIONS)
+    assert any(clip.emoji.animated for clip in moved) and any(not clip.emoji.animated for clip in moved)
+    assert all(clip.frozen == (clip.motion is not None) for clip in clips)
+    assert 0.35 < np.mean([clip.centre == (0.5, 0.5) and clip.side == 0.875 for clip in clips]) < 0.65
+    left = dataclasses.replace(
+        next(c for c in moved if c.motion == "left"), background=BLACK, centre=(0.5, 0.5)
+    )
+    frames = render(world, left, BASE_TIMES)
+    for index, frame in enumerate(frames):
+        cells = index - 4
+        kept = slice(32, 96)  # what is in the picture in every frame
+        source = slice(32 + 8 * cells, 96 + 8 * cells)
+        torch.testing.assert_close(frame[:, :, kept], frames[4][:, :, source], atol=1e-5, rtol=0)
+
+
+def test_captions_of_pictures_may_name_a_motion_and_nothing_else_changes(world: Path) -> None:
+    plain = ClipSampler(world, "train", "image")
+    named = ClipSampler(world, "train", "image", named=0.4)
+    phrases = [phrase for of_one in MOTION_PHRASES.values() for phrase in of_one]
+    told = 0
+    for index in range(200):
+        before, after = plain[index], named[index]
+        told += all(any(phrase in caption for phrase in phrases) for caption in after.captions)
+        assert after.clip.motion is None and before.clip.phase == after.clip.phase
+        assert not any(phrase in caption for caption in before.captions for phrase in phrases)
+    assert 0.3 < told / 200 < 0.5
+
+
 def test_samples_depend_on_seed_and_index_alone(world: Path) -> None:
     one, two, other = (ClipSampler(world, "train", "tsr", seed=seed) for seed in (0, 0, 1))
     assert one[5].recipe() == two[5].recipe() != other[5].recipe()
