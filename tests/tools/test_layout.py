@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from devtools.release.gallery.layout import AT_THE_END, node_height
 from devtools.release.gallery.models import PUBLISHED
 from devtools.run.home import ROOT
 from devtools.run.models import needed_files
@@ -50,6 +51,16 @@ def test_every_node_but_the_note_is_in_one_group(file: Path) -> None:
         a = box(node)
         around = [f for f in frames if f[0] <= a[0] and f[1] <= a[1] and a[2] <= f[2] and a[3] <= f[3]]
         assert len(around) == (node["type"] not in NOTE_NODES), node["type"]
+
+
+@each
+def test_a_group_holds_what_its_nodes_show_when_they_have_run(file: Path) -> None:
+    graph = read(file)
+    for left, top, width, height in (group["bounding"] for group in graph["groups"]):
+        for node in graph["nodes"]:
+            x, y, _, bottom = box(node)
+            if left <= x < left + width and node["type"] in AT_THE_END:
+                assert max(bottom, y + TITLE + node_height(node)) <= top + height, node["type"]
 
 
 @each

@@ -5,6 +5,7 @@ Everything is in the canvas's units, with the upper left corner at (0, 0): Nodes
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 Json = dict[str, Any]
@@ -43,7 +44,7 @@ AT_THE_END = {
     "SaveImage": 130,
     "SaveVideo": 80,
 }
-"""The same for the last node of a column: what does not fit covers nothing."""
+"""The same for the last node of a column, which grows when it runs: the room below it stays free, in its group."""
 COLOUR = "#3f789e"
 VIEW, CORNER = (1250, 690), (75, 145)
 """Pixels of a 1600 x 1000 window that the front end leaves free, and their upper left corner. Nodes 2.0 shows a graph
@@ -58,6 +59,7 @@ class Layout:
     def __init__(self) -> None:
         self._titles: list[str] = []
         self._heights: list[int] = []
+        self._room: list[int] = []
         self._last: Json | None = None
         self._column: dict[int, int] = {}
         self._note: Json | None = None
@@ -67,6 +69,7 @@ class Layout:
         self._end_column()
         self._titles.append(title)
         self._heights.append(TITLE + PAD)
+        self._room.append(0)
 
     def place(self, node: Json) -> None:
         """Give a node its size, and its place below the last one of the column; `finish` moves the column."""
@@ -77,12 +80,13 @@ class Layout:
         self._last = node
 
     def _end_column(self) -> None:
-        """Shorten the last node of the column."""
+        """Shorten the last node of the column, and note the room that it needs below when it has run."""
         kind = self._last["type"] if self._last else ""
         if self._last and kind in AT_THE_END:
             less = EXTRA[kind] - AT_THE_END[kind]
             self._last["size"][1] -= less
             self._heights[-1] -= less
+            self._room[-1] = less
         self._last = None
 
     def note(self, number: int, text: str) -> Json:
@@ -99,13 +103,19 @@ class Layout:
 
     def _room_for(self, text: str) -> tuple[int, int, int]:
         """Return left, top and width of a note; `left` is below 0 where it stands left of all columns."""
-        for span in (1, 2):
+        # A preview that grows over the note is better than a graph too wide to read.
+        for heights, span in product((self._grown, self._heights), (1, 2)):
             width = span * PITCH - COLUMN_GAP
-            for start in range(len(self._heights) - span + 1):
-                top = max(self._heights[start : start + span]) + PAD
+            for start in range(len(heights) - span + 1):
+                top = max(heights[start : start + span]) + PAD
                 if top + TITLE + note_height(text, width) <= max(self._heights):
                     return start * PITCH, top, width
         return -PITCH, 0, PITCH - COLUMN_GAP
+
+    @property
+    def _grown(self) -> list[int]:
+        """The heights of the columns when their last nodes have run."""
+        return [height + room for height, room in zip(self._heights, self._room, strict=True)]
 
     def finish(self, nodes: list[Json], links: list[list[Any]]) -> Json:
         """Move the nodes to their places; return groups, reroutes and the first view."""
@@ -120,7 +130,7 @@ class Layout:
             node["pos"] = [node["pos"][0] + across, node["pos"][1] + top]
         groups = [
             {"id": number + 1, "title": title, "color": COLOUR, "font_size": 24, "flags": {},
-             "bounding": [lefts[number], top, PITCH - COLUMN_GAP, self._heights[number]]}
+             "bounding": [lefts[number], top, PITCH - COLUMN_GAP, self._grown[number]]}
             for number, title in enumerate(self._titles)
         ]  # fmt: skip
         lowest = [top + height for height in self._heights]
