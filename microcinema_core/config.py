@@ -119,6 +119,8 @@ class UNetConfig(Config):
         image_context: tokens of the given picture that each frame attends to beside the text, where a clip has as many
             for each of its frames; 0 for networks that see no such tokens.
         fps_embedding: whether the network is told a frame rate, which is embedded as the timestep is.
+        appearance_attention: whether each frame also attends to AppearNet's features of the given frames, after the
+            spatial transformers of the finest level (`networks.appearance_attention`). It is not of the paper.
     """
 
     RANGES: ClassVar[dict[str, Range]] = {
@@ -153,6 +155,7 @@ class UNetConfig(Config):
     temporal_stem: bool = False
     image_context: int = 0
     fps_embedding: bool = False
+    appearance_attention: bool = False
 
     def __post_init__(self) -> None:
         if len(self.channel_mult) != len(self.transformer_depth):
@@ -201,6 +204,11 @@ class UNetConfig(Config):
             raise ValueError(
                 f'temporal_conv "per_resblock" needs temporal_at "transformers"; it is "{self.temporal_at}".'
             )
+        if self.appearance_attention and (not self.transformer_depth[0] or self.model_channels % 8):
+            raise ValueError(
+                "appearance_attention is true; it needs a transformer at the finest level and a multiple of 8 "
+                f"model_channels, which are {self.model_channels}, with transformer_depth {self.transformer_depth}."
+            )
 
     @property
     def downscale(self) -> int:
@@ -239,6 +247,7 @@ TEMPORAL_LAYOUTS: dict[str, dict[str, Any]] = {
         "temporal_stem": False,
         "image_context": 0,
         "fps_embedding": False,
+        "appearance_attention": False,
     }
 }
 """Values by name of `UNetConfig`'s fields that an image model lacks: where temporal layers stand, and what they are.
@@ -353,6 +362,11 @@ class AppearNetConfig(Config):
     def __post_init__(self) -> None:
         if self.injection not in INJECTIONS:
             raise ValueError(f"injection is {self.injection!r}; expected one of {', '.join(INJECTIONS)}.")
+        if self.unet.appearance_attention and (self.injection == "concat" or self.own_encoder is not None):
+            raise ValueError(
+                "appearance_attention is true in a U-Net whose AppearNet has no features of it: its injection is "
+                f'{self.injection!r}; expected "spade", "add_encdec" or "add_dec", and no encoder of its own.'
+            )
         if self.own_encoder is not None and self.own_encoder.in_channels != self.input_channels:
             raise ValueError(
                 f"own_encoder takes {self.own_encoder.in_channels} channels, and its input has {self.input_channels}."
@@ -375,6 +389,7 @@ class AppearNetConfig(Config):
             injected_norm="frame",
             image_context=0,
             fps_embedding=False,
+            appearance_attention=False,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ UNET = UNetConfig(
     context_dim=CONTEXT,
     num_head_channels=32,
 )
+ATTENDING = replace(UNET, transformer_depth=(1, 1), appearance_attention=True)
+"""A U-Net that also sees the given frames."""
 VAE = VAEConfig(
     widths=(32, 32),
     res_blocks=1,
@@ -80,11 +83,17 @@ def text_weights(config: TextConfig = TEXT, seed: int = 0) -> dict[str, Tensor]:
     return random_weights(net, seed)
 
 
-def write_family(folder: Path, *, injection: str = "spade", dtype: torch.dtype = torch.float16) -> None:
+def write_family(
+    folder: Path,
+    *,
+    injection: str = "spade",
+    unet: UNetConfig = UNET,
+    dtype: torch.dtype = torch.float16,
+) -> None:
     """Write tiny_image, tiny_base and tiny_tsr.safetensors, with the same parts as the mini models' files."""
-    net = AppearNetConfig(UNET, injection=injection, hidden=16)  # type: ignore[arg-type]
-    configs: dict[str, Any] = {"unet": UNET.as_2d(), "text": TEXT, "vae": VAE}
-    image = {"unet": unet_weights(UNET.as_2d()), "text": text_weights(), "vae": vae_weights()}
+    net = AppearNetConfig(unet, injection=injection, hidden=16)  # type: ignore[arg-type]
+    configs: dict[str, Any] = {"unet": unet.as_2d(), "text": TEXT, "vae": VAE}
+    image = {"unet": unet_weights(unet.as_2d()), "text": text_weights(), "vae": vae_weights()}
     write_checkpoint(
         folder / "tiny_image.safetensors",
         image,
@@ -95,8 +104,8 @@ def write_family(folder: Path, *, injection: str = "spade", dtype: torch.dtype =
     for seed, (role, fps, frames) in enumerate((("base", 2, 9), ("tsr", 8, 5))):
         write_checkpoint(
             folder / f"tiny_{role}.safetensors",
-            {"unet": unet_weights(UNET, seed), "appearnet": appearnet_weights(net, seed)},
+            {"unet": unet_weights(unet, seed), "appearnet": appearnet_weights(net, seed)},
             spec=ModelSpec(role, 0.03, fps, frames),
-            configs={"unet": UNET, "appearnet": net, "vae": VAE},
+            configs={"unet": unet, "appearnet": net, "vae": VAE},
             dtype=dtype,
         )

@@ -64,17 +64,17 @@ def inflate(
         )
     generator = torch.Generator().manual_seed(seed)
     dtype = next(iter(spatial.values())).dtype
-    unet_tensors = _filled(unet, spatial, generator, dtype)
+    unet_tensors = filled(unet, spatial, generator, dtype)
     inherited = {f"encoder.{key}": tensor for key, tensor in unet_tensors.items()}
-    net_tensors = _filled(net, inherited, generator, dtype)
+    net_tensors = filled(net, inherited, generator, dtype)
     copies = {key: tensor.clone() if key in inherited else tensor for key, tensor in net_tensors.items()}
     return Inflated(config, net_config, unet_tensors, copies)
 
 
-def _filled(
+def filled(
     network: nn.Module, given: Mapping[str, Tensor], generator: torch.Generator, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Return a state dict for a network on "meta": the given tensors, and initial values for the others."""
+    """Return a state dict for a network, which may be on "meta": given tensors, and initial values for the others."""
     zero = zero_initialised_keys(network) | {key for key, _ in network.named_buffers()}
     return {
         key: given[key]

@@ -8,7 +8,7 @@ per video, which is exact to rounding at 1/N of the cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import CONTEXT_LENGTH, AppearNetConfig
+from ..config import CONTEXT_LENGTH, AppearNetConfig, UNetConfig
 from .injection import Injection
 from .layers import AttentionFunction, LayerFactory, attention, zero_
 from .resampler import Resampler
@@ -69,6 +69,7 @@ class AppearNet(nn.Module):
         self.dtype = make.dtype
         self.compute_dtype = make.dtype
         self.spade_targets: list[SpadeTarget] = []
+        self.given_features: dict[str, int] = {}
         if config.resampler is not None:
             self.resampler = Resampler(config.resampler, make)
             if config.resampler.grey:
@@ -85,6 +86,10 @@ class AppearNet(nn.Module):
     def _build_heads(self, make: LayerFactory) -> None:
         widths = self.encoder.skip_channels
         self.skip_add = nn.ModuleList(zero_(make.conv(c, c, 1)) for c in widths)
+        self.given_features = given_features(self.config.unet)
+        self.given_norms = nn.ModuleDict(
+            {block.replace(".", "_"): make.group_norm(widths[i]) for block, i in self.given_features.items()}
+        )
         self.middle_add = zero_(make.conv(widths[-1], widths[-1], 1))
         if self.config.injection != "add_dec":
             self.encoder_add = nn.ModuleList(zero_(make.conv(c, c, 1)) for c in widths)
@@ -146,6 +151,7 @@ class AppearNet(nn.Module):
             return Injection(conv_in=scaled(self.concat(features[0])))
         *encoder, middle = features
         return Injection(
+            given=self._given(features, scaled),
             encoder={i: scaled(x) for i, x in self._additive("encoder_add", encoder)},
             skips={i: scaled(x) for i, x in self._additive("skip_add", encoder)},
             middle=scaled(self.middle_add(middle)),
@@ -154,6 +160,14 @@ class AppearNet(nn.Module):
                 for n in self.spade_targets
             },
         )
+
+    def _given(self, features: list[Tensor], scaled: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Return `Injection.given`; where all frames have features, the given ones are the first and the last."""
+        each = {
+            block: scaled(self.given_norms[block.replace(".", "_")](features[index]))
+            for block, index in self.given_features.items()
+        }
+        return {block: x if x.shape[1] == 1 else x[:, [0, -1]] for block, x in each.items()}
 
     def _additive(self, name: str, features: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
         heads = getattr(self, name, ())
@@ -225,3 +239,16 @@ def spade_targets(config: AppearNetConfig) -> list[SpadeTarget]:
                 norms.append(SpadeTarget(name, "in", resblock.in_layers[0].num_channels, i, widths[i]))
             norms.append(SpadeTarget(name, "out", resblock.out_layers[0].num_channels, i, widths[i]))
     return norms
+
+
+def given_features(config: UNetConfig) -> dict[str, int]:
+    """Return the blocks of the U-Net with `AppearanceAttention`, each with the index of the feature that it sees.
+
+    Input block i sees f_i, output block k f_{last - k}, as SPADE's targets.
+    """
+    if not config.appearance_attention:
+        return {}
+    per_level = config.num_res_blocks + 1
+    last = per_level * len(config.channel_mult) - 1
+    inputs = {f"input_blocks.{i}": i for i in range(1, per_level)}
+    return inputs | {f"output_blocks.{last - i}": i for i in reversed(range(per_level))}

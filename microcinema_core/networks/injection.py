@@ -29,6 +29,8 @@ class Injection:
         middle: added to h after the middle block.
         norms: by ResBlock and norm within it, such as `("input_blocks.1.0", "in" | "out")`.
         image: tokens of the given picture, `v l d` for the v videos of the batch, or None.
+        given: by block, features of the given frames for its `AppearanceAttention`, `v g k h w`: g is 1, the centre
+            frame, or 2, the first and the last.
     """
 
     conv_in: Tensor | None = None
@@ -37,6 +39,7 @@ class Injection:
     middle: Tensor | None = None
     norms: dict[tuple[str, str], Modulation] = field(default_factory=dict)
     image: ImageContext | None = None
+    given: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> Injection:
         """Return the injection in a dtype: that of the U-Net, which AppearNet's may differ from."""
@@ -53,6 +56,7 @@ class Injection:
                 at: Modulation(norm.gamma.to(dtype), norm.beta.to(dtype)) for at, norm in self.norms.items()
             },
             image=self.image and replace(self.image, tokens=self.image.tokens.to(dtype)),
+            given={block: feature.to(dtype) for block, feature in self.given.items()},
         )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig
 from . import temporal
+from .appearance_attention import AppearanceAttention
 from .layers import CrossAttention, ImageContext, LayerFactory, feed_forward, resize_like, split_videos
 
 TransformerOptions = dict[str, Any]
@@ -218,10 +219,20 @@ def _replacement(name: str, options: TransformerOptions) -> Callable[..., Tensor
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer over the pixels of each frame, then its temporal attention (section 3.1)."""
+    """Transformer over the pixels of each frame, then its temporal attention (section 3.1).
+
+    `feature` is the channels of AppearNet's feature for the block, where tokens also attend to it, else 0.
+    """
 
     def __init__(
-        self, channels: int, depth: int, config: UNetConfig, make: LayerFactory, *, middle: bool = False
+        self,
+        channels: int,
+        depth: int,
+        config: UNetConfig,
+        make: LayerFactory,
+        *,
+        middle: bool = False,
+        feature: int = 0,
     ) -> None:
         super().__init__()
         self.use_linear = config.use_linear_in_transformer
@@ -235,6 +246,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = (
             make.linear(channels, channels) if self.use_linear else make.conv(channels, channels, 1)
         )
+        self.appearance_attention = AppearanceAttention(channels, feature, make) if feature else None
         self.temporal = temporal.after_attention(channels, config, make, middle=middle)
 
     def forward(
@@ -244,8 +256,9 @@ class SpatialTransformer(nn.Module):
         options: TransformerOptions,
         frames: int,
         image: ImageContext | None = None,
+        given: Tensor | None = None,
     ) -> Tensor:
-        """Map `(b f) c h w` to `(b f) c h w`; context and image tokens are `(b f) l d`."""
+        """Map `(b f) c h w` to `(b f) c h w`; context and image tokens are `(b f) l d`, given `v g k h w`."""
         options["activations_shape"] = list(x.shape)
         h, w = x.shape[-2:]
         y = self.norm(x)
@@ -265,4 +278,6 @@ class SpatialTransformer(nn.Module):
             y = self.proj_out(y)
         x = x + y
         del y  # the temporal layer's activations are large
+        if self.appearance_attention is not None and given is not None:
+            x = self.appearance_attention(x, given, frames)
         return self.temporal(x, frames)

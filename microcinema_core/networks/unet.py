@@ -103,8 +103,8 @@ class Encoder3D(nn.Module):
             context: text `(b f) l d`.
             options: the host's `transformer_options`.
             frames: frames per video, f.
-            injection: what the block itself adds: SPADE's modulations, image tokens `(b f) l d`, and the first block
-                `conv_in`.
+            injection: what the block itself adds: SPADE's modulations, image tokens `(b f) l d`, features of given
+                frames, and the first block `conv_in`.
             size: height and width that an upsampler must reach.
         """
         assert isinstance(block, UNetBlock)
@@ -114,7 +114,8 @@ class Encoder3D(nn.Module):
                 first, second = injection.norms.get((name, "in")), injection.norms.get((name, "out"))
                 h = layer(h, emb, frames, first=first, second=second)
             elif isinstance(layer, SpatialTransformer):
-                h = layer(h, context, options, frames, injection.image)
+                given = injection.given.get(block.block_name)
+                h = layer(h, context, options, frames, injection.image, given)
                 options["transformer_index"] = options.get("transformer_index", 0) + 1
             elif isinstance(layer, Upsample):
                 h = layer(h, frames, size)
@@ -262,8 +263,8 @@ def _embedding(channels: int, embed_dim: int, make: LayerFactory) -> nn.Sequenti
 
 
 def is_temporal(key: str) -> bool:
-    """Return whether a state-dict key of the U-Net belongs to a temporal layer."""
-    return "temporal." in key
+    """Return whether a state-dict key of the U-Net belongs to a temporal layer, or to `appearance_attention`."""
+    return "temporal." in key or ".appearance_attention." in key
 
 
 def add_control(h: Tensor, control: dict[str, list[Tensor | None]] | None, where: str) -> Tensor:
@@ -281,9 +282,10 @@ def _input_blocks(config: UNetConfig, embed_dim: int, make: LayerFactory) -> tup
     for level, (mult, depth) in enumerate(zip(config.channel_mult, config.transformer_depth, strict=True)):
         out = config.model_channels * mult
         for _ in range(config.num_res_blocks):
+            feature = out if config.appearance_attention and not level else 0
             block: list[nn.Module] = [ResBlock(channels, out, embed_dim, config, make, alone=not depth)]
             if depth:
-                block.append(SpatialTransformer(out, depth, config, make))
+                block.append(SpatialTransformer(out, depth, config, make, feature=feature))
             layers.append(block)
             channels = out
             widths.append(channels)
@@ -300,10 +302,12 @@ def _output_blocks(config: UNetConfig, skip_channels: list[int], make: LayerFact
     for level in reversed(range(len(config.channel_mult))):
         out = config.model_channels * config.channel_mult[level]
         for index in range(config.num_res_blocks + 1):
-            width, depth = channels + skip_channels.pop(), config.transformer_depth[level]
+            skip, depth = skip_channels.pop(), config.transformer_depth[level]
+            width = channels + skip
+            feature = skip if config.appearance_attention and not level else 0
             block: list[nn.Module] = [ResBlock(width, out, embed_dim, config, make, alone=not depth)]
             if depth:
-                block.append(SpatialTransformer(out, depth, config, make))
+                block.append(SpatialTransformer(out, depth, config, make, feature=feature))
             if level and index == config.num_res_blocks:
                 block.append(Upsample(out, config, make))
             layers.append(block)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..config import TEMPORAL_LAYOUTS, AppearNetConfig, UNetConfig, centre_index
 from ..files.checkpoint import Checkpoint
-from ..files.inflate import inflate
+from ..files.inflate import filled, inflate
 from ..files.load_networks import load_video_weights, video_configs
 from .video import VideoStage
 from .video_inputs import require_same_vision, require_vision
@@ -24,8 +25,13 @@ class BaseStage(VideoStage):
     def network_configs(self, start: Checkpoint) -> tuple[UNetConfig, AppearNetConfig]:
         """Return the configurations of a base file, or an image file's inflated as the [model] table says."""
         if start.spec.role != "image":
-            return video_configs(start)
-        unet = UNetConfig.from_dict(start.configs["unet"]).inflated(injected_norm=self.model.injected_norm)
+            unet, appearnet = video_configs(start)
+            if self.model.appearance_attention:
+                unet, own = (replace(config, appearance_attention=True) for config in (unet, appearnet.unet))
+                appearnet = replace(appearnet, unet=own)
+            return unet, appearnet
+        changes = {name: getattr(self.model, name) for name in ("injected_norm", "appearance_attention")}
+        unet = UNetConfig.from_dict(start.configs["unet"]).inflated(**changes)
         names = ("injection", "hidden", "spade_norms", "time_conditioned", "text_conditioned")
         fields = {name: getattr(self.model, name) for name in names}
         if self.motion is None:
@@ -39,7 +45,7 @@ class BaseStage(VideoStage):
     def load_start(self, start: Checkpoint) -> None:
         """Load a base file's weights, or inflate an image file's, with the motion weights where there are any."""
         if start.spec.role == "base":
-            load_video_weights(self.video, start)
+            load_video_weights(self.video, self._with_attention(start))
             if self.looks:
                 require_same_vision(self.dataset, self.video.grey)
             return
@@ -62,6 +68,15 @@ class BaseStage(VideoStage):
             self.motion = None  # its tensors are copied
         self.video.unet.load_state_dict(weights)
         self.video.appearnet.load_state_dict(appearnet)
+
+    def _with_attention(self, start: Checkpoint) -> Checkpoint:
+        """Return a base file with initial weights of the layers of `appearance_attention`, where this run adds them."""
+        if start.config("unet") == self.video.unet.config:
+            return start
+        generator, dtype = torch.Generator().manual_seed(self.seed), start.part("unet")["out.2.weight"].dtype
+        networks = {"unet": self.video.unet, "appearnet": self.video.appearnet}
+        whole = {key: filled(network, start.part(key), generator, dtype) for key, network in networks.items()}
+        return replace(start, parts={**start.parts, **whole})
 
     def appearance(self, z_0: Tensor) -> Tensor:
         """Return the centre frames `b c h w` of clips `b f c h w`."""

@@ -70,6 +70,7 @@ class VideoStage(ABC):
         motion: published motion weights to start from, until they are loaded; None for none.
         sources: the files of others that the weights come from.
         sampling: the sampler settings that the config recommends, fields of `SamplerDefaults`.
+        groups: the config's factors on the learning rate, by group.
         captions: the items' key that holds the captions, "text" or "tokens".
         empty_caption, empty_context: the empty prompt in the captions' form, and encoded, `1 77 d`.
 
@@ -83,7 +84,7 @@ class VideoStage(ABC):
     def __init__(self, config: TrainConfig, *, device: str | None = None) -> None:
         self.model = from_table(ModelTable, config.model, "[model]")
         self.objective = from_table(LossTable, config.loss, "[loss]")
-        self.seed, self.sampling = config.seed, config.sampling
+        self.seed, self.sampling, self.groups = config.seed, config.sampling, config.optim.groups
         require_inputs(config, self.starts_from)
         start = read_start(home_folder() / config.init_from, self.starts_from)
         self.dataset = open_set(config.data_folder)
@@ -182,12 +183,15 @@ class VideoStage(ABC):
         """Return the learning-rate group of a parameter (section 4.1).
 
         "spatial" is the U-Net's 2D layers, "temporal" its temporal layers, "injection" all of AppearNet, "lora" the
-        low-rank additions. None: AppearNet's frozen parameters.
+        low-rank additions. "appearance_attention" has the layers of that name if the config names it, else they are
+        temporal. None: AppearNet's frozen parameters.
         """
         if name.startswith("lora."):
             return "lora"
         if name.startswith("appearnet."):
             return None if self.is_frozen(name) else "injection"
+        if ".appearance_attention." in name and "appearance_attention" in self.groups:
+            return "appearance_attention"
         return "temporal" if is_temporal(name) else "spatial"
 
     @torch.no_grad()

@@ -27,6 +27,8 @@ class ModelTable:
         lambda_: `lambda` in TOML, of the Appearance Noise Prior (Eq. 3).
         injected_norm, injection, hidden, spade_norms, time_conditioned, text_conditioned: as in `UNetConfig` and
             `AppearNetConfig`, for the inflation of an image model.
+        appearance_attention: as in `UNetConfig`; not of the paper. It is added to an image model, or to a base model
+            that has none.
         prediction: "eps" or "v"; "auto" keeps that of the start file.
         zero_terminal_snr: true ends the noise schedule in pure noise, which needs v-prediction (Lin et al. 2023);
             "auto" keeps the start file's schedule.
@@ -58,6 +60,7 @@ class ModelTable:
     spade_norms: str = "both"
     time_conditioned: bool = False
     text_conditioned: bool = False
+    appearance_attention: bool = False
     prediction: Prediction | Literal["auto"] = "auto"
     zero_terminal_snr: bool | str = "auto"
     residual: float = -1.0

@@ -42,8 +42,9 @@ def require_fit(
         "spade_norms",
         "time_conditioned",
         "text_conditioned",
+        "appearance_attention",
     ):
-        there = getattr(unet if key == "injected_norm" else appearnet, key)
+        there = getattr(unet if key in ("injected_norm", "appearance_attention") else appearnet, key)
         if key in given and given[key] != there:
             raise ValueError(
                 f"model.{key} is {given[key]!r}, but the file that init_from names has {there!r}: networks keep their "

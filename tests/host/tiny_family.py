@@ -14,11 +14,11 @@ from devtools.check import tiny
 FRAMES, STEPS = 3, 2
 
 
-def load_family(folder: Path) -> types.SimpleNamespace:
-    """The tiny family, loaded, with conditioning and a centre frame."""
+def load_family(folder: Path, **written: Any) -> types.SimpleNamespace:
+    """The tiny family, loaded, with conditioning and a centre frame; `written` as in `tiny.write_family`."""
     from microcinema_core import adapter
 
-    tiny.write_family(folder, dtype=torch.float32)
+    tiny.write_family(folder, dtype=torch.float32, **written)
     image = adapter.load_checkpoint(folder / "tiny_image.safetensors")
     base = adapter.load_checkpoint(folder / "tiny_base.safetensors")
     tsr = adapter.load_checkpoint(folder / "tiny_tsr.safetensors")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devtools.check.tiny import ATTENDING, write_family
 from microcinema_core.diffusion.schedule import Prediction, training_target
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.model_spec import SamplerDefaults
@@ -58,6 +59,53 @@ def test_two_learning_rates_by_name() -> None:
     assert (
         rates["spatial"] == pytest.approx(rates["temporal"] / 10) and rates["injection"] == rates["temporal"]
     )
+
+
+@pytest.mark.parametrize("start", ["image", "base"])
+def test_appearance_attention_is_added_trained_and_kept(home: Path, start: str) -> None:
+    write_family(home / "deep", unet=replace(ATTENDING, appearance_attention=False), dtype=torch.float32)
+    plain = {"image_file": "deep/tiny_image.safetensors", "hidden": 16}
+    begun = {"init_from": f"deep/tiny_{start}.safetensors"}
+    without, stage = (
+        build_stage(parse(table("base", model=plain | extra, **begun)))
+        for extra in ({}, {"appearance_attention": True})
+    )
+    without.prepare()
+    stage.prepare()
+    batch = {key: torch.stack([stage.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")}
+    losses = [one.loss(batch, draws())[0].item() for one in (without, stage)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6), "new layers add nothing yet"
+
+    trainer = build(parse(table("base", model=plain | {"appearance_attention": True}, **begun)), stage)
+    names = [name for name in trainer.master_weights.names if ".appearance_attention." in name]
+    assert {stage.group_of(name) for name in names} == {"temporal"}
+    stage.groups = {"appearance_attention": 8.0}
+    assert {stage.group_of(name) for name in names} == {"appearance_attention"}
+    loop.train_step(trainer)
+    stage.export(home / "base.safetensors", {part: net.state_dict() for part, net in stage.modules.items()})
+    read = read_checkpoint(home / "base.safetensors")
+    assert read.config("unet").appearance_attention and read.config("appearnet").unet.appearance_attention
+    out = read.part("unet")["input_blocks.1.1.appearance_attention.to_out.weight"]
+    assert out.abs().max() > 0
+
+    for name in ("base", "tsr"):
+        kept = build_stage(parse(table(name, model=plain, init_from="base.safetensors")))
+        kept.prepare()
+        assert torch.equal(
+            kept.video.unet.state_dict()["input_blocks.1.1.appearance_attention.to_out.weight"], out
+        )
+        loss, _ = kept.loss(
+            {key: torch.stack([kept.dataset[i][key] for i in range(4)]) for key in ("mean", "tokens")},
+            draws(),
+        )
+        loss.backward()
+        assert kept.video.unet.input_blocks[1][1].appearance_attention.motion.weight.grad.abs().max() > 0
+    with pytest.raises(
+        ValueError, match=r"model\.appearance_attention is False, but the file that init_from names has True"
+    ):
+        build_stage(
+            parse(table("base", model=plain | {"appearance_attention": False}, init_from="base.safetensors"))
+        )
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
