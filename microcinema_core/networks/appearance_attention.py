@@ -54,6 +54,10 @@ class AppearanceAttention(nn.Module):
         self.motion = zero_(make.linear(channels, HEADS * 5))
         self.gate = zero_(make.linear(channels, HEADS))
         self.to_out = zero_(make.linear(channels, channels, bias=False))
+        # Buffers, since a constant that is sent to a GPU in each step would make the host wait for it.
+        for name, values in (("pans", PANS), ("zooms", ZOOMS)):
+            constant = torch.tensor(values, dtype=torch.float32, device=make.device)
+            self.register_buffer(name, constant, persistent=False)
 
     def forward(self, x: Tensor, given: Tensor, frames: int) -> Tensor:
         """Map `(n v f) c h w` to the same shape.
@@ -87,7 +91,7 @@ class AppearanceAttention(nn.Module):
         k, v = self.to_k(source), self.to_v(source)
         velocity, offset, sharper = self.motion(tokens).float().unflatten(-1, (HEADS, 5)).split((2, 2, 1), -1)
         own, time = positions(size, tokens.device), distance[:, None, None, None]
-        places = own[:, None] - time * _motions(own) + STEP * (time * velocity + offset)
+        places = own[:, None] - time * self._motions(own) + STEP * (time * velocity + offset)
         near_q, near_k = (
             _waves(at, feature.shape[-2:]) for at in (places, positions(feature.shape[-2:], tokens.device))
         )
@@ -103,6 +107,11 @@ class AppearanceAttention(nn.Module):
         gate = 2 * torch.sigmoid(self.gate(tokens))
         return self.to_out((seen * gate[..., None]).flatten(-2))
 
+    def _motions(self, places: Tensor) -> Tensor:
+        """Return the velocity of each head at places `l 2`: `l heads 2`, in shares of the edges per frame."""
+        pans, zooms = self.get_buffer("pans").float(), self.get_buffer("zooms").float()
+        return STEP * pans + zooms[:, None] * (places - 0.5)[:, None]
+
 
 def places_of_given(frames: int, given: int) -> tuple[int, ...]:
     """Return the numbers of the given frames: the centre frame, or the first and the last."""
@@ -115,22 +124,15 @@ def positions(size: torch.Size, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).flatten(0, 1)
 
 
-def _motions(places: Tensor) -> Tensor:
-    """Return the velocity of each head at places `l 2`: `l heads 2`, in shares of the edges per frame."""
-    pans = STEP * torch.tensor(PANS, dtype=torch.float32, device=places.device)
-    zooms = torch.tensor(ZOOMS, device=places.device)[:, None]
-    return pans + zooms * (places - 0.5)[:, None]
-
-
 def _waves(places: Tensor, size: torch.Size) -> Tensor:
     """Encode places `... 2` so that products tell how near two are: `... k`, float32.
 
     Wavelengths go from `FINEST` cells of a picture of (height, width) to beyond its longer edge.
     """
     count = math.ceil(math.log2(max(size) / FINEST)) + 2
-    cells = torch.tensor([size[1], size[0]], dtype=torch.float32, device=places.device)
+    cells = torch.stack([places[..., 0] * size[1], places[..., 1] * size[0]], dim=-1)
     rates = 2 * math.pi / (FINEST * 2.0 ** torch.arange(count, device=places.device))
-    angles = ((places * cells)[..., None] * rates).flatten(-2)
+    angles = (cells[..., None] * rates).flatten(-2)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 

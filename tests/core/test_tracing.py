@@ -14,7 +14,7 @@ from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
 
 FRAMES, CLIPS = 3, 2
-CONFIG = replace(tiny.UNET, channel_mult=(1,), transformer_depth=(1,))
+CONFIG = replace(tiny.ATTENDING, channel_mult=(1,), transformer_depth=(1,))
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ def test_the_step_is_one_graph() -> None:
     x, z_c = torch.randn(CLIPS * FRAMES, 8, 8, 8), torch.randn(CLIPS, 8, 8, 8)
     times, context = torch.full((len(x),), 500.0), torch.randn(len(x), 16, tiny.CONTEXT)
     injection = appearnet.inject(appearnet.features(z_c, times[:CLIPS], None, frames=1))
-    assert injection.norms and injection.encoder and injection.middle is not None
+    assert injection.norms and injection.encoder and injection.given and injection.middle is not None
     compiled = torch.compile(net, fullgraph=True, backend="eager")
     given = {"frames": FRAMES, "injection": injection}
     assert_close(compiled(x, times, context, **given), net(x, times, context, **given))
