@@ -18,7 +18,7 @@ from microcinema_core.train.checkpoints import saved_checkpoints
 from microcinema_core.train.config import TrainConfig, load
 
 from .world import emoji, encode, subset
-from .world.clips import FRAMES
+from .world.clips import FRAMES, NAMED_SHARE, RIGID_MOVED_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,9 @@ SUBSETS = {
     "base-moved": ("left", "right", "up", "down", "towards", "away"),
 }
 """Parts of the set `base`, by the added motions that they keep."""
+CLIPS_AS = ("--rigid", "--moved", str(RIGID_MOVED_SHARE))
+PICTURES_AS = ("--named", str(NAMED_SHARE))
+"""How sets of clips and of pictures are encoded."""
 FRAMES_A_MINUTE = 4000
 """Frames that one core renders and encodes in a minute, for the estimate of the time left."""
 PREPARE_MINUTES = 10.0
@@ -71,10 +74,11 @@ def steps(train: Train, configs: Path = CONFIGS) -> list[Step]:
         count = encode.HELD_OUT_COUNT if split in encode.HELD_OUT else encode.DEFAULT_COUNTS[role]
         index = home / "data" / name / INDEX
         minutes = count * FRAMES[role] / FRAMES_A_MINUTE
+        drawn_as = PICTURES_AS if role == "image" else CLIPS_AS
         return Step(
             f"encode {name}",
             lambda: 0.0 if index.exists() and read_index(index)["count"] >= count else minutes,
-            lambda: _returns_0(encode.main, [name, "--vae", str(vae), "--workers", "1"]),
+            lambda: _returns_0(encode.main, [name, "--vae", str(vae), "--workers", "1", *drawn_as]),
         )
 
     def selected(name: str, motions: Sequence[str]) -> Step:

@@ -16,7 +16,16 @@ from torch import Tensor
 from ..world.archive import STRIDE, Archive, Entry
 from ..world.backgrounds import KINDS, PICTURE_KINDS
 from ..world.caption_bank import COLOUR_NAMED, GRADIENT, GRADIENT_NAMED, HEADS, PLAIN, WORDINGS, CaptionBank
-from ..world.clips import FRAMES, GROWTH_SPEEDS, MOVED_SHARE, PATH_SPEEDS, STILL_SHARE, SetRole
+from ..world.clips import (
+    FRAMES,
+    NAMED_SHARE,
+    RIGID_CENTRED,
+    RIGID_GROWTH,
+    RIGID_MOVED_SHARE,
+    RIGID_SPEED,
+    STILL_SHARE,
+    SetRole,
+)
 from ..world.compose import over, place
 from ..world.pictures import PICTURE_CENTRE, PICTURE_SIDE, PICTURE_SIZE, SCALES, SLACK
 from ..world.render import BASE_STRIDE, BASE_TIMES, CENTRE_TIME, GROWTH, MOTIONS, PLAY_FPS, STEPS
@@ -72,8 +81,8 @@ class Drawn:
         subjects: number of each clip's subject, (n,).
         phase: place in its animation at time 0, (n,).
         centre, side: place and size at the centre frame, in fractions of the picture's edge, `n 2` and (n,).
-        motion: added motion, 0 for none, else its number in `MOTIONS` from 1, (n,).
-        speed: its speed per second, (n,).
+        motion: added motion, 0 for none, else its number in `MOTIONS` from 1, (n,). Its animation stands still.
+        speed: its speed per second, (n,); 0 for pictures, whose captions name a motion all the same.
     """
 
     subjects: Tensor
@@ -111,10 +120,9 @@ class World:
         self.length = torch.tensor([len(entry.order) for entry in entries], device=device)
         ours = [number for number, entry in enumerate(entries) if entry.split == split]
         moving = [number for number in ours if len(entries[number].order) > 1 and entries[number].closes]
-        stills = [number for number in ours if len(entries[number].order) == 1]
         self.any = Group.of(entries, ours, device)
         if role == "base":
-            self.moving, self.stills = Group.of(entries, moving, device), Group.of(entries, stills, device)
+            self.moving = Group.of(entries, moving, device)
         kinds: Mapping[str, float] = PICTURE_KINDS if role == "image" else KINDS
         self.backgrounds = Backgrounds(archive.photos[split].to(device), PICTURE_SIZE, kinds)
         self.captions = CaptionBank.of(archive.captions, device)
@@ -126,22 +134,22 @@ class World:
         self.offsets = torch.arange(FRAMES[role], device=device) * (BASE_STRIDE // STRIDE)
 
     def draw(self, count: int, random: DeviceRandom) -> Drawn:
-        """Draw clips, as `ClipSampler` does."""
-        if self.role == "image":
-            subjects = self.any.draw(count, random)
-            side = torch.full((count,), PICTURE_SIDE, device=self.device)
-            still = torch.zeros_like(subjects)
-            centre = self.middle.expand(count, -1)
-            return Drawn(subjects, self._phase(subjects, random), centre, side, still, torch.zeros_like(side))
-        kind = random.uniform(count)
-        stills, moving = self.stills.draw(count, random), self.moving.draw(count, random)
-        subjects = torch.where(kind < STILL_SHARE, stills, moving)
-        side = random.between(*SCALES, count)
+        """Draw clips as `ClipSampler` draws rigid ones, or pictures of which some are named a motion."""
+        subjects, middle = self.any.draw(count, random), self.middle.expand(count, -1)
+        single = self.role == "image"
+        moved = random.uniform(count) < (NAMED_SHARE if single else STILL_SHARE + RIGID_MOVED_SHARE)
+        motion = torch.where(moved, 1 + random.integers(len(MOTIONS), (count,)), 0)
+        side = torch.full((count,), PICTURE_SIDE, device=self.device)
+        if single:
+            still = torch.zeros_like(side)
+            return Drawn(subjects, self._phase(subjects, random), middle, side, motion, still)
+        subjects = torch.where(moved, subjects, self.moving.draw(count, random))
+        in_middle = random.uniform(count) < RIGID_CENTRED
+        side = torch.where(in_middle, side, random.between(*SCALES, count))
         room = (1 - side) / 2 + SLACK
         centre = 0.5 + torch.stack([room * random.between(-1, 1, count) for _ in range(2)], dim=1)
-        motion = torch.where(kind < STILL_SHARE + MOVED_SHARE, 1 + random.integers(len(MOTIONS), (count,)), 0)
-        path, grown = random.between(*PATH_SPEEDS, count), random.between(*GROWTH_SPEEDS, count)
-        speed = torch.where(self.growth[motion] != 0, grown, path)
+        centre = torch.where(in_middle[:, None], middle, centre)
+        speed = torch.where(self.growth[motion] != 0, RIGID_GROWTH, RIGID_SPEED)
         return Drawn(subjects, self._phase(subjects, random), centre, side, motion, speed)
 
     def _phase(self, subjects: Tensor, random: DeviceRandom) -> Tensor:
@@ -151,7 +159,8 @@ class World:
     def frames(self, drawn: Drawn, backgrounds: Tensor) -> Tensor:
         """Render clips over backgrounds `n 3 s s`: RGB `(n f) 3 s s` in [-1, 1]."""
         frames = len(self.offsets)
-        at = (drawn.phase[:, None] + self.offsets) % self.length[drawn.subjects, None]
+        offsets = torch.where(drawn.motion[:, None] > 0, self.offsets[frames // 2], self.offsets)
+        at = (drawn.phase[:, None] + offsets) % self.length[drawn.subjects, None]
         sprites = self.order[drawn.subjects[:, None], at].flatten()
         moved = (drawn.speed * (drawn.motion > 0))[:, None] * self.seconds
         centres = drawn.centre[:, None] + moved[..., None] * self.steps[drawn.motion][:, None]

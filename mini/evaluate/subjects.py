@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -12,8 +13,18 @@ from microcinema_core.files.load_networks import load_image_model
 from microcinema_core.metrics.bootstrap import weighted_mean
 from microcinema_core.train.sheets import grid, save_picture
 
-from ..world.captions import subject, with_article
-from .classifier import BLUR, CHECKS, Subject, blurred, get_classifier, known_subjects, pictures_of
+from ..world.captions import MOTION_PHRASES, subject, with_article
+from ..world.render import MOTIONS
+from .classifier import (
+    BLUR,
+    CHECKS,
+    SubjectClassifier,
+    Subject,
+    blurred,
+    get_classifier,
+    known_subjects,
+    pictures_of,
+)
 from .evaluation_context import EvaluationContext
 from .image_model import draw_pictures
 from .results import Estimate, ResultRow
@@ -24,9 +35,13 @@ REAL_AT_LEAST, BLURRED_AT_MOST = 0.95, 0.10
 """What the classifier must reach to be believed."""
 
 
-def prompts(subjects: Sequence[Subject]) -> list[str]:
-    """Return a prompt for each subject: the first variant's name, on white."""
-    return [f"{with_article(subject(one.variants[0]))} on a white background" for one in subjects]
+def prompts(subjects: Sequence[Subject], *, moving: bool = False) -> list[str]:
+    """Return a prompt for each subject: the first variant's name, on white; `moving` names the six motions in turn."""
+    names = [with_article(subject(one.variants[0])) for one in subjects]
+    phrases = cycle(MOTION_PHRASES[motion][0] for motion in MOTIONS)
+    if moving:
+        names = [f"{name} {phrase}" for name, phrase in zip(names, phrases, strict=False)]
+    return [f"{name} on a white background" for name in names]
 
 
 def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
@@ -51,16 +66,8 @@ def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
             [evaluation.pipeline.decode(part[:, None])[:, 0] for part in _coded(evaluation, unseen)]
         )
     through_vae = float((judge.recognise(coded) == labels).float().mean())
-    image, texts = read_checkpoint(evaluation.image_file, expect_roles=("image",)), prompts(subjects)
-    model = load_image_model(image, dtype=evaluation.dtype)
-    right = []
-    for seed in range(SEEDS):
-        pictures = draw_pictures(model, evaluation.pipeline, texts, seed=seed)
-        right.append((judge.recognise(pictures) == torch.arange(len(subjects))).float())
-        evaluation.log(f"subjects: seed {seed}, {float(right[-1].mean()):.0%} recognised")
-        if seed == 0:
-            save_picture(evaluation.out / "subjects.png", grid(pictures, SHEET_COLUMNS))
-    share = torch.stack(right).mean(0)
+    share = _recognised(evaluation, judge, prompts(subjects), "subjects")
+    moving = _recognised(evaluation, judge, prompts(subjects, moving=True), "subjects_moving")
     weights = evaluation.resamples([one.key for one in subjects])
     return [
         ResultRow(
@@ -70,8 +77,30 @@ def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
             f"blurred to {BLUR}x{BLUR} {blur:.2f}; with every seed {float((share == 1).float().mean()):.2f}",
             ">= 0.70",
             float(share.mean()) >= 0.7,
-        )
+        ),
+        ResultRow(
+            "the same with a motion in the prompt, as the prompts of videos have",
+            Estimate.of(lambda w: weighted_mean(moving, w), weights).show(),
+            f"with every seed {float((moving == 1).float().mean()):.2f}",
+        ),
     ]
+
+
+def _recognised(
+    evaluation: EvaluationContext, judge: SubjectClassifier, texts: list[str], name: str
+) -> Tensor:
+    """Return the share of seeds with which each prompt's picture is recognised; save those of the first seed."""
+    model = load_image_model(
+        read_checkpoint(evaluation.image_file, expect_roles=("image",)), dtype=evaluation.dtype
+    )
+    right = []
+    for seed in range(SEEDS):
+        pictures = draw_pictures(model, evaluation.pipeline, texts, seed=seed)
+        right.append((judge.recognise(pictures) == torch.arange(len(texts))).float())
+        evaluation.log(f"{name}: seed {seed}, {float(right[-1].mean()):.0%} recognised")
+        if seed == 0:
+            save_picture(evaluation.out / f"{name}.png", grid(pictures, SHEET_COLUMNS))
+    return torch.stack(right).mean(0)
 
 
 def _coded(evaluation: EvaluationContext, pictures: Tensor) -> list[Tensor]:

@@ -104,7 +104,16 @@ def test_clips_are_those_of_the_renderer(folder: Path, held: archive.Archive, mo
     )
     ground = torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))
     made = world.frames(drawn, ground[None])
-    clip = Clip(emoji, Background(ground, "photo"), 12, (0.45, 0.55), 0.6, motion, 0.2 if motion else 0.0)  # type: ignore[arg-type]
+    clip = Clip(
+        emoji,
+        Background(ground, "photo"),
+        12,
+        (0.45, 0.55),
+        0.6,
+        motion,
+        0.2 if motion else 0.0,
+        motion is not None,
+    )  # type: ignore[arg-type]
     assert (made - render(folder / "emoji", clip, BASE_TIMES)).abs().mean() < 0.02
     assert (made[0] - made[CENTRE_INDEX]).abs().mean() > 0.01
 
@@ -130,12 +139,16 @@ def test_shares_are_those_of_the_sampler(held: archive.Archive) -> None:
     world, random = World(held, "train", "base", CPU), draws()
     drawn = world.draw(4000, random)
     stills = world.length[drawn.subjects] == 1
-    assert float(stills.float().mean()) == pytest.approx(0.1, abs=0.03)
-    assert float((drawn.motion > 0).float().mean()) == pytest.approx(0.45, abs=0.03)
-    assert (drawn.motion[stills] > 0).all()
+    assert float((drawn.motion > 0).float().mean()) == pytest.approx(0.6, abs=0.03)
+    assert stills.any() and (drawn.motion[stills] > 0).all()
+    middle = (drawn.centre == 0.5).all(1) & (drawn.side == 0.875)
+    assert float(middle.float().mean()) == pytest.approx(0.5, abs=0.03)
     assert {held.entries[n].split for n in drawn.subjects.unique().tolist()} == {"train"}
     zoom = drawn.motion >= 5
-    assert drawn.speed[zoom].min() >= 0.12 and drawn.speed[zoom].max() <= 0.3
+    assert set(drawn.speed[zoom].tolist()) == {pytest.approx(0.21)}
+    assert set(drawn.speed[(drawn.motion > 0) & ~zoom].tolist()) == {0.125}
+    named = World(held, "train", "image", CPU).draw(4000, random)
+    assert float((named.motion > 0).float().mean()) == pytest.approx(0.4, abs=0.03) and not named.speed.any()
     assert (drawn.phase < world.length[drawn.subjects]).all() and drawn.side.min() >= 0.55
     frames = world.frames(
         Drawn(*(getattr(drawn, f)[:2] for f in Drawn.__annotations__)), torch.zeros(2, 3, 128, 128)

@@ -26,7 +26,9 @@ def test_the_same_subjects_are_drawn_and_none_is_unknown(world: Path) -> None:
     assert [one.key for one in drawn] == [one.key for one in classifier.known_subjects(world, count=5)]
     assert len({one.key for one in drawn}) == 5
     assert {entry.split for one in drawn for entry in one.variants} == {"train"}
-    assert subjects.prompts(drawn)[0].endswith(" on a white background")
+    still, moving = subjects.prompts(drawn), subjects.prompts(drawn, moving=True)
+    assert all(text.endswith(" on a white background") for text in (*still, *moving))
+    assert moving[0] == still[0].replace(" on a", " moving left on a") and " moving right on a" in moving[1]
 
 
 def test_blurred_pictures_keep_their_colours_alone() -> None:
