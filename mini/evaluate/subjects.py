@@ -18,8 +18,8 @@ from ..world.render import MOTIONS
 from .classifier import (
     BLUR,
     CHECKS,
-    SubjectClassifier,
     Subject,
+    SubjectClassifier,
     blurred,
     get_classifier,
     known_subjects,
