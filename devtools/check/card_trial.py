@@ -56,7 +56,7 @@ def build_trainer(folder: Path, device: torch.device, *, stage: str = "base") ->
         device: where to train.
         stage: "base" or "image".
     """
-    tiny.write_family(folder, dtype=torch.float32)
+    tiny.write_family(folder, unet=tiny.ATTENDING, dtype=torch.float32)
     archive = random_archive()
     config = load(CONFIGS / f"card_{stage}.toml")
     world = World(archive, "train", config.stage, device)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def build_trainer(folder: Path, device: torch.device, *, stage: str = "base") ->
         shape = {
             "model_channels": 32,
             "channel_mult": [1, 2],
-            "transformer_depth": [0, 1],
+            "transformer_depth": [1, 1],
             "context_dim": tiny.CONTEXT,
         }
         model = {"vae": str(image), "text": str(image), "unet": shape}

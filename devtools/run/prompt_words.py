@@ -14,10 +14,8 @@ SUBJECTS = ROOT / "weights" / "vocabulary.txt"
 ARTICLES = {"a", "an", "the", "this", "that", "some"}
 PREPOSITIONS = {"of", "on", "in", "at", "to", "from", "by", "for", "with", "without", "as", "up", "down"}
 DRAWN_WELL = {"button", "face", "flag", "heart"}
-"""Words of the subjects that text to image mostly draws whole with a motion in the prompt too, judged by eye."""
-DOUBT = (
-    "Flags, hearts, buttons and faces come out best; with a motion in the prompt, others lose their shape."
-)
+"""Words of the subjects that text to image mostly draws whole, judged by eye."""
+DOUBT = "Flags, hearts, buttons and faces come out best; animals and people lose detail."
 SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and", "or", "is", "are", "it", "its"}
 
 

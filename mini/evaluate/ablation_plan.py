@@ -12,9 +12,10 @@ from typing import Any, Literal
 from microcinema_core.diffusion.noise import GAMMA
 
 SHIPPED = "shipped"
+GROUPS = {"temporal": 1.0, "injection": 1.0, "spatial": 1.0}
 FROZEN_AT_ZERO: dict[str, Any] = {
     "model": {"injection": "concat"},
-    "optim": {"groups": {"temporal": 1.0, "injection": 0.0, "spatial": 1.0}},
+    "optim": {"groups": {**GROUPS, "injection": 0.0}},
 }
 """No injection: AppearNet is one convolution that starts at zero and is not trained, so it adds nothing, and the prior
 stays. A tenth of the clips are trained without the prior, too, as in every variant."""
@@ -30,11 +31,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "SPADE in out_layers alone": {"model": {"spade_norms": "out"}},
     "AppearNet sees time and text": {"model": {"time_conditioned": True, "text_conditioned": True}},
     "norm over the clip": {"model": {"injected_norm": "clip"}},
-    "spatial layers ten times slower": {
-        "optim": {"groups": {"temporal": 1.0, "injection": 1.0, "spatial": 0.1}}
+    "spatial layers ten times slower": {"optim": {"groups": {**GROUPS, "spatial": 0.1}}},
+    "appearance attention": {
+        "model": {"appearance_attention": True},
+        "optim": {"groups": {**GROUPS, "appearance_attention": 8.0}},
     },
 }
-"""Changes to the tables of mini/configs/mini_base_start.toml."""
+"""Changes to the tables of mini/configs/mini_base_start.toml, without what is not of the paper."""
 
 
 @dataclass(frozen=True)

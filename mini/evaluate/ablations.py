@@ -32,7 +32,7 @@ from microcinema_core.train.stages import build_stage
 from microcinema_core.train.video import VideoStage
 
 from ..family import minutes_left
-from .ablation_plan import SHIPPED, VARIANTS
+from .ablation_plan import GROUPS, SHIPPED, VARIANTS
 from .base import OURS, REAL, distances, measure, motion_ratio
 from .evaluation_context import ROOT, WEIGHTS, EvaluationContext
 from .protocol import evaluation_clips
@@ -45,6 +45,7 @@ DESIGN = (
     "AppearNet sees time and text",
     "norm over the clip",
     "spatial layers ten times slower",
+    "appearance attention",
 )
 """The variants that are compared if none is named."""
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
@@ -63,10 +64,15 @@ def variant(name: str, seed: int, options: argparse.Namespace) -> TrainConfig:
         seed=seed,
         init_from=image,
         data=replace(config.data, batch=options.batch),
-        optim=replace(config.optim, **budget, **changes.get("optim", {})),
+        optim=replace(config.optim, **budget, **{"groups": GROUPS, **changes.get("optim", {})}),
         loss={**config.loss, **changes.get("loss", {})},
         log=replace(config.log, sheet_minutes=0.0, checkpoint_minutes=5.0, export_minutes=0.0, keep=1),
-        model={**config.model, **changes.get("model", {}), "image_file": image},
+        model={
+            **config.model,
+            "appearance_attention": False,
+            **changes.get("model", {}),
+            "image_file": image,
+        },
     )
 
 

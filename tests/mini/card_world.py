@@ -53,7 +53,7 @@ def write_configs(folder: Path) -> Path:
     unet = {
         "model_channels": 32,
         "channel_mult": [1, 2],
-        "transformer_depth": [0, 1],
+        "transformer_depth": [1, 1],
         "context_dim": tiny.CONTEXT,
     }
     for name in family.SHARES:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from microcinema_core.train.config import TrainConfig, from_table, load
+from microcinema_core.train.config import TrainConfig, from_table
 from microcinema_core.train.video_config import ModelTable
 from mini.evaluate import ablations
-from mini.evaluate.ablations import ROOT, SHIPPED, VARIANTS, table, variant
+from mini.evaluate.ablations import SHIPPED, VARIANTS, table, variant
 
 
 def test_every_variant_is_a_model_that_training_knows() -> None:
-    config = load(ROOT / "mini" / "configs" / "mini_base_start.toml")
-    for change in VARIANTS.values():
-        from_table(ModelTable, {**config.model, **change.get("model", {})}, "[model]")
-        changed = replace(config.optim, **change.get("optim", {}))
-        assert set(changed.groups) == set(config.optim.groups)
+    budget = Namespace(image=Path("image.safetensors"), steps=7, batch=2)
+    for name, change in VARIANTS.items():
+        config = variant(name, 1, budget)
+        model = from_table(ModelTable, config.model, "[model]")
+        own = {"appearance_attention"} if model.appearance_attention else set()
+        assert set(config.optim.groups) == {"temporal", "injection", "spatial"} | own
+        assert bool(own) == (name == "appearance attention"), "the others are the paper's network"
         assert change.keys() <= {"model", "optim"}
     assert VARIANTS[SHIPPED] == {}
     assert not any("loss" in change for change in VARIANTS.values()), "all drop text and appearance alike"
