@@ -63,7 +63,7 @@ MINI = UNetConfig(
     transformer_depth=(1, 1), context_dim=128, num_head_channels=32, appearance_attention=True,
 )  # fmt: skip
 SIZES = {
-    "tiny": Size(tiny.ATTENDING, tiny.VAE, tiny.TEXT, 16, frames=3, side=8),
+    "tiny": Size(tiny.UNET, tiny.VAE, tiny.TEXT, 16, frames=3, side=8),
     "mini": Size(MINI, VAEConfig(widths=(96, 128), res_blocks=2, decoder_blocks=3), TextConfig(), 48),
     "full": Size(UNetConfig(), VAEConfig(), TextConfig(), 128, side=40),
 }
