@@ -16,6 +16,7 @@ from torch import Tensor
 
 from devtools.check import tiny
 from devtools.run.home import ROOT, say
+from microcinema_core.diffusion.video_model import VideoModel
 from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.files.load_networks import load_video_model
 from microcinema_core.files.safetensors_io import write_tensors
@@ -38,8 +39,12 @@ def inputs() -> dict[str, Tensor]:
 def make(folder: Path, injection: str) -> Tensor:
     """Write the tiny weights to a folder and sample key frames `f c h w` with its base file."""
     tiny.write_family(folder, injection=injection, dtype=torch.float32)
-    model = load_video_model(read_checkpoint(folder / "tiny_base.safetensors"))
-    given = inputs()
+    return sample(load_video_model(read_checkpoint(folder / "tiny_base.safetensors")))
+
+
+def sample(model: VideoModel, device: torch.device | str = "cpu") -> Tensor:
+    """Sample key frames `f c h w` with a model on a device, from the goldens' inputs and settings."""
+    given = {name: value.to(device) for name, value in inputs().items()}
     clip = model.sample(
         given["centre"],
         given["positive"],

@@ -71,7 +71,7 @@ class BaseStage(VideoStage):
 
     def _with_attention(self, start: Checkpoint) -> Checkpoint:
         """Return a base file with initial weights of the layers of `appearance_attention`, where this run adds them."""
-        if start.config("unet") == self.video.unet.config:
+        if start.described("unet") == self.video.unet.config:
             return start
         generator, dtype = torch.Generator().manual_seed(self.seed), start.part("unet")["out.2.weight"].dtype
         networks = {"unet": self.video.unet, "appearnet": self.video.appearnet}

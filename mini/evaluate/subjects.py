@@ -8,6 +8,7 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
+from microcinema_core.diffusion.image_model import ImageModel
 from microcinema_core.files.checkpoint import read_checkpoint
 from microcinema_core.files.load_networks import load_image_model
 from microcinema_core.metrics.bootstrap import weighted_mean
@@ -66,8 +67,10 @@ def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
             [evaluation.pipeline.decode(part[:, None])[:, 0] for part in _coded(evaluation, unseen)]
         )
     through_vae = float((judge.recognise(coded) == labels).float().mean())
-    share = _recognised(evaluation, judge, prompts(subjects), "subjects")
-    moving = _recognised(evaluation, judge, prompts(subjects, moving=True), "subjects_moving")
+    image = read_checkpoint(evaluation.image_file, expect_roles=("image",))
+    model = load_image_model(image, dtype=evaluation.dtype)
+    share = _recognised(evaluation, model, judge, prompts(subjects), "subjects")
+    moving = _recognised(evaluation, model, judge, prompts(subjects, moving=True), "subjects_moving")
     weights = evaluation.resamples([one.key for one in subjects])
     return [
         ResultRow(
@@ -87,12 +90,9 @@ def measure_subjects(evaluation: EvaluationContext) -> list[ResultRow]:
 
 
 def _recognised(
-    evaluation: EvaluationContext, judge: SubjectClassifier, texts: list[str], name: str
+    evaluation: EvaluationContext, model: ImageModel, judge: SubjectClassifier, texts: list[str], name: str
 ) -> Tensor:
     """Return the share of seeds with which each prompt's picture is recognised; save those of the first seed."""
-    model = load_image_model(
-        read_checkpoint(evaluation.image_file, expect_roles=("image",)), dtype=evaluation.dtype
-    )
     right = []
     for seed in range(SEEDS):
         pictures = draw_pictures(model, evaluation.pipeline, texts, seed=seed)

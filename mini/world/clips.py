@@ -127,7 +127,7 @@ class ClipSampler:
         motion = MOTIONS[rng.integers(len(MOTIONS))] if moved else None
         frozen = self._rigid and moved
         phase = random_phase(entry, rng, (CENTRE_TIME,) if frozen else times)
-        clip = self._clip(entry, rng, phase=phase, motion=motion)
+        clip = self._clip(entry, rng, phase=phase, motion=motion, frozen=frozen)
         return self._with_captions(clip, rng, times, fps)
 
     def _entry(self, rng: np.random.Generator, *, still: bool, moved: bool) -> Emoji:
@@ -142,14 +142,21 @@ class ClipSampler:
         motion = MOTIONS[rng.integers(len(MOTIONS))] if self._named and rng.random() < self._named else None
         return self._with_captions(clip, rng, (CENTRE_TIME,), 0.0, motion)
 
-    def _clip(self, entry: Emoji, rng: np.random.Generator, *, phase: int, motion: Motion | None) -> Clip:
+    def _clip(
+        self,
+        entry: Emoji,
+        rng: np.random.Generator,
+        *,
+        phase: int,
+        motion: Motion | None,
+        frozen: bool = False,
+    ) -> Clip:
         single = self.role == "image"
         kinds = PICTURE_KINDS if single else KINDS
         background = random_background(rng, size=PICTURE_SIZE, split=self.split, kinds=kinds)
         middle = single or (self._rigid and rng.random() < RIGID_CENTRED)
         centre, side = (PICTURE_CENTRE, PICTURE_SIDE) if middle else random_placement(rng)
         speed = self._speed(rng, motion)
-        frozen = self._rigid and motion is not None
         return Clip(entry, background, phase, centre, side, motion, speed if motion else 0.0, frozen)
 
     def _speed(self, rng: np.random.Generator, motion: Motion | None) -> float:
