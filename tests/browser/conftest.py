@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def server(comfy_in_process: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with ComfyServer(sys.executable, find_host(), base=base, arguments=("--disable-metadata",)) as running:
         running.post("/settings", {"Comfy.TutorialCompleted": True})  # no welcome dialog over the canvas
         yield running
+    shutil.rmtree(base)  # 1 GB
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,16 @@ def comfyui() -> Host:
     return find_host()
 
 
+@pytest.fixture
+def models_in_tmp_path(comfy_in_process: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the test runs, `tmp_path` is this process's only folder of checkpoints and of this pack's files."""
+    import folder_paths
+
+    for kind in ("checkpoints", "microcinema"):
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, kind, ([str(tmp_path)], {".safetensors"}))
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})  # else it lists folders that are gone
+
+
 @pytest.fixture(scope="session")
 def host(comfyui: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A running ComfyUI server with this pack installed."""

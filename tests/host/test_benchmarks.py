@@ -181,6 +181,7 @@ def test_motion(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_crafter(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers")
     monkeypatch.setattr(crafter, "TRAINED_AT", ((64, 64),))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
 import json
 import logging
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,8 @@ import torch
 
 from devtools.check import tiny
 from devtools.check.crafter_files import CLIP_WIDTH, write_crafter
-from devtools.run.home import ROOT
 from devtools.run.server import ComfyServer
+from tests.host.pack import imported, nodes_of
 from tests.host.test_crafter import FRAMES, SMALL, picture, settings
 
 VISION = {
@@ -38,22 +35,10 @@ Nodes = dict[str, Any]
 
 
 @pytest.fixture
-def nodes(comfy_in_process: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
-    """The pack's nodes by id, imported as the host imports them; they find files in `tmp_path`."""
-    import folder_paths
-
-    spec = importlib.util.spec_from_file_location(
-        "a pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    classes = asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
-    monkeypatch.setitem(
-        folder_paths.folder_names_and_paths, "checkpoints", ([str(tmp_path)], {".safetensors"})
-    )
-    return {node.__name__: node for node in classes}
+def nodes(models_in_tmp_path: None) -> Iterator[Nodes]:
+    """The pack's nodes by id, which find files in `tmp_path`."""
+    with imported("a pack") as pack:
+        yield nodes_of(pack)
 
 
 @pytest.fixture

@@ -46,13 +46,8 @@ def test_a_trained_file_needs_no_clip_vision_at_its_loader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The grey picture's features are in the file: it samples what the published file samples with them."""
-    import folder_paths
-
     from microcinema_core.adapter.crafter import grey_features
 
-    monkeypatch.setitem(
-        folder_paths.folder_names_and_paths, "microcinema", ([str(tmp_path)], {".safetensors"})
-    )
     read = read_crafter(write_crafter(tmp_path / FILE, SMALL))
     assert read.appearnet_config and read.appearnet_config.resampler and read.appearnet
     grey = grey_features(vision)

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -33,7 +35,7 @@ def commands(heading: str = "A worked example") -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, comfyui: Host) -> tuple[Path, dict[str, str]]:
+def place(tmp_path_factory: pytest.TempPathFactory, comfyui: Host) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder for the example, and an environment with a home of its own, with the videos if they were fetched."""
     root = tmp_path_factory.mktemp("worked")
     (root / "home" / "downloads").mkdir(parents=True)
@@ -44,7 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, comfyui: Host) -> tuple[Path
         "MICROCINEMA_VENV": sys.prefix,
         "COMFYUI_PATH": str(comfyui.path),
     }
-    return root / "example", {**os.environ, **own}
+    yield root / "example", {**os.environ, **own}
+    shutil.rmtree(root)  # 3 GB
 
 
 def run(line: str, place: tuple[Path, dict[str, str]], named: str = FOLDER) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from devtools.run.home import ROOT
+from tests.host.pack import imported
 
 NAN = float("nan")
 
@@ -20,17 +19,10 @@ NAN = float("nan")
 @pytest.fixture(scope="module")
 def fitting(comfy_in_process: Path) -> Iterator[Callable[[str, Any], Any]]:
     """`fitting(kind, value)` for an input of the name `it`, from the pack as the host loads it."""
-    name = "pack_of_test_fitting"
-    spec = importlib.util.spec_from_file_location(
-        name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    inputs = importlib.import_module(f"{name}.nodes.inputs")
     kinds = {"BOOLEAN": "Boolean", "VIDEO": "Video", "CONDITIONING": "Conditioning", "STRING": "String"}
-    yield lambda kind, value: inputs.fitting(getattr(inputs.io, kinds[kind]).Input("it"), value)
-    for module in [module for module in sys.modules if module.partition(".")[0] == name]:
-        del sys.modules[module]
+    with imported("pack_of_test_fitting") as pack:
+        inputs = importlib.import_module(f"{pack.__name__}.nodes.inputs")
+        yield lambda kind, value: inputs.fitting(getattr(inputs.io, kinds[kind]).Input("it"), value)
 
 
 def text(**more: Any) -> Any:

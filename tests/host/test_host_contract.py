@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import importlib.util
 import logging
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from devtools.run.home import ROOT
+from tests.host.pack import imported
 
 FILES = sorted([*(ROOT / "microcinema_core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
 ROOTS = ("comfy", "folder_paths", "latent_preview")
@@ -67,18 +67,10 @@ def test_the_list_is_what_is_used(comfy_in_process: Path) -> None:
 
 
 @pytest.fixture
-def pack(comfy_in_process: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def pack(comfy_in_process: Path) -> Iterator[ModuleType]:
     """The pack, freshly imported under another name, as the host imports it from custom_nodes."""
-    spec = importlib.util.spec_from_file_location(
-        "some pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    for name in [name for name in sys.modules if name.startswith("some pack.")]:
-        monkeypatch.delitem(sys.modules, name)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    with imported("some pack") as module:
+        yield module
 
 
 def set_version(monkeypatch: pytest.MonkeyPatch, version: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import importlib.util
 import struct
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,24 +17,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from devtools.run.home import ROOT
 from microcinema_core.frames.video_file import TimedFrame, VideoSource, open_video
 from microcinema_core.frames.video_of_frames import VideoOfFrames
 from microcinema_core.frames.video_writer import VideoWriter
+from tests.host.pack import imported
 from tests.host.test_long_video import Plain, made, read, runner, write_film
 
 
 @pytest.fixture(scope="module")
-def pack(comfy_in_process: Path) -> str:
-    """The whole pack in this process, under a name of its own."""
-    name = "long_video_pack"
-    spec = importlib.util.spec_from_file_location(
-        name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None and spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-    return name
+def pack(comfy_in_process: Path) -> Iterator[str]:
+    """The name of the pack in this process."""
+    with imported("long_video_pack") as module:
+        yield module.__name__
 
 
 def part_of(pack: str, name: str) -> Any:

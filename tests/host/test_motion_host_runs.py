@@ -5,13 +5,10 @@ The conformance bench applies every node to them (tests/host/test_conformance.py
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +18,7 @@ from torch import Tensor
 from devtools.check import tiny
 from devtools.check.conformance.models import PIA, Family, stock_shape, write_loras
 from devtools.check.conformance.motion import sparsectrl, write_motion
-from devtools.run.home import ROOT
+from tests.host.pack import imported, nodes_of
 
 FRAMES, WINDOW, VIDEO = 4, 16, 24
 SCALE = 0.18215
@@ -168,23 +165,13 @@ def assert_near(value: Tensor, reference: Tensor) -> None:
 
 
 @pytest.fixture
-def unet_loader(comfy_in_process: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pack's node MicroCinemaUNetLoader, imported as the host imports it; it finds files in `tmp_path`."""
+def unet_loader(models_in_tmp_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The node MicroCinemaUNetLoader, which finds files in `tmp_path`."""
     import folder_paths
 
-    spec = importlib.util.spec_from_file_location(
-        "a pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    nodes = asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
     monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path))
-    monkeypatch.setitem(
-        folder_paths.folder_names_and_paths, "microcinema", ([str(tmp_path)], {".safetensors"})
-    )
-    return next(node for node in nodes if node.__name__ == "MicroCinemaUNetLoader")
+    with imported("a pack") as pack:
+        yield nodes_of(pack)["MicroCinemaUNetLoader"]
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from devtools.run.host import Host
 from devtools.run.server import ComfyServer
+from tests.host.pack import imported, nodes_of
 
 PICTURE_PACK = Path(__file__).parent / "picture_pack"
 
@@ -450,20 +451,7 @@ def test_cancelling_stops_the_encoding(picture_host: ComfyServer, give: Give) ->
 @pytest.mark.parametrize("size", [(64, 64), (65, 63)])
 def test_memory_is_that_of_the_played_frames(comfy_in_process: Path, size: tuple[int, int]) -> None:
     """At most twice the played frames, the output included."""
-    import importlib.util
-
     from torch.utils._python_dispatch import TorchDispatchMode
-
-    from devtools.run.home import ROOT
-
-    spec = importlib.util.spec_from_file_location(
-        "memory_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec is not None and spec.loader is not None
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules["memory_pack"] = pack
-    spec.loader.exec_module(pack)
-    video = importlib.import_module("memory_pack.nodes.video")
 
     class Allocated(TorchDispatchMode):
         """Counts the bytes of living tensors of more than one frame that operations make."""
@@ -488,7 +476,7 @@ def test_memory_is_that_of_the_played_frames(comfy_in_process: Path, size: tuple
 
     repeat, frames = 40, torch.rand(2, *size, 3)
     played = frames.numel() * 4 * repeat
-    with Allocated() as allocated:
-        out = video.MicroCinemaFrameCombine.execute(frames, 8.0, repeat, False, 0, 0.0)
+    with imported("memory_pack") as pack, Allocated() as allocated:
+        out = nodes_of(pack)["MicroCinemaFrameCombine"].execute(frames, 8.0, repeat, False, 0, 0.0)
     assert len(out.args[1]) == len(frames) * repeat
     assert allocated.peak <= 2.3 * played

@@ -82,6 +82,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path, precisi
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_of_shares_is_one_of_whole_weights(tmp_path: Path) -> None:
     """A checkpoint of one process resumes with sharded weights, and vice versa."""
     write_home(tmp_path)
