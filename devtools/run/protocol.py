@@ -5,7 +5,7 @@
 `OUT` has the list that `python -m microcinema_core.metrics.protocol ucf101|msrvtt prompts OUT` wrote. Each prompt and
 its seed are set in the workflow, and what the workflow saves is fetched: a video as `OUT/00000.mp4`, a picture as the
 centre frame `OUT/centres/00000.png`. What is there already is kept, so a command that stopped continues.
-docs/evaluation.md explains it.
+docs/batches.md explains it.
 """
 
 from __future__ import annotations

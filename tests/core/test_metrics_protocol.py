@@ -20,7 +20,13 @@ from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.metrics.protocol import __main__ as command
 from microcinema_core.metrics.protocol.captions import Captioner
 from microcinema_core.metrics.protocol.classes import UCF101
-from microcinema_core.metrics.protocol.prompts import msrvtt_prompts, read_prompts, read_texts, ucf101_prompts
+from microcinema_core.metrics.protocol.prompts import (
+    EXAMPLE,
+    msrvtt_prompts,
+    read_prompts,
+    read_texts,
+    ucf101_prompts,
+)
 from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
@@ -133,8 +139,12 @@ def test_a_list_is_not_replaced_by_another(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "metadata.jsonl").write_text(
         '{"file_name": "../a.mp4", "text": "", "seed": 0, "source": ""}\n'
     )
-    with pytest.raises(ValueError, match="is no prompt list"):
+    with pytest.raises(ValueError, match="is no prompt list; every line should be like"):
         read_prompts(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text(EXAMPLE)
+    assert [(one.stem, one.text, one.seed) for one in read_prompts(tmp_path)] == [
+        ("00000", "a video of surfing", 0)
+    ]
 
 
 def test_a_list_without_samples_or_with_one_name_twice_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from .notes import SD21_FITS
 TRAINED_FILES = """- **models/microcinema**: **sd21_base.safetensors**, your trained base model (docs/training.md).
 - **models/checkpoints**: **v2-1_512-ema-pruned.safetensors**, the checkpoint that training started from."""
 COMMAND = """**For a whole list of prompts**, a command sets prompt and seed, queues, and collects the files, in a
-clone: **python3 dev.py python -m devtools.run.protocol OUT** and this workflow's file. docs/evaluation.md explains it.
+clone: **python3 dev.py python -m devtools.run.protocol OUT** and this workflow's file. docs/batches.md explains it.
 
 - **--kind video** makes the videos. The prompt serves both stages, as in Table 3's *Simple*.
 - **--kind picture** makes the centre frames alone. Caption them, then make the videos with **--centres** and
@@ -47,4 +47,4 @@ or 4 with vision. Choose yours in *Load CLIP*.
 {TRAINED_FILES}
 
 **With an older ComfyUI**, any captioner that has a STRING output will do, for example *Florence2Run* of the pack
-**ComfyUI-Florence2** (its output *caption*). Or caption a folder of pictures without ComfyUI (docs/evaluation.md)."""
+**ComfyUI-Florence2** (its output *caption*). Or caption a folder of pictures without ComfyUI (docs/batches.md)."""

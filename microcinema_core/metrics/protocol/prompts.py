@@ -19,6 +19,8 @@ from ...messages import one_line
 from .classes import UCF101
 
 LIST = "metadata.jsonl"
+EXAMPLE = '{"file_name": "00000.mp4", "text": "a video of surfing", "seed": 0}'
+"""A line of a list."""
 TEMPLATE = "a video of {}"
 """Table 3's *Simple* prompt: "a video of" and the class."""
 SPLITS = ("test", "validate", "train", "all")
@@ -32,13 +34,13 @@ class Prompt:
         file_name: name of its video.
         text: the prompt.
         seed: seed of all its noise.
-        source: the class, or the video of the caption.
+        source: the class, or the video of the caption; a list of your own needs none.
     """
 
     file_name: str
     text: str
     seed: int
-    source: str
+    source: str = ""
 
     @property
     def stem(self) -> str:
@@ -168,14 +170,15 @@ def read_prompts(folder: Path) -> list[Prompt]:
     path = folder / LIST
     if not path.is_file():
         raise ValueError(f"{one_line(path)} is missing; write it first with the action `prompts`")
+    refusal = ValueError(f"{one_line(path)} is no prompt list; every line should be like {EXAMPLE}")
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         prompts = [Prompt(**row) for row in rows]
         whole = all(_is_whole(prompt) for prompt in prompts)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{one_line(path)} is no prompt list; delete it and write it again") from error
+        raise refusal from error
     if not whole:
-        raise ValueError(f"{one_line(path)} is no prompt list; delete it and write it again")
+        raise refusal
     if not prompts:
         raise ValueError(f"{one_line(path)} is empty; write it again with the action `prompts`")
     name, count = Counter(prompt.stem for prompt in prompts).most_common(1)[0]
