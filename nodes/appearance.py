@@ -163,8 +163,8 @@ class MicroCinemaNoisePrior(io.ComfyNode):
             "MicroCinemaNoisePrior",
             "MicroCinema Noise Prior",
             "Overrides lambda and gamma of the Appearance Noise Prior. MicroCinema Apply AppearNet already sets "
-            "both; use this node to try other values, or gamma alone on another video model, such as Wan or LTX: an "
-            "experiment.",
+            "both; use this node to try other values, or gamma alone on another video model, such as Wan or LTX, "
+            "which is experimental.",
             search_aliases=["appearance noise prior", "lambda", "gamma"],
             inputs=[
                 io.Model.Input(

@@ -43,7 +43,8 @@ class MicroCinemaCrafterLoader(io.ComfyNode):
                     options=list(USES),
                     default=USES[0],
                     tooltip="What a DynamiCrafter file is for: base moves one picture, interpolation makes the frames "
-                    "between two. auto goes by the file and its published name, and says so if neither tells.",
+                    "between two. auto decides by the file and its published name, and reports an error if "
+                    "neither tells.",
                 ),
                 io.ClipVision.Input("clip_vision", optional=True, tooltip=CLIP_VISION_TIP),
                 advanced_input(
@@ -52,7 +53,7 @@ class MicroCinemaCrafterLoader(io.ComfyNode):
                     options=list(RESOLUTIONS),
                     default=RESOLUTIONS[0],
                     tooltip="The width that a DynamiCrafter base file was trained at, which sets its noise schedule. "
-                    "auto goes by the file and its published name.",
+                    "auto decides by the file and its published name.",
                 ),
             ],
             outputs=[
@@ -66,7 +67,7 @@ class MicroCinemaCrafterLoader(io.ComfyNode):
                 AppearNetSocket.Output(
                     display_name="APPEARNET",
                     tooltip="What shows the picture to the MODEL, for MicroCinema Sampler (base) or MicroCinema "
-                    "Interpolate Frames (interpolation). Models of video from text have none.",
+                    "Interpolate Frames (interpolation). Text-to-video models have none.",
                 ),
             ],
         )

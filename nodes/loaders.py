@@ -219,7 +219,8 @@ class MicroCinemaInflate(_FileNode):
             ],
             outputs=[
                 io.Model.Output(
-                    tooltip="The inflated U-Net. Until it is trained, it equals the image model on every frame."
+                    tooltip="The inflated U-Net. Until it is trained, it equals the image model on every frame (with "
+                    "injected_norm frame)."
                 ),
                 AppearNetSocket.Output(
                     display_name="APPEARNET", tooltip="A new AppearNet. It has no effect until it is trained."

@@ -23,8 +23,8 @@ class MicroCinemaPromptSchedule(io.ComfyNode):
         return node_schema(
             "MicroCinemaPromptSchedule",
             "MicroCinema Prompt Schedule",
-            "A text for each part of a video, in place of CLIP Text Encode: one line a part. MicroCinema Sampler "
-            "and MicroCinema Interpolate Frames give each frame its own text.",
+            "Encodes a text for each part of a video, in place of CLIP Text Encode: one line per part. MicroCinema "
+            "Sampler and MicroCinema Interpolate Frames give each frame its own text.",
             search_aliases=[
                 "prompt travel",
                 "prompt per frame",

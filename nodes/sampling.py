@@ -16,7 +16,7 @@ from .schema import AppearNetSocket, node_schema
 def prompt_inputs() -> list[io.Input]:
     """Return the two text inputs, shared by every node that samples."""
     return [
-        io.Conditioning.Input("positive", tooltip="What moves and how, from CLIP Text Encode."),
+        io.Conditioning.Input("positive", tooltip="What is seen and how it moves, from CLIP Text Encode."),
         io.Conditioning.Input("negative", tooltip="What should not appear, from CLIP Text Encode."),
     ]
 

@@ -178,8 +178,8 @@ class MicroCinemaFrameCombine(io.ComfyNode):
                     max=1000.0,
                     step=0.01,
                     tooltip="A lower frame rate for the video, which keeps its duration: every 2nd, 3rd ... frame is "
-                    "kept. It has to divide fps: 16 or 8 for frames at 32. If the video loops, the step (2, 3 ...) "
-                    "has to divide the number of frames as well, or the loop jumps. 0 keeps all frames.",
+                    "kept. fps has to be a multiple of it: 16 or 8 for frames at 32. If the video loops, the step (2, "
+                    "3 ...) has to divide the number of frames as well, or the loop jumps. 0 keeps all frames.",
                 ),
             ],
             outputs=[
@@ -256,8 +256,8 @@ def _host_video(images: Tensor, rate: Fraction, audio: dict[str, Any] | None) ->
 
 def _side_input(name: str) -> io.Int.Input:
     tip = (
-        f"{name.capitalize()} of the video in pixels, rounded to a multiple of 8. 0 uses the {name} that the model "
-        "was trained at."
+        f"{name.capitalize()} of the video in pixels, rounded to a multiple of 8. 0 is 128 for the mini models and "
+        "320 for all others."
     )
     return io.Int.Input(name, default=0, min=0, max=MAX_SIZE, step=centre_frame.SIZE_STEP, tooltip=tip)
 
