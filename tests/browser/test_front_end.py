@@ -152,22 +152,25 @@ def test_an_error_is_a_sentence(page: Any, server: ComfyServer, artifacts: Path)
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
+    ("workflow", "kind", "name"),
     [
-        ("MicroCinemaCentreFrame", "image"),
-        ("MicroCinemaSampler", "centre_frame"),
-        ("MicroCinemaTSR", "key_frames"),
-        ("MicroCinemaFrameCombine", "images"),
+        ("10 Start here - picture to video (mini)", "MicroCinemaCentreFrame", "image"),
+        ("10 Start here - picture to video (mini)", "MicroCinemaSampler", "centre_frame"),
+        ("10 Start here - picture to video (mini)", "MicroCinemaTSR", "key_frames"),
+        ("10 Start here - picture to video (mini)", "MicroCinemaFrameCombine", "images"),
+        ("11 Text to video (mini)", "MicroCinemaSampler", "model"),
     ],
 )
-def test_a_forgotten_link_is_no_success(page: Any, artifacts: Path, kind: str, name: str) -> None:
+def test_a_forgotten_link_is_no_success(
+    page: Any, artifacts: Path, workflow: str, kind: str, name: str
+) -> None:
     """Nothing runs that leaves the result out, and the node without the link is named."""
-    drop(page, ROOT / "workflows" / "10 Start here - picture to video (mini).json")
+    drop(page, ROOT / "workflows" / f"{workflow}.json")
     page.evaluate(UNLINK, [kind, name])
     assert press_run(page) != "execution_success"
     page.locator(".p-dialog").get_by_text(f"{kind}:").first.wait_for()
     page.locator(".p-dialog").get_by_text("Required input is missing").first.wait_for()
-    keep_picture(page, artifacts / f"front_end_forgotten_{kind}.png")
+    keep_picture(page, artifacts / f"front_end_forgotten_{kind}_{name}.png")
     page.keyboard.press("Escape")
     page.locator(".p-dialog").wait_for(state="hidden")
 

@@ -44,7 +44,9 @@ def workflow(folder: Path) -> Path:
         for name, value in node["inputs"].items():
             if isinstance(value, list) and value[0] == tsr:
                 node["inputs"][name] = [sampler, value[1]]
-    (drawn,) = (node["inputs"]["images"] for node in prompt.values() if node["class_type"] == "PreviewImage")
+    (drawn,) = (
+        node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "MicroCinemaCentreFrame"
+    )
     prompt["picture"] = {**SAVE_PICTURE, "inputs": {"images": drawn, "filename_prefix": "x"}}
     path = folder / "graph.json"
     path.write_text(json.dumps(prompt), encoding="utf-8")
@@ -113,7 +115,9 @@ def test_centre_frames_first_and_videos_of_them_later(host: ComfyServer, out: Pa
 
 def put_centre_frame(prompt: dict[str, Any]) -> str:
     """Put a Centre Frame node between the drawn picture and the samplers; return its title."""
-    (drawn,) = (node["inputs"]["images"] for node in prompt.values() if node["class_type"] == "PreviewImage")
+    (drawn,) = (
+        node["inputs"]["image"] for node in prompt.values() if node["class_type"] == "MicroCinemaCentreFrame"
+    )
     (vae,) = (node["inputs"]["vae"] for key, node in prompt.items() if key == drawn[0])
     inputs = {"image": drawn, "vae": vae, "width": 0, "height": 0, "fit": "crop"}
     prompt["centre"] = {

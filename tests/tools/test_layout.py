@@ -16,13 +16,14 @@ from devtools.run.models import needed_files
 from devtools.run.workflow import NOTE_NODES
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+NEWER = sorted((ROOT / "workflows" / "newer").glob("*.json"))
 TITLE = 30
 """Height of a title bar, in the canvas's units."""
 NODES_2 = 1.2
 """How much larger the front end's Nodes 2.0 shows a graph than its older canvas."""
 WINDOW = (1600, 1000)
 
-each = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+each = pytest.mark.parametrize("file", [*WORKFLOWS, *NEWER], ids=lambda file: file.stem)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -106,6 +107,13 @@ def test_the_note_names_every_file_that_has_to_be_fetched(file: Path) -> None:
         assert need.name in note or need.name.startswith("mini_"), need.name
         if need.name in PUBLISHED:
             assert need.url and need.folders == (PUBLISHED[need.name][0],)
+
+
+@each
+def test_a_graph_with_a_forgotten_link_cannot_succeed_without_its_video(file: Path) -> None:
+    """The host runs every output node that it can, so all of them are behind the video. 50 and 51 save two results."""
+    shown = {"PreviewImage", "PreviewAny", "SaveImage"} & {node["type"] for node in read(file)["nodes"]}
+    assert shown == {"50": {"SaveImage"}, "51": {"SaveImage"}, "52": {"PreviewAny"}}.get(file.stem[:2], set())
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/workflows.md"])

@@ -53,7 +53,9 @@ def captioned(graph: Graph) -> None:
     )  # fmt: skip
     graph.add("PreviewAny", "caption", source=caption[0])
     loaded = graph.add("CheckpointLoaderSimple", ckpt_name=SD21)
-    _video(graph, loaded, _words(graph, loaded, caption[0]), given)
+    words = _words(graph, loaded, caption[0])
+    graph.column("Models")
+    _video(graph, loaded, words, given)
 
 
 def _words(graph: Graph, loaded: Node, text: Out) -> Words:

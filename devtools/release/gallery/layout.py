@@ -22,9 +22,9 @@ LETTER, LINE = 6.3, 20
 """Width of a letter and height of a line of a note."""
 EXTRA = {
     "CLIPTextEncode": 60,
-    "LoadImage": 270,
+    "LoadImage": 285,
     "LoadVideo": 200,
-    "PreviewImage": 290,
+    "PreviewAny": 100,
     "SaveImage": 290,
     "MicroCinemaCentreFrame": 290,
     "KSampler": 220,
@@ -40,7 +40,6 @@ AT_THE_END = {
     "MicroCinemaCentreFrame": 130,
     "MicroCinemaSampler": 0,
     "MicroCinemaTSR": 0,
-    "PreviewImage": 150,
     "SaveImage": 130,
     "SaveVideo": 80,
 }

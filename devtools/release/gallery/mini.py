@@ -58,7 +58,7 @@ def text_to_video(graph: Graph) -> None:
     graph.column("Centre frame")
     drawn = graph.add("KSampler", "centre frame", model=image[0], positive=words[0], negative=words[1],
                       latent_image=empty[0], **MINI_IMAGE)  # fmt: skip
-    _video_of_latent(graph, image, words, drawn[0])
+    _video_of_latent(graph, image, words, drawn[0], "as drawn")
 
 
 def repainted_picture(graph: Graph) -> None:
@@ -67,15 +67,20 @@ def repainted_picture(graph: Graph) -> None:
     graph.column("Repainting")
     painted = graph.add("KSampler", "repaint", model=image[0], positive=words[0], negative=words[1],
                         latent_image=fitted[0], denoise=0.6, **MINI_IMAGE)  # fmt: skip
-    _video_of_latent(graph, image, words, painted[0])
+    _video_of_latent(graph, image, words, painted[0], "repainted")
 
 
-def _video_of_latent(graph: Graph, image: Node, words: Words, latent: Out) -> None:
-    """Add a preview of a centre frame that is a latent, and the video of it."""
+def _video_of_latent(graph: Graph, image: Node, words: Words, latent: Out, purpose: str) -> None:
+    """Show a centre frame that is a latent, and add the video of it.
+
+    Centre Frame shows the picture and is no output node, as Preview Image is: a graph with a forgotten link behind it
+    is refused, where Preview Image alone would run and be taken for a success. The samplers get the latent itself.
+    """
     pixels = graph.add("VAEDecode", "centre frame", samples=latent, vae=image[2])
-    graph.add("PreviewImage", images=pixels[0])
+    shown = picture(graph, image[2], given=pixels, purpose=purpose)
     graph.column("Key frames")
-    decoded_video(graph, _frames(graph, words, latent, rounds=2), image[2])
+    made = _frames(graph, words, latent, rounds=2)
+    decoded_video(graph, made, image[2], colour_anchor=shown[1])
 
 
 def longer_video(graph: Graph) -> None:

@@ -14,11 +14,11 @@ Diffusion 1.5."""
 PIA_FILE = "- **models/animatediff_models**: **diffusion_pytorch_model.fp16.safetensors** (PIA)."
 ANIMATEDIFF_FILE = "- **models/animatediff_models**: **mm_sd15_v3.safetensors** (AnimateDiff 3)."
 SPARSECTRL_FILE = "- **models/controlnet**: **mm_sd15_v3_sparsectrl_rgb.safetensors** (SparseCtrl)."
-NEEDS = "**Needs these files.** ComfyUI's dialog offers them; docs/models.md of the pack says more."
+NEEDS = "**Needs these files.** ComfyUI offers to download them; docs/models.md in the pack says more."
 SD21_FITS = """**What fits.** **v2-1_512-ema-pruned.safetensors** is the 512-pixel checkpoint (2.1-base), which
 predicts noise as the paper's model does. The 768-pixel checkpoint works too. LoRAs and ControlNets have to be made
-for Stable Diffusion 2.x; those for 1.5 or SDXL do not fit. We know no official address of these checkpoints any
-more."""
+for Stable Diffusion 2.x; those for 1.5 or SDXL do not fit. We no longer know an official address for these
+checkpoints."""
 
 PICTURE_TO_VIDEO_MINI = f"""## Your picture to video
 
@@ -30,38 +30,40 @@ whole video.
 {MOTIONS}
 
 **What to expect.** The mini models ship with the pack and are toys: 128 x 128 pixels, trained on animated emoji.
-Drawings on plain ground work best, photographs move little and get soft.
+Drawings on a plain background work best; photographs move little and come out softer.
 
-- Another motion or another look: change the **seed** of *MicroCinema Sampler*.
-- Faster: 1 in **rounds** of *MicroCinema Interpolate Frames* makes 33 frames in place of 129.
+- For another motion or another look, change the **seed** of *MicroCinema Sampler*.
+- Faster: set **rounds** of *MicroCinema Interpolate Frames* to 1 for 33 frames in place of 129.
 - **fit** says what happens to a picture that is not square: *crop*, *pad* or *stretch*.
-- The same in three nodes: the blueprint *MicroCinema Picture to Video* in the node library."""
+- The blueprint *MicroCinema Picture to Video* in the node library does the same in three nodes."""
 
 TEXT_TO_VIDEO_MINI = f"""## Text to video
 
 Press **Run**; it takes a minute or two on a CPU. The three mini models ship with the pack. They know **animated
-emoji** at 128 x 128 pixels: flags, faces and simple objects come out well, most other subjects as blobs.
+emoji** at 128 x 128 pixels: flags, faces and simple objects come out well, animals and people lose detail, and
+subjects that are no emoji are blobs.
 
 Describe what is seen, how it moves, and on which background: *a red heart coming closer on a white background*.
 
 {MOTIONS}
 
 - *KSampler* makes the **centre frame** from the prompt: frame 5 of 9, which sets the appearance of the video. If
-you do not like it, change its **seed** first.
+you do not like it, change its **seed** first. *MicroCinema Centre Frame* shows it.
 - *MicroCinema Sampler* makes nine key frames around it, at 2 fps.
-- *MicroCinema Interpolate Frames* adds three new frames between every two, twice: 33, then 129. 1 in **rounds** is
-faster."""
+- *MicroCinema Interpolate Frames* adds three new frames between every two frames, twice: 33, then 129. Set **rounds**
+to 1 for a faster run."""
 
 REPAINTED_PICTURE_MINI = f"""## A picture, repainted, then to video
 
-*KSampler* repaints your picture before it becomes the **centre frame**. **denoise** says how much changes: 0.3
+*KSampler* repaints your picture before it becomes the **centre frame**. **denoise** sets how much changes: 0.3
 keeps the picture nearly as it is, 0.8 keeps only its layout and colours.
 
 Say in the green prompt what the picture should become, and how it moves.
 
 {MOTIONS}
 
-All models ship with the pack. The centre frame is passed on as a latent, not as pixels."""
+All models ship with the pack. The repainted picture is passed on as a latent; the second *MicroCinema Centre Frame*
+only shows it, and gives its colours to *MicroCinema Video Combine*: **colour_strength** pulls the video to them."""
 
 LONGER_VIDEO_MINI = f"""## A longer video
 
@@ -70,21 +72,23 @@ together, without seams: 49 frames at 8 fps.
 
 {MOTIONS}
 
-- *Going away* can go on for several parts; a subject that moves to a side soon leaves the picture.
+- *Going away* can continue for several parts; a subject that moves to one side soon leaves the picture.
 - Longer still: copy the column *Part 2*, connect it in the same way, and give it another **seed**.
 - Errors add up. **colour_strength** in *MicroCinema Video Combine* pulls the colours back to the centre frame.
-- Three parts in three nodes: the blueprint *MicroCinema Picture to Longer Video*."""
+- For three parts in three nodes, use the blueprint *MicroCinema Picture to Longer Video*."""
 
 INTERPOLATED_PICTURES_MINI = """## Between two pictures
 
-*MicroCinema Interpolate Frames* adds three new frames between every two, twice: 17 frames in place of 2. The given
-frames are kept exactly, as latents. They can come from anywhere: two pictures, a video (*Load Video* and *Get Video
-Components*), another model.
+*MicroCinema Interpolate Frames* adds three new frames between every two frames, twice: 17 frames in place of 2. The
+given frames are kept exactly, as latents. They can come from anywhere: two pictures, a video (*Load Video* and *Get
+Video Components*), another model.
 
-- Choose two pictures in which the subject is in slightly different places. Pictures that differ much are cross-faded
-rather than moved.
+- Choose two pictures in which the subject is in slightly different places. Pictures that differ a lot are cross-faded
+rather than moved. As the workflow opens, both are *example.png*, so that nothing moves; **python3 dev.py serve** has
+*example_2.png* for the second.
 - Set **fps** to the rate of your frames. One round multiplies it by 4, two rounds by 16.
-- For more than two frames, chain *Batch Images*; n frames become 4n - 3, or 16n - 15. All have to have one size.
+- For more than two frames, chain *Batch Images*; n frames become 4n - 3 in one round, or 16n - 15 in two. All must have
+the same size.
 - The mini model was trained at 128 x 128, on frames that are 1/8 to 1/2 second apart."""
 
 UPSCALED_VIDEO_MINI = f"""## Upscale 4x
@@ -95,15 +99,16 @@ UPSCALED_VIDEO_MINI = f"""## Upscale 4x
 
 **Needs an upscaler** in **models/upscale_models**. Two fit here:
 
-- **RealESRGAN_x4plus.safetensors**: chosen here; ComfyUI's dialog offers it. For photographs and drawings.
+- **RealESRGAN_x4plus.safetensors**: chosen here; ComfyUI offers to download it. For photographs and drawings.
 - **realesr-animevideov3-x4.safetensors**: much faster, and steadier in drawings. In a clone, **python3 dev.py demo
---upscale** fetches it and prints where it is; choose it in *Load Upscale Model*."""
+--upscale** puts it into **models/upscale_models** of $MICROCINEMA_HOME (**microcinema** in your cache folder). Copy it
+from there, and choose it in *Load Upscale Model*."""
 
 SDXL_TO_VIDEO = f"""## SDXL picture to video
 
 The two columns on the left are a stock SDXL graph. Put **your own** in their place: any graph that ends in a picture
 (LoRAs, refiners, Flux, anything) can be connected to *MicroCinema Centre Frame*. PIA makes 16 frames around that
-picture, AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 fps.
+picture, and AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 fps.
 
 {NEEDS}
 
@@ -118,8 +123,8 @@ picture, AnimateDiff with SparseCtrl adds frames between them: 76 frames at 40 f
 - Stable Diffusion 1.5 moves pictures best that it could have drawn itself. If yours falls apart, repaint it first:
 *VAE Encode*, then *KSampler* with Stable Diffusion 1.5 and a **denoise** of 0.3 to 0.5.
 - If colours flash at the key frames, set **end_percent** in *MicroCinema Interpolate Frames* to 0.6.
-**colour_strength** in *MicroCinema Video Combine* pulls all frames to the colours of your picture.
-- A quick look: bypass *MicroCinema Interpolate Frames* (Ctrl+B) to see the 16 key frames."""
+**colour_strength** in *MicroCinema Video Combine* pulls the colours of all frames towards those of your picture.
+- For a quick look, bypass *MicroCinema Interpolate Frames* (Ctrl+B) to see the 16 key frames."""
 
 PICTURE_TO_VIDEO = f"""## Your picture to video
 
@@ -140,7 +145,7 @@ picture to video*."""
 
 FIRST_AND_LAST_FRAME = f"""## The video between two pictures
 
-Your two pictures become the first and the last of 16 frames. AnimateDiff with SparseCtrl makes the frames between.
+Your two pictures become the first and the last of 16 frames. AnimateDiff with SparseCtrl makes the frames in between.
 
 {NEEDS}
 
@@ -148,11 +153,11 @@ Your two pictures become the first and the last of 16 frames. AnimateDiff with S
 {ANIMATEDIFF_FILE}
 {SPARSECTRL_FILE}
 
-- Choose two pictures of the same scene, and describe both in the prompt, and what changes.
-- With one picture, disconnect **last_frame**. **anchor** says which frame the first picture becomes.
+- Choose two pictures of the same scene, and describe in the prompt both of them and what changes.
+- With only one picture, disconnect **last_frame**. **anchor** says which frame the first picture becomes.
 - For more frames, put *MicroCinema Interpolate Frames* after *MicroCinema Sampler*: each round multiplies the frame
 rate by 5.
-- The same in four nodes: the blueprint *MicroCinema First and Last Frame*."""
+- The blueprint *MicroCinema First and Last Frame* does the same in four nodes."""
 
 TEXT_TO_VIDEO_ANIMATEDIFF = f"""## Text to video with AnimateDiff
 
@@ -165,7 +170,8 @@ video of 16 frames, and the sampler is the stock *KSampler*.
 {ANIMATEDIFF_FILE}
 
 - Say what moves: water, clouds, people walking. With AnimateDiff 2, **motion_lora** adds a camera movement.
-- The settings are those of AnimateDiff's authors. More than 16 frames get worse, and more than 32 are refused."""
+- The settings are those of AnimateDiff's authors. Quality drops with more than 16 frames, and more than
+32 are refused."""
 
 LORA_AND_CONTROLNET = f"""## LoRA and ControlNet on a video
 
@@ -195,7 +201,7 @@ started from; text encoder and VAE come from it.
 - Your picture becomes the **centre frame**: frame 5 of 9. You can put any text-to-image graph in its place.
 - Describe what is seen **and how it moves**, in the style of your captions.
 - **width** and **height**: the size you trained at. The paper's is 320 x 320.
-- 2 in **rounds** makes 129 frames; 1 makes 33 and is four times as fast."""
+- **rounds**: 2 makes 129 frames; 1 makes 33 and is four times as fast."""
 
 _INFLATED = """*MicroCinema Inflate* turns a Stable Diffusion checkpoint into a MicroCinema U-Net and an AppearNet.
 It keeps every spatial weight and initialises every temporal layer as identity.

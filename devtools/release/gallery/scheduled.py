@@ -28,10 +28,10 @@ leads to your picture): nine key frames that begin and end with it.
 Frames* gives each new frame the text of its own part.
 - **loop** in *MicroCinema Interpolate Frames* adds frames between the last key frame and the first as well, so that
 nine key frames become 144 frames.
-- Other pairs that lead back: *moving left* and *moving right*, *rising* and *sinking*. Change both prompts and the
-schedule.
+- Other pairs of motions that lead back: *moving left* and *moving right*, *rising* and *sinking*. Change both
+prompts and the schedule.
 - Where a model follows a text that changes within one clip, as AnimateDiff does, one *MicroCinema Prompt Schedule* in
-place of the prompt of the sampler is all it takes."""
+place of the sampler's prompt is all it takes."""
 
 
 def loop_of_parts(graph: Graph) -> None:

@@ -1,4 +1,4 @@
-"""Prompts and pictures for the models. All follow from a rule, except the cherry-picked prompts."""
+"""Prompts and pictures for the models. All prompts follow from a rule."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from mini.evaluate.classifier import known_subjects
 from mini.world.backgrounds import COLOURS
-from mini.world.captions import subject, with_article
+from mini.world.captions import MOTION_PHRASES, subject, with_article
 from mini.world.emoji import read_catalogue
+from mini.world.render import MOTIONS
 
 from ...run.example_pictures import drawn_face
 from .layout import evenly_spaced
@@ -16,13 +18,6 @@ from .layout import evenly_spaced
 TYPICAL = 12
 OUTSIDE = ("an armadillo", "a windmill", "a harp", "a lighthouse")
 """Prompts without any word of the vocabulary."""
-CHERRY_PICKED = (
-    ("a flag of botswana going away on a red background", 3),
-    ("a red heart coming closer on a white background", 2),
-    ("a worried face coming closer on a blue background", 1),
-    ("a flag of brazil going away on a red background", 3),
-)
-"""Prompts and seeds, cherry-picked from 16 samples (mini/NOTEBOOK.md). The first is the demo's default."""
 
 
 def typical_prompts(emoji: Path) -> list[str]:
@@ -36,6 +31,21 @@ def typical_prompts(emoji: Path) -> list[str]:
     return [
         f"{with_article(name)} on {with_article(ground)} background"
         for name, ground in zip(evenly_spaced(subjects, TYPICAL), grounds, strict=False)
+    ]
+
+
+def moving_prompts(emoji: Path) -> list[str]:
+    """Return a prompt for each of the six motions, about the first of the subjects that text to image is measured on.
+
+    Those subjects are drawn at random from the train split. The background colours are used in turn.
+
+    Args:
+        emoji: the folder of prepared emoji.
+    """
+    drawn = known_subjects(emoji, count=len(MOTIONS))
+    return [
+        f"{with_article(subject(one.variants[0]))} {MOTION_PHRASES[motion][-1]} on {with_article(ground)} background"
+        for one, motion, ground in zip(drawn, MOTIONS, COLOURS, strict=False)
     ]
 
 

@@ -19,7 +19,7 @@ from mini.world.pictures import PICTURE_SIZE
 from mini.world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME
 
 from ..thumbnails import FOLDER
-from .inputs import CHERRY_PICKED, OUTSIDE, own_pictures, typical_prompts
+from .inputs import OUTSIDE, moving_prompts, own_pictures, typical_prompts
 from .layout import animation, as_tensor, evenly_spaced, labelled, rows, side_by_side, still
 from .studio import Studio
 
@@ -99,19 +99,20 @@ def cascade(studio: Studio) -> list[list[Image.Image]]:
 
 
 def readme(studio: Studio) -> list[list[Image.Image]]:
-    """Show videos from cherry-picked prompts above, and videos from pictures below.
+    """Show a video from text for each of the six motions, and four from pictures.
 
-    The pictures are the middle subject of the test split, and every second one of `own_pictures`.
+    The seed of each prompt is its index. The pictures are the middle subject of the test split, and every second one
+    of `own_pictures`.
     """
     emoji = studio.context.emoji
     test = evenly_spaced(evaluation_clips(emoji, clips_per_key=1), 3)[1]
     unseen = as_image((frames(emoji, [test.clip], [CENTRE_TIME])[0, 0] + 1) / 2)
     videos = [
-        *(studio.video(prompt=text, seed=seed) for text, seed in CHERRY_PICKED),
+        *(studio.video(prompt=text, seed=seed) for seed, text in enumerate(moving_prompts(emoji))),
         studio.video(prompt=test.caption, picture=unseen),
         *_clips_of_own_pictures(studio)[::2],
     ]
-    return [animation(torch.stack([as_tensor(video) for video in videos]), columns=4)]
+    return [animation(torch.stack([as_tensor(video) for video in videos]), columns=5)]
 
 
 def workflow_thumbnails(studio: Studio) -> list[list[Image.Image]]:

@@ -1,0 +1,71 @@
+"""Every shipped graph as the front end's two kinds of nodes draw it, before anything has run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devtools.run.home import ROOT
+from devtools.run.server import ComfyServer
+from tests.browser.canvas import complaints, drop, keep_picture
+from tests.browser.conftest import opened
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+IN_EVERY_RUN = ("10", "11", "41")
+WINDOW = (1600, 1000)
+ROUNDING = 2  # pixels
+NODE_BOXES = """() => [...document.querySelectorAll(".lg-node")].map(node => {
+    const box = node.getBoundingClientRect();
+    return [node.innerText.split("\\n")[0], box.left, box.top, box.right, box.bottom];
+})"""
+
+
+@pytest.fixture(scope="module", params=["classic", "vue"])
+def canvas(browser: Any, served: ComfyServer, request: pytest.FixtureRequest) -> Iterator[tuple[str, Any]]:
+    """The front end with nodes of one kind; it does not ask for models that do not ship."""
+    served.post(
+        "/settings",
+        {
+            "Comfy.VueNodes.Enabled": request.param == "vue",
+            "Comfy.ColorPalette": "dark",
+            "Comfy.Workflow.ShowMissingModelsWarning": False,
+        },
+    )
+    with opened(browser, served, width=WINDOW[0], height=WINDOW[1]) as page:
+        yield request.param, page
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=[] if file.stem[:2] in IN_EVERY_RUN else pytest.mark.long)
+        for file in WORKFLOWS
+    ],
+)
+def test_a_graph_opens_in_view_and_nothing_covers_a_node(
+    canvas: tuple[str, Any], artifacts: Path, file: Path
+) -> None:
+    """A screenshot in both modes. Nodes 2.0 are elements of the page, so their boxes are checked as they are drawn."""
+    mode, page = canvas
+    nodes = drop(page, file)
+    keep_picture(page, artifacts / f"layout_{mode}_{file.stem}.png")
+    assert complaints(page) == []
+    if mode == "classic":
+        return  # tests/tools/test_layout.py has these boxes from the files
+    boxes = page.evaluate(NODE_BOXES)
+    assert len(boxes) == len(nodes)
+    for name, left, top, right, bottom in boxes:
+        assert min(left, top) >= 0 and right <= WINDOW[0] and bottom <= WINDOW[1], name
+    for one, other in combinations(boxes, 2):
+        a, b = one[1:], other[1:]
+        apart = (
+            a[2] <= b[0] + ROUNDING
+            or b[2] <= a[0] + ROUNDING
+            or a[3] <= b[1] + ROUNDING
+            or b[3] <= a[1] + ROUNDING
+        )
+        assert apart, (one, other)
