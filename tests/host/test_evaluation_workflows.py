@@ -1,4 +1,4 @@
-"""The workflows for the paper's evaluation, as `devtools.run.protocol` reads them, and those for later hosts."""
+"""The workflows for the paper's evaluation, as `devtools.run.batch` reads them, and those for later hosts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from devtools.release.gallery.newer import NEWER, SCHEMAS
+from devtools.run.batch import build_parser, read_graph
 from devtools.run.home import ROOT
 from devtools.run.prompt_inputs import title_of
-from devtools.run.protocol import build_parser, read_graph
 from devtools.run.server import ComfyServer
 from tests.host.quick import WORKFLOWS
 

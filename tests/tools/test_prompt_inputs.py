@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from devtools.run.batch_samples import SEED_STRIDE, Graph
 from devtools.run.home import Problem
 from devtools.run.prompt_inputs import keep_only, picture_input, save_node, seed_inputs, text_inputs
-from devtools.run.protocol_samples import SEED_STRIDE, Graph
 
 
 def schema(inputs: dict[str, Any], *outputs: str, saves: bool = False) -> dict[str, Any]:

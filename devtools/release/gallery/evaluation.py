@@ -1,6 +1,6 @@
 """Recipes of the workflows for the paper's evaluation: 17 frames from a drawn centre frame (Table 4), and a captioner.
 
-`python -m devtools.run.protocol` runs them for a list of prompts. One text serves the picture and the video.
+`python -m devtools.run.batch` runs them for a list of prompts. One text serves the picture and the video.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from .notes import SD21_FITS
 
 TRAINED_FILES = """- **models/microcinema**: **sd21_base.safetensors**, your trained base model (docs/training.md).
 - **models/checkpoints**: **v2-1_512-ema-pruned.safetensors**, the checkpoint that training started from."""
-COMMAND = """**For a whole list of prompts**, run in a clone **python3 dev.py python -m devtools.run.protocol OUT**
+COMMAND = """**For a whole list of prompts**, run in a clone **python3 dev.py python -m devtools.run.batch OUT**
 with this workflow's file: it sets prompt and seed, queues the runs and collects the files (docs/batches.md).
 
 - **--kind video** makes the videos. The prompt serves both stages, as in Table 3's *Simple*.

@@ -1,7 +1,7 @@
 """Make the samples of a prompt list, without ComfyUI: centre frame, key frames, interpolation, one video at a time.
 
 All noise of a sample comes from its own seed, so the videos do not depend on which process made them. Existing files
-are kept: a command that stopped continues, and several processes may share a list (`--part`).
+are kept: the command continues when it is repeated, and several processes may share a list (`--part`).
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Sampler:
         if model.appearnet.config.resampler is not None:
             raise ValueError(
                 f"{one_line(path.name)} also looks at pictures through CLIP vision: make its samples with ComfyUI "
-                "(devtools.run.protocol)"
+                "(devtools.run.batch)"
             )
         for network in (model.unet, model.appearnet):
             network.to(self.options.device)

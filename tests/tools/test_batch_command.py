@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from devtools.run import batch
 from devtools.run import client as client_module
-from devtools.run import protocol
+from devtools.run.batch import build_parser, read_graph
+from devtools.run.batch_samples import SEED_STRIDE, Maker
 from devtools.run.client import ComfyClient, HostError
 from devtools.run.home import Problem
-from devtools.run.protocol import build_parser, read_graph
-from devtools.run.protocol_samples import SEED_STRIDE, Maker
 from devtools.run.workflow import read_workflow
 from microcinema_core.metrics.protocol.prompts import Prompt, write_prompts
 from tests.tools.test_prompt_inputs import INFO, graph, node
@@ -136,7 +136,7 @@ def test_ctrl_c_cancels_this_run_and_no_other(serve: Any, monkeypatch: pytest.Mo
     ]
 
 
-@pytest.mark.parametrize("command", ["gammas", "protocol"])
+@pytest.mark.parametrize("command", ["gammas", "batch"])
 def test_ctrl_c_is_no_traceback(command: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(_: ComfyClient) -> None:
         raise KeyboardInterrupt
@@ -201,7 +201,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def make(out: Path, stub: Stub, *more: str) -> None:
-    protocol.main([str(out), str(out.parent / "graph.json"), "--url", stub.url, *more])
+    batch.main([str(out), str(out.parent / "graph.json"), "--url", stub.url, *more])
 
 
 def test_an_animated_picture_is_a_video_of_all_its_frames_and_no_centre_frame(serve: Any, out: Path) -> None:
@@ -277,7 +277,7 @@ def test_two_commands_on_one_comfyui_upload_under_names_of_their_own(serve: Any,
         copy = out.parent / place
         write_prompts(copy, [Prompt("00000.mp4", "x", 1, "")])
         options = ["--centres", str(given), "--save-node", "Film", "--prompt-node", "Words"]
-        protocol.main([str(copy), str(out.parent / "graph.json"), "--url", stub.url, *options])
+        batch.main([str(copy), str(out.parent / "graph.json"), "--url", stub.url, *options])
     for body in stub.posted("/upload/image"):
         names.append(body.split(b'filename="')[1].split(b'"')[0].decode())
     assert len(names) == 2 and names[0] != names[1] and all(name.startswith("00000-") for name in names)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from devtools.run.batch import main
+from devtools.run.batch_samples import FOLDER
 from devtools.run.edit import set_everywhere
 from devtools.run.home import Problem
-from devtools.run.protocol import main
-from devtools.run.protocol_samples import FOLDER
 from devtools.run.server import ComfyServer
 from microcinema_core.metrics.protocol import __main__ as protocol
 from tests.core.metric_world import TinyI3D, no_processes, write_script, write_set

@@ -1,11 +1,11 @@
-"""Make the samples of a prompt list with ComfyUI, by any workflow.
+"""Run a list of prompts through ComfyUI, with any workflow.
 
-`python3 dev.py python -m devtools.run.protocol OUT WORKFLOW [--url ADDRESS] [--centres FOLDER] ...`
+`python3 dev.py python -m devtools.run.batch OUT WORKFLOW [--url ADDRESS] [--centres FOLDER] ...`
 
-`OUT` has the list that `python -m microcinema_core.metrics.protocol ucf101|msrvtt prompts OUT` wrote. Each prompt and
-its seed are set in the workflow, and what the workflow saves is fetched: a video as `OUT/00000.mp4`, a picture as the
-centre frame `OUT/centres/00000.png`. What is there already is kept, so a command that stopped continues.
-docs/batches.md explains it.
+The list is `OUT/metadata.jsonl`: your own, or written by `python -m microcinema_core.metrics.protocol ucf101|msrvtt
+prompts OUT`. Each prompt and its seed are set in the workflow, and what the workflow saves is fetched: a video as
+`OUT/00000.mp4`, a picture as the centre frame `OUT/centres/00000.png`. What is there already is kept: repeat the
+command to continue. docs/batches.md explains it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from microcinema_core.metrics.protocol.prompts import Prompt as Sample
 from microcinema_core.metrics.protocol.prompts import read_prompts, read_texts
 from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES
 
+from .batch_samples import Graph, Maker, drawn
 from .client import ComfyClient
 from .home import Problem, run_command, say
 from .host import find_host
@@ -37,7 +38,6 @@ from .prompt_inputs import (
     text_inputs,
     title_of,
 )
-from .protocol_samples import Graph, Maker, drawn
 from .server import ComfyServer
 from .workflow import WIDGET_TYPES, Prompt, read_workflow, to_prompt
 
@@ -47,7 +47,7 @@ KINDS = ("auto", "picture", "video")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     command = argparse.ArgumentParser(
-        prog="python -m devtools.run.protocol",
+        prog="python -m devtools.run.batch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -86,7 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=8.0,
         help="rate of videos that are saved as pictures (default: %(default)g)",
     )
-    add("--part", default="1/1", metavar="K/N", help="every N-th sample from the K-th, for several ComfyUIs")
+    add(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="every N-th sample from the K-th, for several ComfyUI instances",
+    )
     return command
 
 
