@@ -120,7 +120,7 @@ def cards(shape: Shape, share: float, built: Builders = BUILDERS) -> str:
     lines = [
         f"Cards for DynamiCrafter, {FRAMES} frames: weights, the image projector's included, and the counted memory "
         f"times measured over counted ({share:.2f}), in the room that {RESERVED:g} GiB less than the card leave. "
-        '"In turn" is one prompt after the other, as the host does it where memory runs short.',
+        '"In turn" is one prompt after the other, as ComfyUI does it where memory runs short.',
         "",
         "| pixels | weights | their memory | step | " + " | ".join(f"{card} GB" for card in CARDS) + " |",
         "|---|---|---|---|" + "---|" * len(CARDS),

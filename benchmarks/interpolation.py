@@ -15,7 +15,7 @@ from .timing import working
 
 VIDEOS = {33: (9, 1), 129: (9, 2), 2001: (126, 2)}
 """Frames of the result: (key frames, rounds). Key frames and rounds cannot make exactly 2,000."""
-CHUNKS = {0: "the host's choice", 2: "2 pairs"}
+CHUNKS = {0: "ComfyUI's choice", 2: "2 pairs"}
 SIDE, STEPS, MOST = 16, 2, 1.10
 MIB = 2**20
 

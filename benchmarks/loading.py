@@ -64,15 +64,15 @@ def table(*, rounds: int, config: UNetConfig = UNetConfig()) -> str:  # noqa: B0
                 seen[kind].append(in_own_process(kind, str(path)))
             seen["import"].append(in_own_process("import"))
     lines = [
-        f"Float16 files in the page cache, each loaded by a new host that keeps float16; median of {rounds} runs. "
-        f"Targets: {SECONDS} s, {GROWTH} GiB on top of the mapped file, {IMPORT} s of start-up.",
+        "Float16 files in the page cache, each loaded by a newly started ComfyUI that keeps float16; median of "
+        f"{rounds} runs. Targets: {SECONDS} s, {GROWTH} GiB on top of the mapped file, {IMPORT} s of start-up.",
         "",
         "| | file | seconds [range] | memory on top of the mapped file | target |",
         "|---|---|---|---|---|",
     ]
     for kind, name in (
         ("ours", "MicroCinema Checkpoint Loader"),
-        ("stock", "the host, Stable Diffusion 2.1"),
+        ("stock", "ComfyUI, Stable Diffusion 2.1"),
     ):
         gib = statistics.median(one["gib"] for one in seen[kind])
         reached = "reached" if _median(seen[kind]) <= SECONDS and gib <= GROWTH else "**missed**"

@@ -117,8 +117,8 @@ def table(shape: Shape, *, measure: bool = True) -> str:
             f"{taken / GIB:.2f} GiB on this machine, so the table is the count times {share:.2f}."
         )
     lines = [
-        "Stable Diffusion 2.1's size with AppearNet, prompt and empty prompt in one batch; where the host splits the "
-        f"two, a step takes about half. {RESERVED:g} GiB of a card is left to driver, display and host. {said}",
+        "Stable Diffusion 2.1's size with AppearNet, prompt and empty prompt in one batch; where ComfyUI splits the "
+        f"two, a step takes about half. {RESERVED:g} GiB of a card is left to driver, display and ComfyUI. {said}",
         "",
         "| pixels | weights | their memory | step of 9 frames | each further frame | TSR step of one pair | "
         + " | ".join(f"{card} GB" for card in CARDS)

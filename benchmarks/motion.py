@@ -222,10 +222,10 @@ def cards(shape: Shape, shares: dict[str, float]) -> str:
     shares = {name: shares.get(name, max(shares.values(), default=1.0)) for name in (PIA, SPARSECTRL)}
     factors = ", ".join(f"{share:.2f} for {name}" for name, share in shares.items())
     lines = [
-        f"Cards by the arithmetic of the section `memory`, {RESERVED:g} GiB of each left to driver, display and host: "
-        f"weights, AppearNet's included, and the counted memory of {shape.size} pixels times measured over counted "
-        f'({factors}). A window is {FRAMES} frames. "In turn" is one prompt after the other, as the host does it '
-        "where memory runs short.",
+        f"Cards by the arithmetic of the section `memory`, {RESERVED:g} GiB of each left to driver, display and "
+        f"ComfyUI: weights, AppearNet's included, and the counted memory of {shape.size} pixels times measured over "
+        f'counted ({factors}). A window is {FRAMES} frames. "In turn" is one prompt after the other, as ComfyUI does '
+        "it where memory runs short.",
         "",
         f"| network | weights | their memory | step of {FRAMES} frames | "
         + " | ".join(f"{card} GB" for card in CARDS)

@@ -86,7 +86,8 @@ class MicroCinemaApplyAppearNet(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A MODEL from MicroCinema Motion Loader, from a base file or from MicroCinema Inflate.",
+                    tooltip="A MODEL from MicroCinema Motion Loader, MicroCinema Inflate or MicroCinema Crafter "
+                    "Loader, or a MicroCinema MODEL with the role base.",
                 ),
                 AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
                 io.Latent.Input(

@@ -14,27 +14,27 @@ from .inputs import checked_inputs
 from .sampling import prompt_inputs, sampler_inputs
 from .schema import AppearNetSocket, advanced_input, node_schema
 
+MODEL_TIP = (
+    "A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader with SparseCtrl or from MicroCinema "
+    "Crafter Loader with an interpolation file (DynamiCrafter or ToonCrafter)."
+)
+ROUNDS_TIP = (
+    "1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, with DynamiCrafter "
+    "interpolation and ToonCrafter by 15 and 225."
+)
 
-def tsr_model_inputs() -> list[io.Input]:
-    """Return the inputs of a TSR model, shared by the nodes that interpolate."""
+
+def tsr_model_inputs(model_tip: str) -> list[io.Input]:
+    """Return the inputs of a TSR model; each node that interpolates says where its MODEL may come from."""
     return [
-        io.Model.Input(
-            "model", tooltip="A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader."
-        ),
+        io.Model.Input("model", tooltip=model_tip),
         AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
     ]
 
 
-def rounds_input() -> io.Input:
-    """Return the number of rounds, shared by the nodes that interpolate."""
-    return io.Int.Input(
-        "rounds",
-        default=1,
-        min=1,
-        max=2,
-        tooltip="1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25, with "
-        "DynamiCrafter interpolation and ToonCrafter by 15 and 225.",
-    )
+def rounds_input(tip: str) -> io.Input:
+    """Return the number of rounds; each node that interpolates names the factors of its models."""
+    return io.Int.Input("rounds", default=1, min=1, max=2, tooltip=tip)
 
 
 def end_percent_input() -> io.Input:
@@ -61,7 +61,8 @@ class MicroCinemaTSR(io.ComfyNode):
             "MicroCinemaTSR",
             "MicroCinema Interpolate Frames (TSR)",
             "Adds new frames between every two frames, once or twice: three with MicroCinema's weights (9 become 33, "
-            "then 129), four with SparseCtrl (16 become 76). The given frames are kept bit for bit.",
+            "then 129), four with SparseCtrl (16 become 76), 14 with DynamiCrafter interpolation and ToonCrafter (9 "
+            "become 121). The given frames are kept bit for bit.",
             search_aliases=["frame interpolation", "temporal super-resolution", "tsr", "inbetween"],
             inputs=[
                 io.Latent.Input(
@@ -77,9 +78,9 @@ class MicroCinemaTSR(io.ComfyNode):
                     step=0.01,
                     tooltip="Frame rate of the key frames. Connect the fps output of the node that made them.",
                 ),
-                *tsr_model_inputs(),
+                *tsr_model_inputs(MODEL_TIP),
                 *prompt_inputs(),
-                rounds_input(),
+                rounds_input(ROUNDS_TIP),
                 *sampler_inputs(),
                 *prior_inputs(),
                 advanced_input(

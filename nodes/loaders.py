@@ -168,8 +168,8 @@ class MicroCinemaInflate(_FileNode):
             "MicroCinemaInflate",
             "MicroCinema Inflate",
             "Turns a Stable Diffusion 1.x or 2.x file, or MODEL, into a MicroCinema U-Net and AppearNet. Until they "
-            "are trained, there is no motion: every frame is what the image model would make. Load CLIP and VAE with "
-            "the stock loader.",
+            "are trained, there is no motion: every frame is what the image model would make (with injected_norm "
+            "frame). Load CLIP and VAE with the stock loader.",
             search_aliases=["inflate stable diffusion", "sd to video"],
             inputs=[
                 io.Combo.Input(

@@ -24,6 +24,9 @@ from .sampling import prompt_inputs, sampler_inputs
 from .schema import node_schema
 
 NODE = "MicroCinema Interpolate Long Video"
+MODEL_TIP = "A MicroCinema MODEL with the role tsr, or one from MicroCinema Motion Loader with SparseCtrl."
+"""Interpolation files of MicroCinema Crafter Loader need CLIP vision's features, for which the node has no input."""
+ROUNDS_TIP = "1 multiplies the frame rate by 4, 2 multiplies it by 16; with SparseCtrl by 5 and 25."
 
 
 class MicroCinemaInterpolateVideo(io.ComfyNode):
@@ -49,10 +52,10 @@ class MicroCinemaInterpolateVideo(io.ComfyNode):
             hidden=HIDDEN,
             inputs=[
                 io.Video.Input("video", tooltip="The video, from Load Video or Create Video."),
-                *tsr_model_inputs(),
+                *tsr_model_inputs(MODEL_TIP),
                 io.Vae.Input("vae", tooltip="The VAE of the model that makes the video."),
                 *prompt_inputs(),
-                rounds_input(),
+                rounds_input(ROUNDS_TIP),
                 io.Int.Input(
                     "longer_side",
                     default=0,

@@ -80,8 +80,8 @@ class MicroCinemaSampler(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A MODEL from MicroCinema Motion Loader, a MicroCinema MODEL with the role base, or one "
-                    "from MicroCinema Inflate.",
+                    tooltip="A MODEL from MicroCinema Motion Loader, MicroCinema Inflate or MicroCinema Crafter Loader "
+                    "(with a DynamiCrafter base file), or a MicroCinema MODEL with the role base.",
                 ),
                 AppearNetSocket.Input("appearnet", tooltip=APPEARNET_TIP),
                 *prompt_inputs(),

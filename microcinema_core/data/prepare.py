@@ -1,7 +1,7 @@
 """Make training sets from videos: `python -m microcinema_core.data.prepare CLIPS OUT --checkpoint FILE`.
 
 Scan, decode, cut and score the videos; then choose clips with `--keep` and encode them. Each step keeps its results:
-the same command continues where it stopped, and other thresholds, videos or weights cost only what they change.
+repeat the command to continue; other thresholds, videos or weights cost only what they change.
 docs/training_data.md explains it.
 """
 

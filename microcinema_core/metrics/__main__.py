@@ -1,7 +1,7 @@
 """Measure made videos: `python -m microcinema_core.metrics REAL MADE [--fvd] [--kvd] [--is] [--clipsim] [--motion]`.
 
 Compare made videos with real ones: FVD, KVD, Inception Score, CLIPSIM, motion, colour drift and flicker, of any model's
-videos. Measured values are kept: the same command continues where it stopped. docs/evaluation.md explains it.
+videos. Measured values are kept: repeat the command to continue. docs/evaluation.md explains it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Measure many videos: in worker processes, each video once, with every value on disk as soon as it is there.
 
-A value is a file of its own, under a hash of measure, sampling and video, that appears atomically. A command that
-stopped continues there, and another metric reads what is there. Any number of processes give the same values bit for
-bit: each video is measured alone, by one thread.
+A value is a file of its own, under a hash of measure, sampling and video, that appears atomically. Repeat the command
+to continue; another metric reads what is there. Any number of processes give the same values bit for bit: each video is
+measured alone, by one thread.
 """
 
 from __future__ import annotations

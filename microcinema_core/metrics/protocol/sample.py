@@ -1,7 +1,7 @@
 """Make the samples of a prompt list, without ComfyUI: centre frame, key frames, interpolation, one video at a time.
 
 All noise of a sample comes from its own seed, so the videos do not depend on which process made them. Existing files
-are kept: the command continues when it is repeated, and several processes may share a list (`--part`).
+are kept: repeat the command to continue. Several processes may share a list (`--part`).
 """
 
 from __future__ import annotations
