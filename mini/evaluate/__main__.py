@@ -28,6 +28,7 @@ from .anchor import STUDIES
 from .base import measure_base
 from .evaluation_context import BASE, TSR, WEIGHTS, EvaluationContext
 from .image_model import GUIDANCE, STEPS
+from .pictures import measure_pictures
 from .results import ResultRow, markdown
 from .rigid import SUBJECTS, measure_rigid
 from .subjects import measure_subjects
@@ -41,6 +42,7 @@ SECTIONS: dict[str, Callable[[EvaluationContext], list[ResultRow]]] = {
     "base": measure_base,
     "text": measure_text,
     "rigid": measure_rigid,
+    "pictures": measure_pictures,
     "tsr": measure_tsr,
 }
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from mini.evaluate import classifier, rigid, subjects
+from mini.evaluate import classifier, pictures, rigid, subjects
 from mini.evaluate.evaluation_context import EvaluationContext
 from mini.evaluate.protocol import backgrounds, frames, motion_clips, render_with_alpha, silhouettes
 from mini.world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME, MOTIONS
@@ -139,3 +141,40 @@ def test_the_section_reports_a_model_that_moves_as_asked(
     assert float(quality.value.split()[0]) > 40 and "repeated" in quality.reference
     assert speed.value.startswith("0.5")
     assert (tmp_path / "rigid.png").exists()
+
+
+class Keeper:
+    """A pipeline without a VAE, whose model repeats the centre frame, blurred by `edge` in all frames but that one."""
+
+    def __init__(self, edge: int) -> None:
+        self.edge = edge
+
+    def encode(self, clips: Tensor) -> Tensor:
+        return clips
+
+    decode = encode
+
+    def sample_key_frames(self, model: object, centres: Tensor, captions: list[str], *_: object) -> Tensor:
+        assert captions[:2] == ["a picture moving to the left", "a picture moving to the right"]
+        clips = classifier.blurred(centres, self.edge)[:, None].repeat(1, len(BASE_TIMES), 1, 1, 1)
+        clips[:, CENTRE_INDEX] = centres + 1e-2
+        return clips
+
+
+def test_the_section_of_pictures_tells_what_is_kept_from_what_is_smeared(tmp_path: Path) -> None:
+    found = []
+    for edge in (128, 24):
+        evaluation = EvaluationContext(Path(), Path(), Path(), out_folder=tmp_path)
+        evaluation.__dict__.update(pipeline=Keeper(edge), base=None)
+        centre, sharp = pictures.measure_pictures(evaluation)
+        assert centre.metric.startswith("20 drawings and photographs, six motions each")
+        found.append(float(sharp.value.split()[0]))
+    whole, smeared = found
+    assert whole == pytest.approx(1, abs=0.02) and smeared < 0.7
+    with Image.open(tmp_path / "pictures.png") as sheet:
+        assert sheet.size == (13 * 132, 20 * 132), "a picture and two frames of each motion in a row"
+
+
+def test_every_picture_has_a_source() -> None:
+    listed = (pictures.FOLDER / "README.md").read_text(encoding="utf-8").split("|---|---|---|")[1]
+    assert {path.stem for path in pictures.FOLDER.glob("*.??g")} <= set(re.findall(r"\w+", listed))
