@@ -183,21 +183,10 @@ def sample_video(
         motion=motion,
         features=features,
     )
-    centre = checked_latent(centre_frame, inner.latent_format.latent_channels, "centre_frame")
-    if centre.shape[0] != 1:
-        raise ValueError(f"centre_frame holds {centre.shape[0]} frames, one was expected: pick one of them.")
-    if centre.shape[2:].numel() == 1:  # group normalisation of one value is an error of torch's
-        raise ValueError("centre_frame has latents of one pixel: use a picture of 16 x 16 pixels or more.")
-    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
-    empty = torch.zeros(
-        count, *centre.shape[1:], device=comfy.model_management.intermediate_device(), dtype=dtype
-    )
-    noise = comfy.sample.prepare_noise(empty, settings.seed)
+    centre = _checked_centre(centre_frame, inner.latent_format.latent_channels)
     held = _held_frames(centre, last_frame, anchor, count) if hold else {}
-    mask = torch.ones(count, 1, 1, 1) if held else None
-    for frame, picture in held.items():
-        empty[frame] = picture.to(empty)
-        mask[frame] = 0.0  # type: ignore[index]
+    start, mask = _start(centre, count, held)
+    noise = comfy.sample.prepare_noise(start, settings.seed)
     stock = latent_preview.prepare_callback(patched, settings.steps)
     samples = comfy.sample.sample(
         patched,
@@ -208,15 +197,39 @@ def sample_video(
         settings.scheduler,
         settings.positive,
         settings.negative,
-        empty,
+        start,
         noise_mask=mask,
         callback=with_remaining_time(cycle_preview_frames(stock), settings.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=settings.seed,
     )
     for frame in held:
-        samples[frame] = empty[frame].to(samples)
+        samples[frame] = start[frame].to(samples)
     return {"samples": require_finite_latents(samples)}, inner.spec.fps
+
+
+def _checked_centre(centre_frame: dict[str, Tensor], channels: int) -> Tensor:
+    """Return the latent `1 c h w` of one frame of more than one pixel."""
+    centre = checked_latent(centre_frame, channels, "centre_frame")
+    if centre.shape[0] != 1:
+        raise ValueError(f"centre_frame holds {centre.shape[0]} frames, one was expected: pick one of them.")
+    if centre.shape[2:].numel() == 1:  # group normalisation of one value is an error of torch's
+        raise ValueError("centre_frame has latents of one pixel: use a picture of 16 x 16 pixels or more.")
+    return centre
+
+
+def _start(centre: Tensor, frames: int, held: dict[int, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Return the latents `f c h w` to start from, empty but for the held frames, and the mask that keeps those."""
+    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
+    device = comfy.model_management.intermediate_device()
+    start = torch.zeros(frames, *centre.shape[1:], device=device, dtype=dtype)
+    if not held:
+        return start, None
+    mask = torch.ones(frames, 1, 1, 1)
+    for frame, picture in held.items():
+        start[frame] = picture.to(start)
+        mask[frame] = 0.0
+    return start, mask
 
 
 def _held_frames(
