@@ -147,6 +147,28 @@ def test_a_list_is_not_replaced_by_another(tmp_path: Path, capsys: pytest.Captur
     ]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": True},
+        {"seed": 1.0},
+        {"file_name": "00000"},
+        {"file_name": ".."},
+        {"file_name": ""},
+        {"file_name": "a/b.mp4"},
+        {"text": None},
+        {"source": 3},
+        {"prompt": "surfing"},
+    ],
+)
+def test_a_line_that_is_no_sample_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({**json.loads(EXAMPLE), **changes}))
+    with pytest.raises(ValueError, match="is no prompt list; every line should be like"):
+        read_prompts(tmp_path)
+
+
 def test_a_list_without_samples_or_with_one_name_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "metadata.jsonl"
     path.write_text("\n")

@@ -191,8 +191,12 @@ def read_prompts(folder: Path) -> list[Prompt]:
 
 def _is_whole(prompt: Prompt) -> bool:
     """Return whether a prompt's fields are usable, and its file lies in the folder itself."""
-    texts = all(isinstance(text, str) for text in (prompt.file_name, prompt.text))
-    return texts and isinstance(prompt.seed, int) and Path(prompt.file_name).name == prompt.file_name
+    if not all(isinstance(text, str) for text in (prompt.file_name, prompt.text, prompt.source)):
+        return False
+    file = Path(prompt.file_name)
+    return (
+        type(prompt.seed) is int and 0 <= prompt.seed < 2**64 and file.name == prompt.file_name != file.stem
+    )
 
 
 def read_texts(path: Path) -> dict[str, str]:
