@@ -205,7 +205,7 @@ class ComfyClient:
         data = self._read(request)
         try:
             return json.loads(data) if data else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HostError(self.explain(error)) from None
 
     def _read(self, request: Request) -> bytes:
@@ -223,7 +223,7 @@ def _answered(error: HTTPError) -> str:
     content = error.read()
     try:
         return _refusal(json.loads(content or b"{}"))
-    except (ValueError, AttributeError, LookupError, TypeError):
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         page = " ".join(content.decode("utf-8", errors="replace").split())
         return f"ComfyUI answered {error.code} {error.reason}: {page[:200] or 'without a reason'}"
 

@@ -203,6 +203,6 @@ def _is_whole(path: Path) -> bool:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, size)))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return False
     return bool(size == 8 + length + max(ends, default=0))

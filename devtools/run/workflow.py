@@ -29,7 +29,7 @@ def read_workflow(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Problem(f"The workflow {path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
         raise Problem(f"{path} is no workflow: save it in ComfyUI with Save or Export (API).")

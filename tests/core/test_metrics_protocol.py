@@ -169,6 +169,20 @@ def test_a_line_that_is_no_sample_is_refused(changes: dict[str, object], tmp_pat
         read_prompts(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "\x00", "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "[1]"]
+)
+def test_damaged_lists_are_one_sentence(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="is no prompt list"):
+        read_prompts(tmp_path)
+    with pytest.raises(ValueError, match="is no list of captions"):
+        read_texts(path)
+    with pytest.raises(ValueError, match="is not MSR-VTT's JSON"):
+        msrvtt_prompts(path)
+
+
 def test_a_list_without_samples_or_with_one_name_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "metadata.jsonl"
     path.write_text("\n")

@@ -60,6 +60,7 @@ def test_it_holds_what_the_nodes_need_and_nothing_else() -> None:
         ".py",
         ".js",
         ".json",
+        ".html",
         ".jpg",
         ".md",
         ".toml",

@@ -121,9 +121,10 @@ def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:
         to_prompt(chain(), {})
     with pytest.raises(Problem, match="subgraphs"):
         to_prompt({"nodes": [], "definitions": {"subgraphs": [{}]}}, INFO)
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(Problem, match="cannot be read"):
-        read_prompt(tmp_path / "broken.json", INFO)
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "broken.json").write_text(text)
+        with pytest.raises(Problem, match="cannot be read"):
+            read_prompt(tmp_path / "broken.json", INFO)
 
 
 def cascade() -> dict:

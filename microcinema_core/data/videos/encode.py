@@ -191,7 +191,7 @@ def stored_clip_ids(path: Path, key: str) -> list[str] | None:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         return json.loads(metadata["clips"]) if metadata.get("key") == key else None
-    except (SafetensorError, KeyError, ValueError):
+    except (SafetensorError, KeyError, ValueError, RecursionError):
         logger.warning("%s is damaged; its clips are encoded again", one_line(path))
         return None
 

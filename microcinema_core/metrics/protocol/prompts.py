@@ -130,7 +130,7 @@ def _captions_of(path: Path, split: str) -> dict[str, list[str]]:
         for row in data["sentences"]:
             if not data.get("videos") or row["video_id"] in wanted:
                 captions[str(row["video_id"])].append(" ".join(str(row["caption"]).split()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{one_line(path.name)} is not MSR-VTT's JSON; expected an object with `videos` and `sentences`"
         ) from error
@@ -175,7 +175,7 @@ def read_prompts(folder: Path) -> list[Prompt]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         prompts = [Prompt(**row) for row in rows]
         whole = all(_is_whole(prompt) for prompt in prompts)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise refusal from error
     if not whole:
         raise refusal
@@ -208,7 +208,7 @@ def read_texts(path: Path) -> dict[str, str]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         return {Path(row["file_name"]).stem: str(row["text"]) for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{one_line(path)} is no list of captions; expected lines of file_name and text"
         ) from error

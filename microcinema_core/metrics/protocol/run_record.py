@@ -81,6 +81,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Return a record; None where there is none to be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
