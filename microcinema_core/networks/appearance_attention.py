@@ -18,11 +18,12 @@ from ..config import centre_index
 from .layers import LayerFactory, timestep_embedding, zero_
 
 STEP = 1 / 16
-"""Unit of motions: a share of the picture's edge per frame."""
+"""Unit of motions: a share of the picture's edge in a unit of time, which is one frame around a centre frame, and the
+whole clip between two given frames. Key frames that interpolation starts from are then as far apart in both."""
 PANS = ((0, 0), (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0), (0, 0))
 """Motion of the eight heads in x and y, in units of `STEP`: still twice, four directions, twice for the zooms."""
 ZOOMS = (0, 0, 0, 0, 0, 0, 0.105, -0.105)
-"""Growth of the eight heads about the middle, as the change per frame of the size's logarithm."""
+"""Growth of the eight heads about the middle, as the change of the size's logarithm in a unit of time."""
 HEADS = len(ZOOMS)
 FINEST = 3.0
 """Wavelength in cells of the finest of the waves that tell places apart; each further one is twice as long."""
@@ -70,19 +71,21 @@ class AppearanceAttention(nn.Module):
         """
         given = given.repeat(x.shape[0] // (frames * given.shape[0]), 1, 1, 1, 1)
         tokens = self.norm(rearrange(x, "n c h w -> n (h w) c"))
+        unit = 1 if given.shape[1] == 1 else frames - 1
         for index, at in enumerate(places_of_given(frames, given.shape[1])):
             distance = (torch.arange(frames, device=x.device) - at).repeat(given.shape[0])
-            out = self._look(tokens, given[:, index], distance, x.shape[-2:])
+            out = self._look(tokens, given[:, index], distance, unit, x.shape[-2:])
             x = x + rearrange(out, "n (h w) c -> n c h w", h=x.shape[-2])
         return x
 
-    def _look(self, tokens: Tensor, feature: Tensor, distance: Tensor, size: torch.Size) -> Tensor:
+    def _look(self, tokens: Tensor, feature: Tensor, distance: Tensor, unit: int, size: torch.Size) -> Tensor:
         """Return what tokens `(v f) l c` see of one given frame per video, `v k h w`.
 
         Args:
             tokens: normalised activations.
             feature: AppearNet's.
             distance: frames from the given one, `(v f)`.
+            unit: frames in a unit of time.
             size: height and width of the tokens.
         """
         videos, width = feature.shape[0], tokens.shape[-1]
@@ -90,7 +93,7 @@ class AppearanceAttention(nn.Module):
         source = rearrange(feature, "v k h w -> v (h w) k")
         k, v = self.to_k(source), self.to_v(source)
         velocity, offset, sharper = self.motion(tokens).float().unflatten(-1, (HEADS, 5)).split((2, 2, 1), -1)
-        own, time = positions(size, tokens.device), distance[:, None, None, None]
+        own, time = positions(size, tokens.device), (distance / unit)[:, None, None, None]
         places = own[:, None] - time * self._motions(own) + STEP * (time * velocity + offset)
         near_q, near_k = (
             _waves(at, feature.shape[-2:]) for at in (places, positions(feature.shape[-2:], tokens.device))
@@ -108,7 +111,7 @@ class AppearanceAttention(nn.Module):
         return self.to_out((seen * gate[..., None]).flatten(-2))
 
     def _motions(self, places: Tensor) -> Tensor:
-        """Return the velocity of each head at places `l 2`: `l heads 2`, in shares of the edges per frame."""
+        """Return the velocity of each head at places `l 2`: `l heads 2`, in shares of the edges per unit of time."""
         pans, zooms = self.get_buffer("pans").float(), self.get_buffer("zooms").float()
         return STEP * pans + zooms[:, None] * (places - 0.5)[:, None]
 
