@@ -30,5 +30,5 @@ def guarded(command: Callable[[], int]) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; finished work is kept: the same command continues from here\n")
+        sys.stderr.write("stopped; finished work is kept: run the same command again to continue\n")
         return 130

@@ -128,7 +128,7 @@ class Maker:
         try:
             outputs = self.client.run(prompt, timeout=24 * 3600).get(self.graph.save, {})
         except HostError as error:
-            raise HostError(f"{sample.file_name}: {error} The same command continues from there.") from error
+            raise HostError(f"{sample.file_name}: {error} Run the same command again to continue.") from error
         files = saved_files(outputs)
         if not files:
             raise Problem(f"{title_of(prompt, self.graph.save)!r} saved no file for {sample.file_name}.")
