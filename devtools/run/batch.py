@@ -123,7 +123,9 @@ def main(argv: list[str] | None = None) -> None:
         except ValueError as error:
             raise Problem(f"{error}.") from error
         except OSError as error:
-            raise Problem(f"{error}; what was made is kept: run the same command again to continue.") from error
+            raise Problem(
+                f"{error}; what was made is kept: run the same command again to continue."
+            ) from error
     what = "centre frames are in" if graph.kind == "picture" else "samples are in"
     say(
         f"{count} of this part's {len(samples)} {what} {given.out / CENTRES if graph.kind == 'picture' else given.out}"
