@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args, get_type_hints
 
+from . import json_text
 from .config import MOTIONS, PREDICTIONS, ROLES, Betas, Config, Motion, Prediction, frozen
 from .values import Range, checked, checked_fields, shown
 
@@ -194,8 +195,8 @@ def parse_json(name: str, text: str) -> Any:
         ValueError: no JSON, or JSON that is nested too deeply.
     """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json_text.loads(text)
+    except ValueError as error:
         raise ValueError(f"{name} is {shown(text)}; expected JSON") from error
 
 

@@ -14,6 +14,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from microcinema_core import json_text
+
 from .events import OnEvent, listen
 from .home import Problem
 
@@ -204,8 +206,8 @@ class ComfyClient:
     def _request(self, request: Request) -> Any:
         data = self._read(request)
         try:
-            return json.loads(data) if data else None
-        except (ValueError, RecursionError) as error:
+            return json_text.loads(data) if data else None
+        except ValueError as error:
             raise HostError(self.explain(error)) from None
 
     def _read(self, request: Request) -> bytes:
@@ -222,8 +224,8 @@ def _answered(error: HTTPError) -> str:
     """Return one line from the host's answer to a request that failed: its reasons, or the page of a fault."""
     content = error.read()
     try:
-        return _refusal(json.loads(content or b"{}"))
-    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return _refusal(json_text.loads(content or b"{}"))
+    except (ValueError, AttributeError, LookupError, TypeError):
         page = " ".join(content.decode("utf-8", errors="replace").split())
         return f"ComfyUI answered {error.code} {error.reason}: {page[:200] or 'without a reason'}"
 

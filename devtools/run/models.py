@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from microcinema_core import json_text
+
 from ..release.gallery.models import PUBLISHED, SIZES
 from .home import ROOT, Problem, home, say
 from .host import VERSION, Host, find_host
@@ -201,8 +203,8 @@ def _is_whole(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, size)))
+            header = json_text.loads(file.read(min(length, size)))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return False
     return bool(size == 8 + length + max(ends, default=0))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from microcinema_core import json_text
 
 from .home import Problem
 
@@ -28,8 +29,8 @@ def read_workflow(path: Path) -> dict[str, Any]:
         Problem: it cannot be read, or is no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json_text.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise Problem(f"The workflow {path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
         raise Problem(f"{path} is no workflow: save it in ComfyUI with Save or Export (API).")

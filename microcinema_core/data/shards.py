@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .. import json_text
 from ..files.atomic import atomic_write
 from ..messages import one_line, reason
 
@@ -64,12 +65,12 @@ def read_index(path: Path) -> dict[str, Any]:
         ValueError: it is damaged; the message names it.
     """
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json_text.loads(path.read_text(encoding="utf-8"))
         lengths, names = index["shards"], index.get("files")
         whole = all(isinstance(length, int) and length >= 0 for length in lengths) and (
             names is None or (len(names) == len(lengths) and all(isinstance(name, str) for name in names))
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
         raise ValueError(

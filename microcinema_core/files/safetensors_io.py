@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import json_text
 from ..messages import one_line, reason
 from ..values import shown
 from .atomic import atomic_write
@@ -185,8 +186,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def _saved_metadata(name: str, data: bytes) -> dict[str, str]:
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        found = json_text.loads(data)
+    except ValueError as error:
         raise ValueError(f"{name}: the tensor {SAVED_METADATA} is unreadable: save it again.") from error
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
@@ -247,8 +248,8 @@ def _refuse_foreign_start(path: Path, start: bytes) -> None:
 def _parse_header(path: Path, raw: bytes) -> dict[str, dict]:
     name = one_line(path.name)
     try:
-        header = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        header = json_text.loads(raw)
+    except ValueError as error:
         raise ValueError(f"{name}: {_looks_like(path)}, a safetensors file was expected.") from error
     if not isinstance(header, dict):
         raise ValueError(f"{name}: its header is no safetensors header, a safetensors file was expected.")

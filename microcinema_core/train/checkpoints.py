@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .. import json_text
 from ..messages import one_line, reason
 from .config import TrainConfig
 from .fsdp import full_tensor, local_shard, shard_of
@@ -293,8 +294,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: a file is missing or damaged.
     """
     try:
-        return load_file(path / "tensors.safetensors"), json.loads((path / "state.json").read_text())
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        return load_file(path / "tensors.safetensors"), json_text.loads((path / "state.json").read_text())
+    except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(
             f"{one_line(path)} cannot be read ({reason(error)}): move it away, and --resume continues from the one "
             "before"

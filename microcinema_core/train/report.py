@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import json_text
 from ..files.atomic import atomic_write
 from .config import TrainConfig
 from .memory import peak_bytes
@@ -134,8 +135,8 @@ def _forget_after(file: Path, step: int) -> None:
 def _step_of(line: str) -> float:
     """Return the step of a row; infinity for one that is not whole."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return float(json_text.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
         return math.inf
 
 

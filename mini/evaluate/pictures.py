@@ -36,7 +36,7 @@ def measure_pictures(evaluation: EvaluationContext) -> list[ResultRow]:
     read = partial(read_picture, FOLDER, width=PICTURE_SIZE, height=PICTURE_SIZE)
     given = torch.cat([read(name) for name in names])
     captions = [f"a picture {MOTION_PHRASES[motion][-1]}" for motion in MOTIONS]
-    made = []
+    made, coded = [], []
     for part in slices(len(given), PICTURES):
         latents = evaluation.pipeline.encode(given[part, None])[:, 0]
         sampled = evaluation.pipeline.sample_key_frames(
@@ -46,13 +46,13 @@ def measure_pictures(evaluation: EvaluationContext) -> list[ResultRow]:
             evaluation.base_settings.seeded(part.start),
         )
         made.append(evaluation.pipeline.decode(sampled))
+        coded.append(evaluation.pipeline.decode(latents[:, None])[:, 0])
         evaluation.log(f"pictures: {part.stop} of {len(given)}")
     clips = rearrange(torch.cat(made), "(n m) f c h w -> n m f c h w", m=len(MOTIONS))
     ends = rearrange(clips[:, :, [0, -1]], "n m e c h w -> n (m e) c h w")
     sheet = torch.cat([given[:, None], ends], dim=1)
     save_picture(evaluation.out / "pictures.png", grid(sheet.flatten(0, 1), sheet.shape[1]))
-    coded = evaluation.pipeline.decode(evaluation.pipeline.encode(given[:, None]))[:, 0]
-    return _rows(given, coded, clips, evaluation.resamples(names))
+    return _rows(given, torch.cat(coded), clips, evaluation.resamples(names))
 
 
 def sharpness(pictures: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from tests.host.video_model_files import add_small_text, write_video_models
 from tests.host.weight_files import write_what_workflows_name
 
 HERE = Path(__file__).parent
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 TIMEOUT = 240_000  # milliseconds; a busy machine without a GPU draws slowly
 
 
@@ -32,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
+
+
+def workflows(*, in_every_run: tuple[str, ...]) -> list[Any]:
+    """Return parameters for all shipped workflows; those of other numbers run only where a file is named."""
+    return [
+        pytest.param(file, id=file.stem, marks=[] if file.stem[:2] in in_every_run else pytest.mark.long)
+        for file in WORKFLOWS
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,8 @@ from tests.browser.canvas import (
     keep_picture,
     press_run,
 )
-from tests.browser.conftest import opened
+from tests.browser.conftest import WORKFLOWS, opened, workflows
 from tests.host.quick import CLIPS, changes, graph_prompt, quickened
-
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-IN_EVERY_RUN = ("10", "13", "21")
-"""Numbers of the workflows that each run of the tests drops; the others where this file is named."""
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +85,7 @@ def test_every_node_is_in_the_menu_with_its_help_page(
 
 @pytest.mark.parametrize(
     "file",
-    [
-        pytest.param(file, id=file.stem, marks=[] if file.stem[:2] in IN_EVERY_RUN else pytest.mark.long)
-        for file in WORKFLOWS
-    ],
+    workflows(in_every_run=("10", "13", "21")),
 )
 def test_a_dropped_workflow_runs_and_shows_its_clip(
     page: Any, server: ComfyServer, artifacts: Path, file: Path

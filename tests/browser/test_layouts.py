@@ -9,13 +9,10 @@ from typing import Any
 
 import pytest
 
-from devtools.run.home import ROOT
 from devtools.run.server import ComfyServer
 from tests.browser.canvas import complaints, drop, keep_picture
-from tests.browser.conftest import opened
+from tests.browser.conftest import opened, workflows
 
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-IN_EVERY_RUN = ("10", "11", "41")
 WINDOW = (1600, 1000)
 ROUNDING = 2  # pixels
 NODE_BOXES = """() => [...document.querySelectorAll(".lg-node")].map(node => {
@@ -41,10 +38,7 @@ def canvas(browser: Any, served: ComfyServer, request: pytest.FixtureRequest) ->
 
 @pytest.mark.parametrize(
     "file",
-    [
-        pytest.param(file, id=file.stem, marks=[] if file.stem[:2] in IN_EVERY_RUN else pytest.mark.long)
-        for file in WORKFLOWS
-    ],
+    workflows(in_every_run=("10", "11", "41")),
 )
 def test_a_graph_opens_in_view_and_nothing_covers_a_node(
     canvas: tuple[str, Any], artifacts: Path, file: Path

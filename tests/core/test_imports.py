@@ -18,7 +18,7 @@ NOT_INSTALLED = ("benchmarks", "devtools", "mini", "tests")
 OUTSIDE = (*NOT_INSTALLED, "nodes")
 """Packages of the repository beside the core."""
 LAYERS = (
-    ("moved", "optional_deps", "messages"),
+    ("moved", "optional_deps", "messages", "json_text"),
     ("values", "guarded"),
     ("config", CORE),
     ("model_spec",),

@@ -114,16 +114,20 @@ def test_what_does_not_move_or_moves_the_other_way_or_too_fast_is_a_miss(
         assert rigid.fit(world, chosen, clips).psnr.max() < 25
 
 
-class Mover:
-    """A pipeline without a VAE, whose model moves everything as the truth does, at the clips' own speed."""
-
-    def __init__(self, world: Path) -> None:
-        self.world = world
+class WithoutVAE:
+    """A pipeline in which pictures are their own latents."""
 
     def encode(self, clips: Tensor) -> Tensor:
         return clips
 
     decode = encode
+
+
+class Mover(WithoutVAE):
+    """Its model moves everything as the truth does, at the clips' own speed."""
+
+    def __init__(self, world: Path) -> None:
+        self.world = world
 
     def sample_key_frames(self, model: object, centres: Tensor, captions: list[str], *_: object) -> Tensor:
         chosen = motion_clips(self.world, subjects=len(captions) // 6, split="train", stills=True)
@@ -143,16 +147,11 @@ def test_the_section_reports_a_model_that_moves_as_asked(
     assert (tmp_path / "rigid.png").exists()
 
 
-class Keeper:
-    """A pipeline without a VAE, whose model repeats the centre frame, blurred by `edge` in all frames but that one."""
+class Keeper(WithoutVAE):
+    """Its model repeats the centre frame, blurred by `edge` in all frames but that one."""
 
     def __init__(self, edge: int) -> None:
         self.edge = edge
-
-    def encode(self, clips: Tensor) -> Tensor:
-        return clips
-
-    decode = encode
 
     def sample_key_frames(self, model: object, centres: Tensor, captions: list[str], *_: object) -> Tensor:
         assert captions[:2] == ["a picture moving to the left", "a picture moving to the right"]

@@ -29,7 +29,7 @@ def typical_prompts(emoji: Path) -> list[str]:
     subjects = sorted({subject(entry) for entry in read_catalogue(emoji, "train")})
     grounds = [*COLOURS, *COLOURS]
     return [
-        f"{with_article(name)} on {with_article(ground)} background"
+        _prompt(with_article(name), ground)
         for name, ground in zip(evenly_spaced(subjects, TYPICAL), grounds, strict=False)
     ]
 
@@ -44,9 +44,13 @@ def moving_prompts(emoji: Path) -> list[str]:
     """
     drawn = known_subjects(emoji, count=len(MOTIONS))
     return [
-        f"{with_article(subject(one.variants[0]))} {MOTION_PHRASES[motion][-1]} on {with_article(ground)} background"
+        _prompt(f"{with_article(subject(one.variants[0]))} {MOTION_PHRASES[motion][-1]}", ground)
         for one, motion, ground in zip(drawn, MOTIONS, COLOURS, strict=False)
     ]
+
+
+def _prompt(seen: str, ground: str) -> str:
+    return f"{seen} on {with_article(ground)} background"
 
 
 def own_pictures() -> list[tuple[str, Image.Image]]:

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ... import json_text
 from ...config import CONTEXT_LENGTH, centre_index
 from ...messages import one_line
 from ..shards import write_json, write_shard
@@ -190,8 +191,8 @@ def stored_clip_ids(path: Path, key: str) -> list[str] | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        return json.loads(metadata["clips"]) if metadata.get("key") == key else None
-    except (SafetensorError, KeyError, ValueError, RecursionError):
+        return json_text.loads(metadata["clips"]) if metadata.get("key") == key else None
+    except (SafetensorError, KeyError, ValueError):
         logger.warning("%s is damaged; its clips are encoded again", one_line(path))
         return None
 

@@ -8,7 +8,6 @@ the others are read.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import struct
 import tarfile
@@ -18,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from ... import json_text
 from ...messages import is_text, one_line, reason
 from .report import Unusable
 
@@ -224,8 +224,8 @@ def _json_lines(path: Path) -> Iterator[_Record]:
 
 def _json_object(text: str) -> Mapping[str, Any] | _Odd:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
+        value = json_text.loads(text)
+    except (ValueError, MemoryError) as error:
         return _Odd(f" is no JSON ({reason(error)})")
     if not isinstance(value, dict):
         return _Odd(f" is a {type(value).__name__}; expected an object keyed by column names")

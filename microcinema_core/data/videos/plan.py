@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ... import json_text
 from ...messages import one_line
 from ..shards import write_json
 from .report import Unusable
@@ -177,10 +178,10 @@ def _earlier_units(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_text.loads(path.read_text(encoding="utf-8"))
         if all(isinstance(key, str) for keys in found for key in keys):
             return [list(keys) for keys in found]
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         pass
     logger.warning("%s is damaged; videos are divided into units anew", one_line(path))
     return []

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ... import json_text
 from ...files.atomic import atomic_write
 from ...messages import is_text
 
@@ -51,8 +52,8 @@ def read_report(path: Path) -> list[ReportEntry]:
         return []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # names may hold what str.splitlines splits at
-        return [ReportEntry(**json.loads(line)) for line in lines if line]
-    except (ValueError, TypeError, RecursionError):
+        return [ReportEntry(**json_text.loads(line)) for line in lines if line]
+    except (ValueError, TypeError):
         return [
             ReportEntry(path.name, "this unit's own report is damaged; what it said is lost", skipped=False)
         ]

@@ -6,13 +6,13 @@ import hashlib
 import json
 import random
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ... import json_text
 from ...data.shards import write_json
 from ...data.videos.report import Unusable
 from ...data.videos.sources import Video, scan
@@ -20,6 +20,7 @@ from ...files.atomic import atomic_write
 from ...frames.centre_frame import centre_crop, resize
 from ...messages import one_line
 from ..clip_reading import Sampling, read_clip
+from ..video_output import write_frames
 
 QUESTIONS = {
     "motion": "Motion quality",
@@ -122,10 +123,10 @@ def read_study(out: Path) -> Study:
     if not path.is_file():
         raise ValueError(f"{one_line(path)} is missing; `make` writes it")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json_text.loads(path.read_text(encoding="utf-8"))
         pairs = tuple(Pair(**pair) for pair in stored.pop("pairs"))
         return Study(**{**stored, "questions": tuple(stored["questions"])}, pairs=pairs)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{one_line(path)} is no key of a study; make the study again") from error
 
 
@@ -159,26 +160,20 @@ def _study(
 
 def _write_square(path: Path, video: Video, size: int) -> None:
     """Write the middle square of a video in a form that every browser plays, which shows no trace of its origin."""
-    import av
-
     try:
         clip = read_clip(video, Sampling(None))
     except Unusable as error:
         raise ValueError(f"{one_line(video.id)}: {error}") from error
-    with atomic_write(path, suffix=path.suffix) as part, av.open(str(part), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1001))
-        stream.width = stream.height = size
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": QUALITY, "preset": "fast"}
-        for frame in clip.frames:
-            pixels = _square(frame, size)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24")))
-        container.mux(stream.encode())
+    squares = [_square(frame, size) for frame in clip.frames]
+    options = {"crf": QUALITY, "preset": "fast"}
+    write_frames(path, squares, clip.fps, codec="libx264", pixels="yuv420p", options=options)
 
 
-def _square(frame: Tensor, size: int) -> Tensor:
+def _square(frame: Tensor, size: int) -> np.ndarray:
     """Return the middle square of a frame, uint8 `3 h w`, as uint8 `size size 3`."""
     picture = resize(centre_crop(frame[None].float() / 255, aspect=1.0), height=size, width=size)[0]
-    return (picture * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+    levels = (picture * 255).round().to(torch.uint8)  # `resize` stays within [0, 1]
+    return levels.permute(1, 2, 0).contiguous().numpy()
 
 
 def _write_page(path: Path, study: Study) -> None:
@@ -186,7 +181,6 @@ def _write_page(path: Path, study: Study) -> None:
         "study": study.id,
         "questions": {key: QUESTIONS[key] for key in study.questions},
         "prompts": [pair.prompt for pair in study.pairs],
-        "size": study.size,
     }
     text = json.dumps(data).replace("<", "\\u003c")  # a caption must not end the script
     with atomic_write(path, suffix=path.suffix) as part:

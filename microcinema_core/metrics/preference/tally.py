@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import json_text
 from ...messages import one_line
 from ..bootstrap import interval, key_weights, weighted_mean
 from .study import QUESTIONS, SIDES, Study, read_study
@@ -73,8 +74,8 @@ def _score(answer: str, first: str) -> float:
 def _read(path: Path, study: Study) -> dict[str, Any]:
     """Return what a person saved: `answers` has one entry for each pair."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        saved = json_text.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{one_line(path)} cannot be read as saved answers") from error
     if not isinstance(saved, dict) or saved.get("study") != study.id:
         raise ValueError(f"{one_line(path)} holds no answers of this study")

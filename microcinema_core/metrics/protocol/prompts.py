@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ... import json_text
 from ...data.videos.sources import UCF_NAME, class_caption
 from ...files.atomic import atomic_write
 from ...messages import one_line
@@ -120,7 +121,7 @@ def msrvtt_prompts(
 def _captions_of(path: Path, split: str) -> dict[str, list[str]]:
     """Return the captions by video of a split; a file without a list of videos is taken for the split itself."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+        data: dict[str, Any] = json_text.loads(path.read_text(encoding="utf-8-sig"))
         wanted = {
             str(video["video_id"])
             for video in data.get("videos", [])
@@ -130,7 +131,7 @@ def _captions_of(path: Path, split: str) -> dict[str, list[str]]:
         for row in data["sentences"]:
             if not data.get("videos") or row["video_id"] in wanted:
                 captions[str(row["video_id"])].append(" ".join(str(row["caption"]).split()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{one_line(path.name)} is not MSR-VTT's JSON; expected an object with `videos` and `sentences`"
         ) from error
@@ -172,10 +173,10 @@ def read_prompts(folder: Path) -> list[Prompt]:
         raise ValueError(f"{one_line(path)} is missing; write it first with the action `prompts`")
     refusal = ValueError(f"{one_line(path)} is no prompt list; every line should be like {EXAMPLE}")
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        rows = [json_text.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         prompts = [Prompt(**row) for row in rows]
         whole = all(_is_whole(prompt) for prompt in prompts)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise refusal from error
     if not whole:
         raise refusal
@@ -206,9 +207,9 @@ def read_texts(path: Path) -> dict[str, str]:
         ValueError: it is no such file.
     """
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        rows = [json_text.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         return {Path(row["file_name"]).stem: str(row["text"]) for row in rows}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{one_line(path)} is no list of captions; expected lines of file_name and text"
         ) from error

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ... import json_text
 from ...data.shards import write_json
 from ...files.downloads import hash_of
 from ...messages import one_line
@@ -80,7 +81,7 @@ def check_record(folder: Path, record: Mapping[str, Any], made: Iterable[Path], 
 def _read(path: Path) -> dict[str, Any] | None:
     """Return a record; None where there is none to be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+        content = json_text.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ...files.load_networks import load_video_model
 from ...frames.centre_frame import prepare_centre_frame
 from ...messages import one_line
 from ...model_spec import ModelSpec, SamplerDefaults
+from ..video_output import write_frames
 from .encoders import Surroundings, load_centre_model, load_surroundings
 from .prompts import Prompt, read_prompts, read_texts
 from .run_record import check_record, describe_centres, digest, digest_of_files, digest_of_prompts
@@ -268,13 +268,5 @@ def to_bytes(pictures: Tensor) -> np.ndarray:
 
 def write_video(path: Path, pictures: Tensor, fps: float) -> None:
     """Write pictures `f 3 h w` in [-1, 1] as a video without loss, so that the codec changes no score."""
-    import av
-
-    frames = to_bytes(pictures)
-    with atomic_write(path, suffix=".mp4") as part, av.open(str(part), "w") as container:
-        stream: Any = container.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt, stream.options = "rgb24", {"qp": "0", "preset": "veryfast"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    options = {"qp": "0", "preset": "veryfast"}
+    write_frames(path, to_bytes(pictures), fps, codec="libx264rgb", pixels="rgb24", options=options)
