@@ -14,7 +14,7 @@ from ..files.atomic import atomic_write
 
 def write_frames(
     path: Path,
-    frames: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray] | np.ndarray,
     fps: float,
     *,
     codec: str,
