@@ -48,17 +48,21 @@ def speeds(clip: Clip) -> list[float]:
     return torch.linspace(low, high, SPEEDS).tolist()
 
 
-def moving_psnr(made: Tensor, truth: Tensor, alpha: Tensor) -> Tensor:
-    """Return the PSNR in dB of a clip in the object's box, of the mean error of all frames but the centre one.
+def moving_psnr(made: Tensor, truth: Tensor, alpha: Tensor, given: Sequence[int]) -> Tensor:
+    """Return the PSNR in dB of a clip in the object's box, of the mean error of all frames but the given ones.
 
-    The box of a frame spans where the object is in it and where it was in the centre frame, so a copy that stays
-    behind counts. Frames are `f c h w` in [-1, 1], alpha `f h w` is the true object's.
+    The box of a frame spans where the object is in it and where it was in the nearest given frames, so a copy that
+    stays behind counts. Frames are `f c h w` in [-1, 1], alpha `f h w` is the true object's.
     """
     errors = []
     for index in range(len(truth)):
-        if index == CENTRE_INDEX:
+        if index in given:
             continue
-        there = torch.maximum(alpha[index], alpha[CENTRE_INDEX]) > BOX_ALPHA
+        near = [
+            max((g for g in given if g < index), default=index),
+            min((g for g in given if g > index), default=index),
+        ]
+        there = alpha[[index, *near]].amax(0) > BOX_ALPHA
         rows, columns = there.any(1).nonzero(), there.any(0).nonzero()
         box = (
             ...,
@@ -77,7 +81,7 @@ def fit(folder: Path, chosen: Sequence[CaptionedClip], made: Tensor) -> Fit:
             render_with_alpha(folder, replace(one.clip, speed=speed), BASE_TIMES)
             for speed in speeds(one.clip)
         )
-        values = torch.stack([moving_psnr(clip, truth, alpha) for truth, alpha in truths])
+        values = torch.stack([moving_psnr(clip, truth, alpha, [CENTRE_INDEX]) for truth, alpha in truths])
         best.append((values.max(), values.argmax() / (SPEEDS - 1)))
     return Fit(*(torch.stack(column) for column in zip(*best, strict=True)))
 

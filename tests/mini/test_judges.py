@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mini.evaluate import classifier, pictures, rigid, subjects
+from mini.evaluate import classifier, pictures, rigid, subjects, tsr
 from mini.evaluate.evaluation_context import EvaluationContext
+from mini.evaluate.mini_pipeline import blend
 from mini.evaluate.protocol import backgrounds, frames, motion_clips, render_with_alpha, silhouettes
-from mini.world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME, MOTIONS
+from mini.world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME, MOTIONS, Clip
 from tests.mini.data_world import write_world
 
 
@@ -145,6 +146,40 @@ def test_the_section_reports_a_model_that_moves_as_asked(
     assert float(quality.value.split()[0]) > 40 and "repeated" in quality.reference
     assert speed.value.startswith("0.5")
     assert (tmp_path / "rigid.png").exists()
+
+
+class Interpolator(WithoutVAE):
+    """Its TSR gives the true frames, at one cell of 8 pixels a key frame, or the blend of the given ones."""
+
+    def __init__(self, world: Path, *, blends: bool) -> None:
+        chosen = motion_clips(world, subjects=2, split="train", stills=True)
+        self.clips = [
+            replace(one.clip, speed=0.21 if one.clip.motion in ("towards", "away") else 2 * 8 / 128)
+            for one in chosen
+        ]
+        self.world, self.blends = world, blends
+
+    def interpolate(self, model: object, keys: Tensor, *_: object, round_: int) -> Tensor:
+        if self.blends:
+            return blend(keys)
+        times = tsr.ROUNDS[round_].times
+        at = next(i for i, one in enumerate(self.clips) if torch.equal(self._true(one, times)[::4], keys[0]))
+        return torch.stack([self._true(one, times) for one in self.clips[at : at + len(keys)]])
+
+    def _true(self, clip: Clip, times: range) -> Tensor:
+        return frames(self.world, [clip], times)[0]
+
+
+def test_tsr_on_rigid_motion_is_compared_with_blending_where_the_object_is_or_was(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tsr, "SUBJECTS", 2)
+    evaluation = EvaluationContext(Path(), Path(), Path(), split="train")
+    for blends in (False, True):
+        evaluation.__dict__.update(emoji=world, pipeline=Interpolator(world, blends=blends), tsr=None)
+        for round_ in tsr.ROUNDS:
+            gain = float(tsr._rigid_row(evaluation, round_).value.split()[0])
+            assert gain == 0 if blends else gain > 20
 
 
 class Keeper(WithoutVAE):
