@@ -7,18 +7,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from devtools.run.home import ROOT
+from microcinema_core.data.videos.sources import scan
 from microcinema_core.diffusion.tsr import FACTOR, WINDOW, round_noise
+from microcinema_core.metrics.protocol.prompts import read_prompts
+from microcinema_core.metrics.protocol.sample import to_bytes
 from mini.evaluate import base as keyframes
+from mini.evaluate import videos
 from mini.evaluate.evaluation_context import BASE, TSR, EvaluationContext
 from mini.evaluate.mini_pipeline import DDIMSettings, MiniPipeline, slices
 from mini.evaluate.protocol import evaluation_clips, frames, motion_clips, silhouettes
 from mini.world.motion_split import is_test
-from mini.world.render import BASE_TIMES, CENTRE_TIME, MOTIONS
+from mini.world.render import BASE_TIMES, CENTRE_INDEX, CENTRE_TIME, MOTIONS
 from tests.mini.data_world import write_world
 
 
@@ -176,3 +183,22 @@ def test_every_clip_has_tsr_noise_of_its_own_as_the_node_draws_it(monkeypatch: p
             seen.append(windows[:, :, :-1].flatten(0, 2))
     noise = torch.cat(seen)
     assert len(torch.unique(noise, dim=0)) == len(noise) == 2 * 9 * pairs * FACTOR
+
+
+def test_a_split_as_videos_is_read_by_the_metrics_as_it_was_rendered(world: Path, tmp_path: Path) -> None:
+    chosen = evaluation_clips(world, clips_per_key=1)[:2]
+    videos.write(tmp_path, chosen, world)
+    found, _ = scan(tmp_path / "real")
+    prompts = read_prompts(tmp_path / "made")
+    assert [(v.id, v.captions) for v in found] == [(p.file_name, (p.text,)) for p in prompts]
+    assert [p.text for p in prompts] == [one.caption for one in chosen]
+    for one, prompt in zip(chosen, prompts, strict=True):
+        rendered = to_bytes(frames(world, [one.clip], BASE_TIMES)[0])
+        with av.open(str(tmp_path / "real" / prompt.file_name)) as container:
+            assert container.streams.video[0].average_rate == 2
+            read = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert np.array_equal(np.stack(read), rendered)
+        picture = Image.open(tmp_path / "made" / "given" / f"{prompt.stem}.png")
+        assert np.array_equal(np.asarray(picture), rendered[CENTRE_INDEX])
+    with pytest.raises(ValueError, match="holds another list"):
+        videos.write(tmp_path, chosen[:1], world)
