@@ -107,7 +107,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         shipped = WEIGHTS / f"mini_{role}.safetensors"
         parser.add_argument(f"--{role}", type=Path, default=shipped, help="default: the shipped model")
     parser.add_argument(
-        "--split", choices=HELD_OUT, default="validation", help="of the emoji; default: %(default)s"
+        "--split",
+        choices=(*HELD_OUT, "held"),
+        default="validation",
+        help="of the emoji; `held` is what no generation has seen, look-alikes of training; default: %(default)s",
     )
     parser.add_argument(
         "--a-key", type=int, default=4, metavar="N", help="clips per motion key; default: %(default)s"

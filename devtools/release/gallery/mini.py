@@ -50,11 +50,11 @@ def picture_to_video(graph: Graph) -> None:
 
 
 def text_to_video(graph: Graph) -> None:
-    """Make the centre frame from the prompt as well."""
+    """Make the centre frame from the prompt as well: the fifth of the README's prompts, which follow from a rule."""
     graph.column("Prompt")
     image = load_mini(graph, "image")
     empty = graph.add("EmptyLatentImage", width=SIDE, height=SIDE, batch_size=1)
-    words = prompts(graph, image[1], "a flag of botswana going away on a red background")
+    words = prompts(graph, image[1], "a flag of belize coming closer on an orange background")
     graph.column("Centre frame")
     drawn = graph.add("KSampler", "centre frame", model=image[0], positive=words[0], negative=words[1],
                       latent_image=empty[0], **MINI_IMAGE)  # fmt: skip

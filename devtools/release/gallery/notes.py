@@ -4,9 +4,9 @@ from __future__ import annotations
 
 MOTIONS = """**Six motions** work for any subject. Put one of them into the prompt:
 
-- *coming closer*, *going away*: these come out best
 - *moving left*, *moving right*
 - *rising*, *sinking*
+- *coming closer*, *going away*
 
 Without one of them, subjects move little."""
 SD15_FILE = """- **models/checkpoints**: **v1-5-pruned-emaonly-fp16.safetensors**, or another checkpoint of Stable

@@ -28,18 +28,16 @@ class Template:
         note: Markdown of the note beside it.
         makes: what comes out, in a few words.
         given: where the user's pictures are in its video, from 0 for the first frame to 1 for the last.
-        seed: seed of its first sampling node.
     """
 
     fill: Callable[[Graph], None]
     note: str
     makes: str
     given: tuple[float, ...] = ()
-    seed: int = 1
 
     def graph(self, schemas: Schemas, title: str) -> Graph:
         """Return the workflow as a graph of the host's nodes."""
-        graph = Graph(schemas, title, self.note, self.seed)
+        graph = Graph(schemas, title, self.note)
         self.fill(graph)
         return graph
 
@@ -52,7 +50,7 @@ TEMPLATES = {
     "10 Start here - picture to video (mini)": Template(
         mini.picture_to_video, notes.PICTURE_TO_VIDEO_MINI, MADE_BY_MINI, MIDDLE
     ),
-    "11 Text to video (mini)": Template(mini.text_to_video, notes.TEXT_TO_VIDEO_MINI, MADE_BY_MINI, seed=3),
+    "11 Text to video (mini)": Template(mini.text_to_video, notes.TEXT_TO_VIDEO_MINI, MADE_BY_MINI),
     "12 Repainted picture to video (mini)": Template(
         mini.repainted_picture, notes.REPAINTED_PICTURE_MINI, MADE_BY_MINI, MIDDLE
     ),
