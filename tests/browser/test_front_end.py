@@ -85,7 +85,7 @@ def test_every_node_is_in_the_menu_with_its_help_page(
 
 @pytest.mark.parametrize(
     "file",
-    workflows(in_every_run=("13", "21")),
+    workflows(in_every_run=("13",)),
 )
 def test_a_dropped_workflow_runs_and_shows_its_clip(
     page: Any, server: ComfyServer, artifacts: Path, file: Path

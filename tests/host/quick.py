@@ -13,12 +13,12 @@ from devtools.run.workflow import Prompt, read_prompt
 WORKFLOWS = ROOT / "workflows"
 CLIPS = {
     "10 Start here - picture to video (mini)": (129, 32.0, 128),
-    "11 Text to video (mini)": (129, 32.0, 128),
+    "11 Text to video (mini)": (33, 8.0, 128),
     "12 Repainted picture to video (mini)": (33, 8.0, 128),
     "13 Longer video (mini)": (49, 8.0, 128),
     "14 Between two pictures (mini)": (17, 32.0, 128),
     "15 Upscaled video (mini)": (33, 8.0, 512),
-    "16 Loop with a prompt for each part (mini)": (144, 32.0, 128),
+    "16 Loop with a prompt for each part (mini)": (36, 8.0, 128),
     "20 Picture to video (PIA)": (3, 8.0, 64),
     "21 SDXL picture to video (PIA, SparseCtrl)": (11, 40.0, 64),
     "22 First and last frame (SparseCtrl)": (3, 8.0, 64),
