@@ -18,8 +18,8 @@ from microcinema_core.metrics.bootstrap import weighted_mean
 from microcinema_core.metrics.distance import KernelDistance
 from microcinema_core.metrics.psnr import decibels
 
-from ..world.clips import RIGID_GROWTH, RIGID_SPEED
-from ..world.render import CENTRE_TIME, GROWTH
+from ..world.clips import rigid_speed
+from ..world.render import CENTRE_TIME
 from .evaluation_context import EvaluationContext
 from .measures import seam_ratio
 from .mini_pipeline import blend, slices
@@ -62,14 +62,11 @@ class TSRMeasurements:
 
 def measure_tsr(evaluation: EvaluationContext) -> list[ResultRow]:
     """Measure both rounds."""
-    return [
-        row
-        for round_ in ROUNDS
-        for row in (
-            *_rows(evaluation, round_, _measure(evaluation, round_)),
-            _rigid_row(evaluation, round_),
-        )
-    ]
+    rows = []
+    for round_ in ROUNDS:
+        rows += _rows(evaluation, round_, _measure(evaluation, round_))
+        rows.append(_rigid_row(evaluation, round_))
+    return rows
 
 
 def _measure(evaluation: EvaluationContext, round_: TSRRound) -> TSRMeasurements:
@@ -115,7 +112,7 @@ def _inner_error(pictures: Tensor, real: Tensor) -> Tensor:
 def _rigid_row(evaluation: EvaluationContext, round_: TSRRound) -> ResultRow:
     """Measure the frames between in the box of rigidly moving stills."""
     chosen = [
-        replace(one, clip=replace(one.clip, speed=RIGID_GROWTH if one.clip.motion in GROWTH else RIGID_SPEED))
+        replace(one, clip=replace(one.clip, speed=rigid_speed(one.clip.motion)))
         for one in motion_clips(evaluation.emoji, subjects=SUBJECTS, split=evaluation.split, stills=True)
     ]
     given = range(0, len(round_.times), FACTOR)

@@ -8,31 +8,26 @@ and OUT/made/given the true centre frames as pictures. A list that is there is k
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from microcinema_core.files.atomic import atomic_write
 from microcinema_core.files.paths import home_folder
 from microcinema_core.guarded import guarded
-from microcinema_core.metrics.protocol.prompts import LIST, Prompt, write_prompts
-from microcinema_core.metrics.protocol.sample import to_bytes, write_video
+from microcinema_core.metrics.protocol.prompts import Prompt, write_prompts
+from microcinema_core.metrics.protocol.sample import write_picture, write_video
 
+from ..world.clips import FPS
 from ..world.emoji import emoji_folder
 from ..world.encode import HELD_OUT
 from ..world.render import BASE_TIMES, CENTRE_INDEX
 from .protocol import EvaluationClip, evaluation_clips, frames
 
-FPS = 2.0
-"""Key frames per second of `BASE_TIMES`."""
 REAL, MADE, CENTRES = "real", "made", "given"
 
 
 def write(out: Path, chosen: Sequence[EvaluationClip], emoji: Path) -> None:
-    """Write the clips as videos, their captions as a table, and what is needed to sample them.
+    """Write the clips as videos with their captions, and what is needed to sample them.
 
     Args:
         out: the folder; `REAL` and `MADE` are made in it.
@@ -40,22 +35,19 @@ def write(out: Path, chosen: Sequence[EvaluationClip], emoji: Path) -> None:
         emoji: the folder of prepared emoji.
 
     Raises:
-        ValueError: `MADE` has another prompt list.
+        ValueError: the folder has another split's list.
         OSError: a file cannot be written.
     """
     prompts = [Prompt(f"{i:05d}.mp4", one.caption, i, one.key) for i, one in enumerate(chosen)]
     for folder in (out / REAL, out / MADE / CENTRES):
         folder.mkdir(parents=True, exist_ok=True)
-    write_prompts(out / MADE, prompts)
+    for folder in (out / REAL, out / MADE):
+        write_prompts(folder, prompts)  # the videos' captions, and the list of samples
+    [fps] = FPS["base"]
     for prompt, one in zip(prompts, chosen, strict=True):
         pictures = frames(emoji, [one.clip], BASE_TIMES)[0]
-        write_video(out / REAL / prompt.file_name, pictures, FPS)
-        [centre] = to_bytes(pictures[CENTRE_INDEX : CENTRE_INDEX + 1])
-        with atomic_write(out / MADE / CENTRES / f"{prompt.stem}.png", suffix=".png") as part:
-            Image.fromarray(centre).save(part)
-    rows = ({"file_name": one.file_name, "text": one.text} for one in prompts)
-    with atomic_write(out / REAL / LIST) as part:
-        part.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        write_video(out / REAL / prompt.file_name, pictures, fps)
+        write_picture(out / MADE / CENTRES / f"{prompt.stem}.png", pictures[CENTRE_INDEX])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from .pictures import (
     BalancedChoice,
     random_placement,
 )
-from .render import BASE_TIMES, CENTRE_TIME, MOTIONS, PLAY_FPS, TIMELINE, Clip, Motion
+from .render import BASE_TIMES, CENTRE_TIME, GROWTH, MOTIONS, PLAY_FPS, TIMELINE, Clip, Motion
 
 SetRole = Literal["image", "base", "tsr"]
 """The stage that a set trains."""
@@ -43,6 +43,11 @@ RIGID_MOVED_SHARE = 0.5
 """`moved` of the rigid sets that the family is trained on."""
 NAMED_SHARE = 0.4
 """`named` of the pictures that the family is trained on."""
+
+
+def rigid_speed(motion: Motion | None) -> float:
+    """Return the one speed of a motion in the rigid sets."""
+    return RIGID_GROWTH if motion in GROWTH else RIGID_SPEED
 
 
 @dataclass(frozen=True)
@@ -160,10 +165,9 @@ class ClipSampler:
         return Clip(entry, background, phase, centre, side, motion, speed if motion else 0.0, frozen)
 
     def _speed(self, rng: np.random.Generator, motion: Motion | None) -> float:
-        grows = motion in ("towards", "away")
         if self._rigid:
-            return RIGID_GROWTH if grows else RIGID_SPEED
-        return float(rng.uniform(*(GROWTH_SPEEDS if grows else PATH_SPEEDS)))
+            return rigid_speed(motion)
+        return float(rng.uniform(*(GROWTH_SPEEDS if motion in GROWTH else PATH_SPEEDS)))
 
     def _with_captions(
         self,

@@ -201,9 +201,7 @@ class Sampler:
         latents = self.image.sample(
             context, self.empty, noise, steps=settings.steps, guidance_scale=settings.cfg
         )
-        [picture] = to_bytes(self.around.decode(latents))
-        with atomic_write(path, suffix=".png") as part:
-            Image.fromarray(picture).save(part)
+        write_picture(path, self.around.decode(latents)[0])
 
     def key_frames(self, z_c: Tensor, context: Tensor, seed: int) -> Tensor:
         """Sample the key frames `f c h w` around a centre frame's latents `1 c h w`."""
@@ -264,6 +262,13 @@ def to_bytes(pictures: Tensor) -> np.ndarray:
     """Convert pictures `n 3 h w` in [-1, 1] to uint8 `n h w 3`."""
     levels = ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
+
+
+def write_picture(path: Path, picture: Tensor) -> None:
+    """Write a picture `3 h w` in [-1, 1] as a PNG that is there as a whole or not at all."""
+    [pixels] = to_bytes(picture[None])
+    with atomic_write(path, suffix=".png") as part:
+        Image.fromarray(pixels).save(part)
 
 
 def write_video(path: Path, pictures: Tensor, fps: float) -> None:
