@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         note = _note(evaluation, name, time.monotonic() - started)
         write_json(folder / f"{name}.json", {"note": note, "rows": [row.to_dict() for row in rows]})
     if any(name in SECTIONS for name in names):
-        _print(folder)
+        _print(folder, options.beside)
     for name in names:
         if name in STUDIES:
             sys.stdout.write((folder / f"{name}.md").read_text(encoding="utf-8"))
@@ -153,7 +153,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder of the results; default: $MICROCINEMA_HOME/evaluation"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--beside", type=Path, metavar="OUT", help="also print the results in another folder, of other files"
+    )
+    options = parser.parse_args(arguments)
+    if options.beside and not any((options.beside / f"{name}.json").is_file() for name in SECTIONS):
+        parser.error(f"--beside {options.beside}: no results are there; give the --out of another run")
+    return options
 
 
 def _note(evaluation: EvaluationContext, section: str, seconds: float) -> str:
@@ -181,11 +187,19 @@ def _study_note(
     )
 
 
-def _print(folder: Path) -> None:
+def _print(folder: Path, beside: Path | None) -> None:
+    rows, notes = _stored(folder)
+    others = None if beside is None else _stored(beside)[0]
+    sys.stdout.write(markdown(rows, others) + "\n\n")
+    sys.stdout.write("\n".join(notes) + "\n")
+
+
+def _stored(folder: Path) -> tuple[list[ResultRow], list[str]]:
+    """Return the rows and the notes of all sections that were measured."""
     stored = [json.loads(path.read_text()) for name in SECTIONS if (path := folder / f"{name}.json").exists()]
-    rows = [ResultRow.from_dict(row) for one in stored for row in one["rows"]]
-    sys.stdout.write(markdown(rows) + "\n\n")
-    sys.stdout.write("\n".join(one["note"] for one in stored) + "\n")
+    return [ResultRow.from_dict(row) for one in stored for row in one["rows"]], [
+        one["note"] for one in stored
+    ]
 
 
 if __name__ == "__main__":

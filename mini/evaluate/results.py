@@ -67,9 +67,25 @@ class Estimate:
         return f"{text} {unit}".rstrip()
 
 
-def markdown(rows: Iterable[ResultRow]) -> str:
-    """Format the rows as a Markdown table."""
+def markdown(rows: Iterable[ResultRow], others: Iterable[ResultRow] | None = None) -> str:
+    """Format the rows as a Markdown table.
+
+    Args:
+        rows: the results.
+        others: results of other files, shown beside those of the same metric.
+    """
     verdict = {True: "yes", False: "**no**", None: ""}
-    lines = ["| metric | value | reference | target | reached |", "|---|---|---|---|---|"]
-    lines += [f"| {r.metric} | {r.value} | {r.reference} | {r.target} | {verdict[r.met]} |" for r in rows]
-    return "\n".join(lines)
+    other = None if others is None else {row.metric: row.value for row in others}
+    titles = [
+        "metric",
+        "value",
+        *(["other files"] if other is not None else []),
+        "reference",
+        "target",
+        "reached",
+    ]
+    lines = [titles, ["---"] * len(titles)]
+    for row in rows:
+        beside = [other.get(row.metric, "")] if other is not None else []
+        lines.append([row.metric, row.value, *beside, row.reference, row.target, verdict[row.met]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

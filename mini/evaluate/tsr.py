@@ -139,13 +139,13 @@ def _rows(evaluation: EvaluationContext, round_: TSRRound, measured: TSRMeasurem
     first = round_.stride > 1
     name = f"TSR {round_.name}"
     return [
-        _distance_row(name, measured, weights, has_target=first),
+        _distance_row(name, measured, weights),
         _psnr_row(name, measured, weights, has_target=first),
         _seam_row(name, measured, weights, has_target=not first),
     ]
 
 
-def _distance_row(name: str, measured: TSRMeasurements, weights: Tensor, *, has_target: bool) -> ResultRow:
+def _distance_row(name: str, measured: TSRMeasurements, weights: Tensor) -> ResultRow:
     features = measured.features
     ours, blended, coded = (
         KernelDistance(features[REAL], features[kind], measured.keys) for kind in (OURS, BLENDED, CODED)
@@ -156,8 +156,8 @@ def _distance_row(name: str, measured: TSRMeasurements, weights: Tensor, *, has_
         f"{ours.value():.3f}",
         f"{BLENDED} {blended.value():.3f}, {CODED} {coded.value():.3f}; "
         f"{BLENDED} minus {OURS} {gain.show(3)}",
-        "interval above 0" if has_target else "",
-        gain.low > 0 if has_target else None,
+        "interval above 0",
+        gain.low > 0,
     )
 
 

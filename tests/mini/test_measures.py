@@ -89,6 +89,8 @@ def test_a_row_says_whether_its_target_was_reached() -> None:
     rows = [ResultRow("a", "1", target=">= 2", met=False), ResultRow("b", "3", target=">= 2", met=True)]
     table = markdown(rows)
     assert "**no**" in table and table.count("\n") == 3
+    assert "| a | 1 | 0.5 |" in markdown(rows, [ResultRow("a", "0.5"), ResultRow("c", "7")])
+    assert "| b | 3 |  |" in markdown(rows, [])
 
 
 def test_stored_rows_are_read_back_older_ones_too() -> None:
