@@ -85,7 +85,7 @@ def _evaluation(options: argparse.Namespace) -> EvaluationContext:
         base_settings=replace(
             BASE, steps=options.steps, guidance_scale=options.guidance, gamma=options.gamma
         ),
-        tsr_settings=replace(TSR, steps=options.tsr_steps),
+        tsr_settings=replace(TSR, steps=options.tsr_steps, gamma=options.tsr_gamma),
         dtype=torch.float32 if options.float32 else torch.bfloat16,
         log=logging.info,
     )
@@ -138,6 +138,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--tsr-steps", type=int, default=TSR.steps, help="DDIM steps of TSR; default: %(default)s"
+    )
+    parser.add_argument(
+        "--tsr-gamma",
+        type=float,
+        default=TSR.gamma,
+        help="share of the blended key frames in TSR's starting noise, 0 for none; default: %(default)s",
     )
     parser.add_argument(
         "--clips", type=int, default=48, metavar="N", help="train clips of a study; default: %(default)s"
