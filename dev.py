@@ -4,7 +4,7 @@
     python3 dev.py demo [--prompt TEXT] [--image FILE] ...     make a video with the shipped models in ComfyUI
     python3 dev.py test [--quick] [TEST ...]                   run the linter, the type checker and all tests
     python3 dev.py serve [-- OPTION ...]                       start ComfyUI with this pack installed
-    python3 dev.py stop                                        end the ComfyUI that `demo --keep` left running
+    python3 dev.py stop                                        end the ComfyUI of `demo --keep` or `serve`
     python3 dev.py models                                      list the model files that the workflows need
     python3 dev.py python ARGS                                 run the environment's Python
 
@@ -35,7 +35,7 @@ COMMANDS = {
     "demo": (demo, "make a video with the shipped models in ComfyUI"),
     "test": (suite, "run the linter, the type checker and all tests"),
     "serve": (serve, "start ComfyUI with this pack installed"),
-    "stop": (stop, "end the ComfyUI that `demo --keep` left running"),
+    "stop": (stop, "end the ComfyUI of `demo --keep` or `serve`"),
     "models": (models, "list the model files that the workflows need, and which of them you have"),
 }
 

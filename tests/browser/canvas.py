@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ UNLINK = """([kind, name]) => {
     const node = app.graph._nodes.find(node => node.type === kind);
     node.disconnectInput(node.findInputSlot(name));
 }"""
+
+NODE_BOXES = """() => [...document.querySelectorAll(".lg-node")].map(node => {
+    const box = node.getBoundingClientRect();
+    return [node.innerText.split("\\n")[0], box.left, box.top, box.right, box.bottom];
+})"""
+"""Title, left, top, right and bottom of every node of Nodes 2.0, whose nodes are elements of the page."""
+ROUNDING = 2  # pixels
 
 GRAPH = "() => app.graph._nodes.map(node => ({type: node.type, errors: Boolean(node.has_errors)}))"
 
@@ -208,3 +216,14 @@ def keep_picture(page: Any, file: Path) -> None:
     """Save a screenshot."""
     page.wait_for_timeout(1000)  # the canvas redraws asynchronously
     page.screenshot(path=file)
+
+
+def covered(boxes: list[list[Any]]) -> list[tuple[str, str]]:
+    """Return the titles of nodes that cover each other, of those in `NODE_BOXES`."""
+    pairs = []
+    for (one, *a), (other, *b) in combinations(boxes, 2):
+        across = a[2] <= b[0] + ROUNDING or b[2] <= a[0] + ROUNDING
+        down = a[3] <= b[1] + ROUNDING or b[3] <= a[1] + ROUNDING
+        if not across and not down:
+            pairs.append((one, other))
+    return pairs

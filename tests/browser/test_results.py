@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devtools.release.gallery.graph import Graph
+from devtools.release.gallery.layout import MOST
+from devtools.release.gallery.parts import video
 from devtools.run.home import ROOT
 from devtools.run.server import ComfyServer
 from tests.browser.canvas import (
     BUILD,
     FIT,
     LOOK_AT,
+    NODE_BOXES,
+    clip_in,
     complaints,
+    covered,
+    drop,
     drop_file,
     keep_picture,
     kinds,
@@ -77,6 +85,30 @@ def test_the_result_plays_by_itself(
         keep_picture(page, artifacts / f"{name}_centre.png")
         assert page.evaluate(PICTURED_NODES, "MicroCinemaCentreFrame") == 2
         assert complaints(page) == []
+
+
+def test_a_result_has_room_above_the_node_below_it(
+    browser: Any, served: ComfyServer, artifacts: Path, tmp_path: Path
+) -> None:
+    """In Nodes 2.0: a graph so wide that Save Video stands below Video Combine, which grows when it has run."""
+    served.free()
+    served.post("/settings", {"Comfy.VueNodes.Enabled": True, "Comfy.ColorPalette": "dark"})
+    graph = Graph(served.object_info(), "room")
+    pictures = []
+    for number in range(MOST - 1):
+        graph.column(f"Picture {number}")
+        pictures.append(graph.add("LoadImage", image="example.png"))
+    graph.column("Video")
+    video(graph, pictures[0][0], 8.0, colour_anchor=pictures[1][0])  # the report's longest form
+    file = tmp_path / "room.json"
+    file.write_text(json.dumps(graph.workflow()), encoding="utf-8")
+    with opened(browser, served, width=LARGE[0], height=LARGE[1]) as page:
+        drop(page, file)
+        assert (press_run(page), complaints(page)) == ("execution_success", [])
+        clip_in(page, "SaveVideo", "output")
+        page.locator(OURS).first.wait_for()
+        keep_picture(page, artifacts / "result_room.png")
+        assert covered(page.evaluate(NODE_BOXES)) == []
 
 
 PICTURED_NODES = """kind => app.graph._nodes

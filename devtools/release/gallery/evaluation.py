@@ -24,8 +24,8 @@ def sdxl_first(graph: Graph) -> None:
     graph.column("Prompt and SDXL")
     text = graph.add("PrimitiveStringMultiline", "prompt", value=PROMPT)
     sdxl = graph.add("CheckpointLoaderSimple", "SDXL", ckpt_name=SDXL)
-    positive = graph.add("CLIPTextEncode", "Picture Prompt", text=text[0], clip=sdxl[1])
-    negative = graph.add("CLIPTextEncode", f"{NEGATIVE} Picture Prompt", text="", clip=sdxl[1])
+    positive = graph.add("CLIPTextEncode", "Picture", text=text[0], clip=sdxl[1])
+    negative = graph.add("CLIPTextEncode", f"{NEGATIVE} Picture", text="", clip=sdxl[1])
     drawn = _drawn(graph, sdxl, (positive[0], negative[0]), side=1024, cfg=6.0)
     loaded = graph.add("CheckpointLoaderSimple", "video", ckpt_name=SD21)
     _video(graph, loaded, _words(graph, loaded, text[0]), drawn)
@@ -33,7 +33,7 @@ def sdxl_first(graph: Graph) -> None:
 
 def sd21_first(graph: Graph) -> None:
     """Draw the centre frame with Stable Diffusion 2.1, and make 17 frames around it."""
-    graph.column("Prompt and Stable Diffusion")
+    graph.column("Prompt and SD 2.1")
     text = graph.add("PrimitiveStringMultiline", "prompt", value=PROMPT)
     loaded = graph.add("CheckpointLoaderSimple", ckpt_name=SD21)
     words = _words(graph, loaded, text[0])

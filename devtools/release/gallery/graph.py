@@ -53,7 +53,7 @@ class Graph:
 
     def column(self, title: str) -> None:
         """Begin a new column, framed as a group with this title."""
-        self.layout.column(title)
+        self.layout.group(title)
 
     def add(self, kind: str, purpose: str = "", /, **given: Any) -> Node:
         """Add a node, titled with its class's own name and its purpose.
@@ -89,7 +89,7 @@ class Graph:
         if PROMPT in name:
             node["color"], node["bgcolor"] = RED if NEGATIVE in purpose else GREEN
         self.nodes.append(node)
-        self.layout.place(node)
+        self.layout.add(node)
         for place, slot in enumerate(slots):
             if isinstance(given.get(slot["name"]), tuple):
                 self._link(given[slot["name"]], node, place)
@@ -111,16 +111,18 @@ class Graph:
 
     def workflow(self) -> dict[str, Any]:
         """Return the graph in the front end's format."""
+        nodes, note = self.nodes, None
         if self.note:
-            self.nodes.append(self.layout.note(len(self.nodes) + 1, self.note))
+            note = note_node(len(self.nodes) + 1, self.note)
+            nodes = [*self.nodes, note]
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"microcinema/{self.name}")),
             "revision": 0,
-            "last_node_id": len(self.nodes),
+            "last_node_id": len(nodes),
             "last_link_id": len(self.links),
-            "nodes": self.nodes,
+            "nodes": nodes,
             "links": self.links,
-            **self.layout.finish(self.nodes, self.links),
+            **self.layout.finish(self.links, note),
             "config": {},
             "version": 0.4,
         }
@@ -129,6 +131,14 @@ class Graph:
 def title(name: str, purpose: str) -> str:
     """Return a node's title: its class's own name and its purpose."""
     return name.replace(PROMPT, f"({purpose})") if PROMPT in name else f"{name}: {purpose}"
+
+
+def note_node(number: int, text: str) -> dict[str, Any]:
+    """Return a note with this id and Markdown; the layout gives it its place."""
+    return {
+        "id": number, "type": "MarkdownNote", "flags": {}, "order": number - 1, "mode": 0, "inputs": [], "outputs": [],
+        "title": "Read me", "properties": {}, "widgets_values": [text], "color": "#432", "bgcolor": "#653",
+    }  # fmt: skip
 
 
 def input_slots(info: Schemas) -> list[tuple[str, dict[str, Any]]]:

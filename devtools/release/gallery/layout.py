@@ -5,7 +5,6 @@ Everything is in the canvas's units, with the upper left corner at (0, 0): Nodes
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 Json = dict[str, Any]
@@ -23,6 +22,7 @@ LETTER, LINE = 6.3, 20
 EXTRA = {
     "CLIPTextEncode": 60,
     "LoadImage": 285,
+    "MicroCinemaCheckpointLoader": 10,
     "LoadVideo": 200,
     "PreviewAny": 100,
     "SaveImage": 290,
@@ -31,8 +31,8 @@ EXTRA = {
     "MicroCinemaSampler": 250,
     "MicroCinemaTSR": 250,
     "MicroCinemaPromptSchedule": 60,
-    "MicroCinemaFrameCombine": 340,
-    "SaveVideo": 290,
+    "MicroCinemaFrameCombine": 410,
+    "SaveVideo": 310,
 }
 """Height of what a node shows below its slots and widgets: text, a square picture or video, a live preview."""
 AT_THE_END = {
@@ -41,7 +41,7 @@ AT_THE_END = {
     "MicroCinemaSampler": 0,
     "MicroCinemaTSR": 0,
     "SaveImage": 130,
-    "SaveVideo": 80,
+    "SaveVideo": 20,
 }
 """The same for the last node of a column, which grows when it runs: the room below it stays free, in its group."""
 COLOUR = "#3f789e"
@@ -50,120 +50,171 @@ VIEW, CORNER = (1250, 690), (75, 145)
 1.2 times as large, so this is by so much smaller."""
 SCALES = (0.58, 0.8)
 """Smallest and largest scale of the first view. Below the smallest, the front end shows no text."""
+MOST = 6
+"""Columns that the window shows at a scale that can be read, that of a note included."""
+TALLEST = 1140
+"""Height of a column that the window shows at that scale."""
+LEFT = (-PITCH, 0, PITCH - COLUMN_GAP)
+"""Left, top and width of a note beside the graph."""
+
+
+class Column:
+    """Nodes from top to bottom.
+
+    Attributes:
+        group: number of its group.
+        nodes: the front end's nodes.
+        sizes: their heights before they have run.
+        room: height that the last of them needs below itself when it has run.
+    """
+
+    def __init__(self, group: int, nodes: list[Json]) -> None:
+        self.group, self.nodes = group, nodes
+        self.sizes = [node_height(node) for node in nodes]
+        last = nodes[-1]["type"]
+        self.room = EXTRA[last] - AT_THE_END[last] if last in AT_THE_END else 0
+        self.sizes[-1] -= self.room
+
+    @property
+    def height(self) -> int:
+        """The height before anything has run, with the group's title."""
+        return TITLE + PAD + sum(self.sizes) + GAP * len(self.sizes)
+
+    @property
+    def grown(self) -> int:
+        """The height when everything has run."""
+        return self.height + self.room
+
+    def split(self) -> list[Column]:
+        """Return this column without its last node, and a column of that node alone."""
+        return [Column(self.group, self.nodes[:-1]), Column(self.group, self.nodes[-1:])]
+
+    def place(self, left: int, top: int) -> None:
+        """Give the nodes their places and sizes."""
+        below = top + TITLE + PAD
+        for node, size in zip(self.nodes, self.sizes, strict=True):
+            node["pos"], node["size"] = [left + PAD, below + TITLE], [WIDTH, size]
+            below += size + GAP
 
 
 class Layout:
-    """Columns of nodes from left to right."""
+    """Groups of nodes from left to right: a column each, and more where one would be taller than the window."""
 
     def __init__(self) -> None:
         self._titles: list[str] = []
-        self._heights: list[int] = []
-        self._room: list[int] = []
-        self._last: Json | None = None
-        self._column: dict[int, int] = {}
-        self._note: Json | None = None
+        self._nodes: list[list[Json]] = []
 
-    def column(self, title: str) -> None:
-        """Begin a column."""
-        self._end_column()
+    def group(self, title: str) -> None:
+        """Begin a group."""
         self._titles.append(title)
-        self._heights.append(TITLE + PAD)
-        self._room.append(0)
+        self._nodes.append([])
 
-    def place(self, node: Json) -> None:
-        """Give a node its size, and its place below the last one of the column; `finish` moves the column."""
-        height = node_height(node)
-        self._column[node["id"]] = len(self._titles) - 1
-        node["pos"], node["size"] = [PAD, self._heights[-1] + TITLE], [WIDTH, height]
-        self._heights[-1] += height + GAP
-        self._last = node
+    def add(self, node: Json) -> None:
+        """Put a node below the last one of the group; `finish` gives it its size and place."""
+        self._nodes[-1].append(node)
 
-    def _end_column(self) -> None:
-        """Shorten the last node of the column, and note the room that it needs below when it has run."""
-        kind = self._last["type"] if self._last else ""
-        if self._last and kind in AT_THE_END:
-            less = EXTRA[kind] - AT_THE_END[kind]
-            self._last["size"][1] -= less
-            self._heights[-1] -= less
-            self._room[-1] = less
-        self._last = None
-
-    def note(self, number: int, text: str) -> Json:
-        """Return a note with this id and Markdown: below one or two columns that leave room, else left of all."""
-        self._end_column()
-        left, top, width = self._room_for(text)
-        self._note = {
-            "id": number, "type": "MarkdownNote", "pos": [left, top + TITLE],
-            "size": [width, note_height(text, width)], "flags": {}, "order": number - 1, "mode": 0,
-            "inputs": [], "outputs": [], "title": "Read me", "properties": {},
-            "widgets_values": [text], "color": "#432", "bgcolor": "#653",
-        }  # fmt: skip
-        return self._note
-
-    def _room_for(self, text: str) -> tuple[int, int, int]:
-        """Return left, top and width of a note; `left` is below 0 where it stands left of all columns."""
-        # A preview that grows over the note is better than a graph too wide to read.
-        for heights, span in product((self._grown, self._heights), (1, 2)):
-            width = span * PITCH - COLUMN_GAP
-            for start in range(len(heights) - span + 1):
-                top = max(heights[start : start + span]) + PAD
-                if top + TITLE + note_height(text, width) <= max(self._heights):
-                    return start * PITCH, top, width
-        return -PITCH, 0, PITCH - COLUMN_GAP
-
-    @property
-    def _grown(self) -> list[int]:
-        """The heights of the columns when their last nodes have run."""
-        return [height + room for height, room in zip(self._heights, self._room, strict=True)]
-
-    def finish(self, nodes: list[Json], links: list[list[Any]]) -> Json:
-        """Move the nodes to their places; return groups, reroutes and the first view."""
-        self._end_column()
-        lanes = self._lanes(links)
+    def finish(self, links: list[list[Any]], note: Json | None = None) -> Json:
+        """Give the nodes and the note their places and sizes; return groups, reroutes and the first view."""
+        columns, (note_left, note_top, note_width) = self._arrange(note["widgets_values"][0] if note else "")
+        where = {node["id"]: place for place, column in enumerate(columns) for node in column.nodes}
+        lanes = _lanes(links, where)
         top = LANE * (len(lanes) + 1) if lanes else 0
-        left = PITCH if self._note and self._note["pos"][0] < 0 else 0
-        lefts = [left + place * PITCH for place in range(len(self._titles))]
-        for node in nodes:
-            column = self._column.get(node["id"])
-            across = left if column is None else lefts[column]
-            node["pos"] = [node["pos"][0] + across, node["pos"][1] + top]
-        groups = [
-            {"id": number + 1, "title": title, "color": COLOUR, "font_size": 24, "flags": {},
-             "bounding": [lefts[number], top, PITCH - COLUMN_GAP, self._grown[number]]}
-            for number, title in enumerate(self._titles)
-        ]  # fmt: skip
-        lowest = [top + height for height in self._heights]
-        if self._note:
-            lowest.append(self._note["pos"][1] + self._note["size"][1])
+        first = PITCH if note_left < 0 else 0
+        lefts = [first + place * PITCH for place in range(len(columns))]
+        for column, left in zip(columns, lefts, strict=True):
+            column.place(left, top)
+        lowest = [top + column.height for column in columns]
+        if note:
+            text = note["widgets_values"][0]
+            note["pos"] = [first + note_left, top + note_top + TITLE]
+            note["size"] = [note_width, note_height(text, note_width)]
+            lowest.append(sum(side[1] for side in (note["pos"], note["size"])))
         view = _view(lefts[-1] + PITCH - COLUMN_GAP, max(lowest))
-        return {"groups": groups, "extra": {**view, **self._reroutes(lanes, lefts)}}
+        reroutes = _reroutes(lanes, lefts, where)
+        return {"groups": self._frames(columns, lefts, top), "extra": {**view, **reroutes}}
 
-    def _lanes(self, links: list[list[Any]]) -> dict[tuple[int, int], list[list[Any]]]:
-        """Return the links that pass a column, by the output that they come from."""
-        lanes: dict[tuple[int, int], list[list[Any]]] = {}
-        for link in links:
-            if self._column[link[3]] - self._column[link[1]] > 1:
-                lanes.setdefault((link[1], link[2]), []).append(link)
-        return lanes
+    def _arrange(self, text: str) -> tuple[list[Column], tuple[int, int, int]]:
+        """Return the columns, and left, top and width of a note with this text.
 
-    def _reroutes(self, lanes: dict[tuple[int, int], list[list[Any]]], lefts: list[int]) -> Json:
-        """Return a way above the columns for each link that passes one."""
-        points: list[Json] = []
-        ends: list[Json] = []
-        for lane, ((origin, _), links) in enumerate(lanes.items()):
-            height = LANE * lane + LANE // 2
-            start = len(points) + 1
-            right = lefts[self._column[origin]] + PITCH - COLUMN_GAP
-            points.append(
-                {"id": start, "pos": [right + 10 + 4 * lane, height], "linkIds": [link[0] for link in links]}
-            )
-            for column in sorted({self._column[link[3]] for link in links}):
-                there = [link[0] for link in links if self._column[link[3]] == column]
-                end = len(points) + 1
-                at = [lefts[column] - 30 + 4 * lane, height]
-                points.append({"id": end, "parentId": start, "pos": at, "linkIds": there})
-                ends += [{"id": link, "parentId": end} for link in there]
-        return {"reroutes": points, "linkExtensions": ends} if points else {}
+        The note stands below one or two columns that leave room, or left of all, with `left` below 0. There are as
+        many columns as the window shows with it.
+        """
+        least = len(self._nodes)
+        for most in range(max(MOST, least), least - 1, -1):
+            columns = self._columns(most)
+            if not text:
+                return columns, (0, 0, 0)
+            if place := _below(text, [column.grown for column in columns]):
+                return columns, place
+            if len(columns) < MOST:
+                return columns, LEFT
+        # A preview that grows over the note is better than a graph too wide to read.
+        return columns, _below(text, [column.height for column in columns]) or LEFT
+
+    def _columns(self, most: int) -> list[Column]:
+        """Return a column for each group, the tallest split until all fit the window or there are `most`."""
+        columns = [Column(group, nodes) for group, nodes in enumerate(self._nodes)]
+        while len(columns) < most:
+            tall = [column for column in columns if column.grown > TALLEST and len(column.nodes) > 1]
+            if not tall:
+                break
+            place = columns.index(max(tall, key=lambda column: column.grown))
+            columns[place : place + 1] = columns[place].split()
+        return columns
+
+    def _frames(self, columns: list[Column], lefts: list[int], top: int) -> list[Json]:
+        """Return the groups, each around its columns."""
+        frames = []
+        for number, title in enumerate(self._titles):
+            own = [place for place, column in enumerate(columns) if column.group == number]
+            width = PITCH * len(own) - COLUMN_GAP
+            box = [lefts[own[0]], top, width, max(columns[place].grown for place in own)]
+            frame = {"id": number + 1, "title": title, "color": COLOUR, "font_size": 24, "flags": {}}
+            frames.append({**frame, "bounding": box})
+        return frames
+
+
+def _below(text: str, heights: list[int]) -> tuple[int, int, int] | None:
+    """Return left, top and width of a note below one or two columns of these heights that leave it room.
+
+    The last column has none: the front end's map of the graph lies in the lower right corner.
+    """
+    for span in (1, 2):
+        width = span * PITCH - COLUMN_GAP
+        for start in range(len(heights) - span):
+            top = max(heights[start : start + span]) + PAD
+            if top + TITLE + note_height(text, width) <= TALLEST:
+                return start * PITCH, top, width
+    return None
+
+
+def _lanes(links: list[list[Any]], where: dict[int, int]) -> dict[tuple[int, int], list[list[Any]]]:
+    """Return the links that pass a column, by the output that they come from; `where` has the nodes' columns."""
+    lanes: dict[tuple[int, int], list[list[Any]]] = {}
+    for link in links:
+        if where[link[3]] - where[link[1]] > 1:
+            lanes.setdefault((link[1], link[2]), []).append(link)
+    return lanes
+
+
+def _reroutes(lanes: dict[tuple[int, int], list[list[Any]]], lefts: list[int], where: dict[int, int]) -> Json:
+    """Return a way above the columns for each link that passes one."""
+    points: list[Json] = []
+    ends: list[Json] = []
+    for lane, ((origin, _), links) in enumerate(lanes.items()):
+        height = LANE * lane + LANE // 2
+        start = len(points) + 1
+        right = lefts[where[origin]] + PITCH - COLUMN_GAP
+        points.append(
+            {"id": start, "pos": [right + 10 + 4 * lane, height], "linkIds": [link[0] for link in links]}
+        )
+        for column in sorted({where[link[3]] for link in links}):
+            there = [link[0] for link in links if where[link[3]] == column]
+            end = len(points) + 1
+            at = [lefts[column] - 30 + 4 * lane, height]
+            points.append({"id": end, "parentId": start, "pos": at, "linkIds": there})
+            ends += [{"id": link, "parentId": end} for link in there]
+    return {"reroutes": points, "linkExtensions": ends} if points else {}
 
 
 def node_height(node: Json) -> int:

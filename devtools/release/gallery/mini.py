@@ -129,7 +129,7 @@ def interpolated_pictures(graph: Graph) -> None:
 
 def upscaled_video(graph: Graph) -> None:
     """Upscale the frames with the host's upscaler before they are combined."""
-    image, words, centre = _start(graph)
+    image, words, centre = _start(graph, "a picture moving left")
     made = _frames(graph, words, centre[0], rounds=1)
     graph.column("Upscaling")
     frames = graph.add("VAEDecode", samples=made[0], vae=image[2])

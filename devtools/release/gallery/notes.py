@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-MOTIONS = """**Six motions** work for any subject. Put one of them into the prompt:
-
-- *moving left*, *moving right*
-- *rising*, *sinking*
-- *coming closer*, *going away*
-
-Without one of them, subjects move little."""
+MOTIONS = """**Six motions** work for any subject: *moving left*, *moving right*, *rising*, *sinking*,
+*coming closer*, *going away*. Put one into the prompt; without one, subjects move little."""
 SD15_FILE = """- **models/checkpoints**: **v1-5-pruned-emaonly-fp16.safetensors**, or another checkpoint of Stable
 Diffusion 1.5."""
 PIA_FILE = "- **models/animatediff_models**: **diffusion_pytorch_model.fp16.safetensors** (PIA)."
@@ -22,36 +17,34 @@ checkpoints."""
 
 PICTURE_TO_VIDEO_MINI = f"""## Your picture to video
 
-1. Choose your picture in *Load Image*. It becomes the **centre frame**: frame 5 of 9, which sets the appearance of the
-whole video.
+1. Choose your picture in *Load Image*. It becomes the **centre frame**: frame 5 of 9.
 2. Say in the green prompt what it shows **and how it moves**.
-3. Press **Run**. It takes a minute or two on a CPU.
+3. Press **Run**. It takes a minute or two.
 
 {MOTIONS}
 
 **What to expect.** The mini models ship with the pack and are toys: 128 x 128 pixels, trained on animated emoji.
 Drawings on a plain background work best; photographs move little and come out softer.
 
-- For another motion or another look, change the **seed** of *MicroCinema Sampler*.
+- Another motion, another look: change the **seed** of *MicroCinema Sampler*.
 - Faster: set **rounds** of *MicroCinema Interpolate Frames* to 1 for 33 frames in place of 129.
 - **fit** says what happens to a picture that is not square: *crop*, *pad* or *stretch*.
-- The blueprint *MicroCinema Picture to Video* in the node library does the same in three nodes."""
+- Fewer nodes: the blueprint *MicroCinema Picture to Video*."""
 
 TEXT_TO_VIDEO_MINI = f"""## Text to video
 
-Press **Run**; it takes a minute or two on a CPU. The three mini models ship with the pack. They know **animated
-emoji** at 128 x 128 pixels: flags, faces and simple objects come out well, animals and people lose detail, and
-subjects that are no emoji are blobs.
+Press **Run**; it takes a minute or two on a CPU. The mini models ship with the pack and know **animated emoji** at
+128 x 128 pixels: flags, faces and simple objects come out well, animals and people lose detail.
 
 Describe what is seen, how it moves, and on which background: *a red heart coming closer on a white background*.
 
 {MOTIONS}
 
-- *KSampler* makes the **centre frame** from the prompt: frame 5 of 9, which sets the appearance of the video. If
-you do not like it, change its **seed** first. *MicroCinema Centre Frame* shows it.
+- *KSampler* makes the **centre frame**, which sets the appearance of the video. If you do not like it, change its
+**seed** first.
 - *MicroCinema Sampler* makes nine key frames around it, at 2 fps.
-- *MicroCinema Interpolate Frames* adds three new frames between every two frames, twice: 33, then 129. Set **rounds**
-to 1 for a faster run."""
+- *MicroCinema Interpolate Frames* adds three new frames between every two, twice. Set **rounds** to 1 for a faster
+run."""
 
 REPAINTED_PICTURE_MINI = f"""## A picture, repainted, then to video
 
@@ -140,8 +133,8 @@ PIA makes 16 frames around your picture: 2 seconds of 512 x 512 pixels. The pict
 - **motion** in *MicroCinema Sampler* sets how much moves.
 - Stable Diffusion 1.5 moves pictures best that it could have drawn itself, so a checkpoint in the style of your
 picture helps.
-- For a longer video, add the blueprint *MicroCinema Longer Video*; for more frames a second, see the workflow *SDXL
-picture to video*."""
+- For a longer video, add the blueprint *MicroCinema Longer Video*; for more frames a second, see the workflow *21
+SDXL picture to video (PIA, SparseCtrl)*."""
 
 FIRST_AND_LAST_FRAME = f"""## The video between two pictures
 

@@ -27,6 +27,8 @@ PIA = "diffusion_pytorch_model.fp16.safetensors"
 MOTION, SPARSECTRL = "mm_sd15_v3.safetensors", "mm_sd15_v3_sparsectrl_rgb.safetensors"
 EXAMPLE = "example.png"
 """A picture that ComfyUI ships."""
+EXAMPLE_MOVING = "a fairy in a meadow, smiling, hair and grass moving in the wind"
+"""What that picture shows, and what moves in it."""
 
 
 def load_mini(graph: Graph, role: str) -> Node:

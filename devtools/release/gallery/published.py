@@ -5,6 +5,7 @@ from __future__ import annotations
 from .graph import NEGATIVE, Graph, Node, Out
 from .parts import (
     EXAMPLE,
+    EXAMPLE_MOVING,
     KARRAS,
     MOTION,
     Words,
@@ -33,9 +34,7 @@ def picture_to_video(graph: Graph) -> None:
     loaded = load_sd15(graph)
     given = graph.add("LoadImage", image=EXAMPLE)
     graph.column("Prompt and models")
-    words = prompts(
-        graph, loaded[1], "a fairy in a meadow, smiling, hair and grass moving in the wind", UNWANTED
-    )
+    words = prompts(graph, loaded[1], EXAMPLE_MOVING, UNWANTED)
     pia = load_pia(graph, loaded[0])
     centre = picture(graph, loaded[2], given=given, side=SIDE)
     graph.column("Frames")
@@ -62,8 +61,8 @@ def drawn_picture(graph: Graph, *, width: int, height: int) -> Node:
     sdxl = graph.add("CheckpointLoaderSimple", "SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
     empty = graph.add("EmptyLatentImage", width=width, height=height, batch_size=1)
     text = "a red fox standing in fresh snow, pine forest, soft morning light, photo"
-    positive = graph.add("CLIPTextEncode", "Picture Prompt", text=text, clip=sdxl[1])
-    negative = graph.add("CLIPTextEncode", f"{NEGATIVE} Picture Prompt", text="text, frame", clip=sdxl[1])
+    positive = graph.add("CLIPTextEncode", "Picture", text=text, clip=sdxl[1])
+    negative = graph.add("CLIPTextEncode", f"{NEGATIVE} Picture", text="text, frame", clip=sdxl[1])
     graph.column("Picture")
     drawn = graph.add("KSampler", "picture", model=sdxl[0], positive=positive[0], negative=negative[0],
                       latent_image=empty[0], **KARRAS, cfg=6.0)  # fmt: skip

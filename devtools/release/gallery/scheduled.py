@@ -18,20 +18,12 @@ from .parts import (
 SUBJECT = "a picture"
 AWAY, CLOSER = "going away", "coming closer"
 """Motions of the two parts: there and back."""
-NOTE = """## A loop with a prompt for each part
+NOTE = """## A loop in two parts
 
-Two parts of nine key frames are made around **your picture**, each with its own prompt: *going away* and *coming
-closer*. The loop takes the second half of part 1 (your picture and what follows) and the first half of part 2 (what
-leads to your picture): nine key frames that begin and end with it.
+Part 1 goes away from **your picture**, part 2 comes back to it: 144 frames that begin and end with it.
 
-- *MicroCinema Prompt Schedule* has one line for each part: frames 0 to 4 and 5 to 8. So *MicroCinema Interpolate
-Frames* gives each new frame the text of its own part.
-- **loop** in *MicroCinema Interpolate Frames* adds frames between the last key frame and the first as well, so that
-nine key frames become 144 frames.
-- Other pairs of motions that lead back: *moving left* and *moving right*, *rising* and *sinking*. Change both
-prompts and the schedule.
-- Where a model follows a text that changes within one clip, as AnimateDiff does, one *MicroCinema Prompt Schedule* in
-place of the sampler's prompt is all it takes."""
+- For other motions, change the prompts and *MicroCinema Prompt Schedule* alike; it has one line for each part.
+- **loop** in *MicroCinema Interpolate Frames* joins the last key frame to the first."""
 
 
 def loop_of_parts(graph: Graph) -> None:

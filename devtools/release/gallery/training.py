@@ -5,6 +5,7 @@ from __future__ import annotations
 from .graph import Graph, Node, Out
 from .parts import (
     EXAMPLE,
+    EXAMPLE_MOVING,
     KARRAS,
     SD15,
     Words,
@@ -20,7 +21,6 @@ from .published import guided, hints, with_lora
 SD21 = "v2-1_512-ema-pruned.safetensors"
 SIDE = 320
 CFG = 7.5
-FOX = "a red fox running through snow"
 TRAINED = {"frames": 9, **KARRAS, "cfg": CFG, "gamma": 0.02}
 
 
@@ -45,7 +45,7 @@ def _start(graph: Graph, file: str) -> tuple[Node, Node, Words]:
     loaded = graph.add("CheckpointLoaderSimple", ckpt_name=file)
     given = graph.add("LoadImage", image=EXAMPLE)
     graph.column("Prompt and models")
-    return loaded, given, prompts(graph, loaded[1], FOX)
+    return loaded, given, prompts(graph, loaded[1], EXAMPLE_MOVING)
 
 
 def _inflated(graph: Graph, file: str) -> None:
@@ -104,7 +104,7 @@ def controlnet(graph: Graph) -> None:
     given = graph.add("LoadImage", image=EXAMPLE)
     film = graph.add("LoadVideo", file="motion.mp4")
     graph.column("Prompt and hints")
-    words = prompts(graph, loaded[1], FOX)
+    words = prompts(graph, loaded[1], EXAMPLE_MOVING)
     edges, parts = hints(graph, film, 9)
     graph.column("Models")
     inflated = graph.add("MicroCinemaInflate", file=SD15)
@@ -141,7 +141,7 @@ def wan_noise_prior(graph: Graph) -> None:
     vae = graph.add("VAELoader", vae_name="wan_2.1_vae.safetensors")
     given = graph.add("LoadImage", image=EXAMPLE)
     graph.column("Prompt and centre frame")
-    words = prompts(graph, encoder[0], "a fairy in a meadow, smiling, hair and grass moving in the wind",
+    words = prompts(graph, encoder[0], EXAMPLE_MOVING,
                     "overexposed, static, blurry, subtitles, low quality, deformed")  # fmt: skip
     centre = graph.add("MicroCinemaCentreFrame", image=given[0], vae=vae[0], **size)
     graph.column("Noise prior and frames")
