@@ -80,8 +80,12 @@ def test_the_watch_sees_what_would_wait(device: torch.device) -> None:
         band_losses(values, torch.arange(4, device=device), 4)
 
 
+COMPILED = [pytest.param(name, marks=[pytest.mark.long] * name.startswith("base")) for name in NAMES]
+"""The base model takes 20 s on a CPU, as TSR does, which has all of its parts."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_a_network_compiles_without_breaks(device: torch.device, name: str) -> None:
     with cuda.exact_products():
         assert cuda.compiles(named(device, name), device) < 1e-3

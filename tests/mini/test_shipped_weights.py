@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devtools.release.gallery.parts import MINI_BASE, MINI_IMAGE, MINI_TSR
 from microcinema_core.config import (
     CONTEXT_LENGTH,
     END_TOKEN,
@@ -74,3 +75,18 @@ def test_key_frames_move_and_the_centre_one_is_kept() -> None:
     centre = centre_index(9)
     assert (made[centre] - z_c[0]).square().mean() < 0.5 * (without[centre] - z_c[0]).square().mean()
     assert made.isfinite().all()
+
+
+@pytest.mark.parametrize(("role", "set_in"), [("image", MINI_IMAGE), ("base", MINI_BASE), ("tsr", MINI_TSR)])
+def test_the_workflows_set_what_a_file_recommends(role: str, set_in: dict[str, object]) -> None:
+    given = read(role).spec.sampling
+    recommended = {
+        "steps": given.steps,
+        "cfg": given.cfg,
+        "sampler_name": given.sampler,
+        "scheduler": given.scheduler,
+        "gamma": given.gamma,
+    }
+    assert {name: recommended[name] for name in set_in if name != "frames"} == {
+        name: value for name, value in set_in.items() if name != "frames"
+    }
