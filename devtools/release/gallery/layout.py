@@ -128,7 +128,7 @@ class Layout:
             text = note["widgets_values"][0]
             note["pos"] = [first + note_left, top + note_top + TITLE]
             note["size"] = [note_width, note_height(text, note_width)]
-            lowest.append(sum(side[1] for side in (note["pos"], note["size"])))
+            lowest.append(note["pos"][1] + note["size"][1])
         view = _view(lefts[-1] + PITCH - COLUMN_GAP, max(lowest))
         reroutes = _reroutes(lanes, lefts, where)
         return {"groups": self._frames(columns, lefts, top), "extra": {**view, **reroutes}}
