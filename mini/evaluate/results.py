@@ -75,17 +75,11 @@ def markdown(rows: Iterable[ResultRow], others: Iterable[ResultRow] | None = Non
         others: results of other files, shown beside those of the same metric.
     """
     verdict = {True: "yes", False: "**no**", None: ""}
-    other = None if others is None else {row.metric: row.value for row in others}
-    titles = [
-        "metric",
-        "value",
-        *(["other files"] if other is not None else []),
-        "reference",
-        "target",
-        "reached",
+    other = {row.metric: row.value for row in others or ()}
+    lines = [["metric", "value", "other files", "reference", "target", "reached"], ["---"] * 6]
+    lines += [
+        [r.metric, r.value, other.get(r.metric, ""), r.reference, r.target, verdict[r.met]] for r in rows
     ]
-    lines = [titles, ["---"] * len(titles)]
-    for row in rows:
-        beside = [other.get(row.metric, "")] if other is not None else []
-        lines.append([row.metric, row.value, *beside, row.reference, row.target, verdict[row.met]])
+    if others is None:
+        lines = [[*line[:2], *line[3:]] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

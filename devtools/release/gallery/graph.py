@@ -52,7 +52,7 @@ class Graph:
         self.layout = Layout()
 
     def column(self, title: str) -> None:
-        """Begin a new column, framed as a group with this title."""
+        """Begin a new column, framed as a group with this title; the layout adds columns to a tall one."""
         self.layout.group(title)
 
     def add(self, kind: str, purpose: str = "", /, **given: Any) -> Node:

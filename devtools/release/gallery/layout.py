@@ -22,7 +22,7 @@ LETTER, LINE = 6.3, 20
 EXTRA = {
     "CLIPTextEncode": 60,
     "LoadImage": 285,
-    "MicroCinemaCheckpointLoader": 10,
+    "MicroCinemaCheckpointLoader": 10,  # newer front ends draw it taller
     "LoadVideo": 200,
     "PreviewAny": 100,
     "SaveImage": 290,
@@ -54,7 +54,14 @@ MOST = 6
 """Columns that the window shows at a scale that can be read, that of a note included."""
 TALLEST = 1140
 """Height of a column that the window shows at that scale."""
-LEFT = (-PITCH, 0, PITCH - COLUMN_GAP)
+
+
+def across(columns: int) -> int:
+    """Return the width of so many columns, with the gaps between them."""
+    return columns * PITCH - COLUMN_GAP
+
+
+LEFT = (-PITCH, 0, across(1))
 """Left, top and width of a note beside the graph."""
 
 
@@ -129,7 +136,7 @@ class Layout:
             note["pos"] = [first + note_left, top + note_top + TITLE]
             note["size"] = [note_width, note_height(text, note_width)]
             lowest.append(note["pos"][1] + note["size"][1])
-        view = _view(lefts[-1] + PITCH - COLUMN_GAP, max(lowest))
+        view = _view(lefts[-1] + across(1), max(lowest))
         reroutes = _reroutes(lanes, lefts, where)
         return {"groups": self._frames(columns, lefts, top), "extra": {**view, **reroutes}}
 
@@ -167,8 +174,7 @@ class Layout:
         frames = []
         for number, title in enumerate(self._titles):
             own = [place for place, column in enumerate(columns) if column.group == number]
-            width = PITCH * len(own) - COLUMN_GAP
-            box = [lefts[own[0]], top, width, max(columns[place].grown for place in own)]
+            box = [lefts[own[0]], top, across(len(own)), max(columns[place].grown for place in own)]
             frame = {"id": number + 1, "title": title, "color": COLOUR, "font_size": 24, "flags": {}}
             frames.append({**frame, "bounding": box})
         return frames
@@ -180,7 +186,7 @@ def _below(text: str, heights: list[int]) -> tuple[int, int, int] | None:
     The last column has none: the front end's map of the graph lies in the lower right corner.
     """
     for span in (1, 2):
-        width = span * PITCH - COLUMN_GAP
+        width = across(span)
         for start in range(len(heights) - span):
             top = max(heights[start : start + span]) + PAD
             if top + TITLE + note_height(text, width) <= TALLEST:
@@ -204,7 +210,7 @@ def _reroutes(lanes: dict[tuple[int, int], list[list[Any]]], lefts: list[int], w
     for lane, ((origin, _), links) in enumerate(lanes.items()):
         height = LANE * lane + LANE // 2
         start = len(points) + 1
-        right = lefts[where[origin]] + PITCH - COLUMN_GAP
+        right = lefts[where[origin]] + across(1)
         points.append(
             {"id": start, "pos": [right + 10 + 4 * lane, height], "linkIds": [link[0] for link in links]}
         )
