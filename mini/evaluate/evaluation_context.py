@@ -24,7 +24,7 @@ from .mini_pipeline import DDIMSettings, MiniPipeline
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "weights"
 RESAMPLES = 1000
-BASE = DDIMSettings(steps=20, guidance_scale=2.0, gamma=0.065)
+BASE = DDIMSettings(steps=10, guidance_scale=1.0, gamma=0.04)
 """The base model's settings in the shipped workflows."""
 TSR = DDIMSettings(steps=3, guidance_scale=1.0)
 """The TSR model's settings in the shipped workflows."""

@@ -12,11 +12,11 @@ Words = tuple[Out, Out]
 MINI_IMAGE = {"steps": 30, "cfg": 4.0, "sampler_name": "dpmpp_2m", "scheduler": "simple"}
 MINI_BASE = {
     "frames": 9,
-    "steps": 20,
-    "cfg": 2.0,
+    "steps": 10,
+    "cfg": 1.0,
     "sampler_name": "ddim",
     "scheduler": "normal",
-    "gamma": 0.065,
+    "gamma": 0.04,
 }
 MINI_TSR = {"steps": 3, "cfg": 1.0, "sampler_name": "ddim", "scheduler": "normal", "gamma": 0.02}
 """The mini models' settings (docs/mini.md): of KSampler for the centre frame, of Sampler, of TSR."""
