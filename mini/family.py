@@ -29,9 +29,9 @@ SUBSETS = {
     "base-moved": ("left", "right", "up", "down", "towards", "away"),
 }
 """Parts of the set `base`, by the added motions that they keep."""
-CLIPS_AS = ("--rigid", "--moved", str(RIGID_MOVED_SHARE))
-PICTURES_AS = ("--named", str(NAMED_SHARE))
-"""How sets of clips and of pictures are encoded."""
+CLIPS_AS = {"rigid": True, "moved": RIGID_MOVED_SHARE}
+PICTURES_AS = {"named": NAMED_SHARE}
+"""The settings that sets of clips and of pictures are encoded with."""
 FRAMES_A_MINUTE = 4000
 """Frames that one core renders and encodes in a minute, for the estimate of the time left."""
 PREPARE_MINUTES = 10.0
@@ -77,8 +77,8 @@ def steps(train: Train, configs: Path = CONFIGS) -> list[Step]:
         drawn_as = PICTURES_AS if role == "image" else CLIPS_AS
         return Step(
             f"encode {name}",
-            lambda: 0.0 if index.exists() and read_index(index)["count"] >= count else minutes,
-            lambda: _returns_0(encode.main, [name, "--vae", str(vae), "--workers", "1", *drawn_as]),
+            lambda: 0.0 if _holds(index, count, drawn_as) else minutes,
+            lambda: _returns_0(encode.main, [name, "--vae", str(vae), "--workers", "1", *_flags(drawn_as)]),
         )
 
     def selected(name: str, motions: Sequence[str]) -> Step:
@@ -98,10 +98,24 @@ def steps(train: Train, configs: Path = CONFIGS) -> list[Step]:
         ),
         trained("vae"),
         *map(encoded, SETS),
-        *map(trained, ("vae_decoder", "text", "image", "image_small")),
+        *map(trained, ("vae_decoder", "text", "image")),
         *(selected(name, motions) for name, motions in SUBSETS.items()),
         *map(trained, ("base_start", "base_oneway", "base_moved", "base", "tsr")),
     ]
+
+
+def _holds(index: Path, count: int, drawn_as: dict[str, object]) -> bool:
+    """Whether a set is there, long enough and drawn so; encoding refuses to go on with one that is drawn otherwise."""
+    if not index.exists():
+        return False
+    found = read_index(index)
+    return found["count"] >= count and drawn_as.items() <= found.items()
+
+
+def _flags(drawn_as: dict[str, object]) -> list[str]:
+    """Return the encoding command's options for these settings."""
+    named = ((f"--{name}", value) for name, value in drawn_as.items())
+    return [text for name, value in named for text in ([name] if value is True else [name, str(value)])]
 
 
 def _returns_0(command: Callable[..., object], *arguments: object) -> int:

@@ -39,7 +39,7 @@ RIGID_SPEED, RIGID_GROWTH = 0.125, 0.21
 """Speeds of rigid motions. A path takes one latent cell a key frame: half a cell further is an entirely other code."""
 RIGID_CENTRED = 0.5
 """Share of the clips of a rigid set whose object is in the middle, pixel for pixel, as text to image draws it."""
-RIGID_MOVED_SHARE = 0.5
+RIGID_MOVED_SHARE = 0.25
 """`moved` of the rigid sets that the family is trained on."""
 NAMED_SHARE = 0.4
 """`named` of the pictures that the family is trained on."""
