@@ -35,8 +35,8 @@ PICTURES_AS = {"named": NAMED_SHARE}
 FRAMES_A_MINUTE = 4000
 """Frames that one core renders and encodes in a minute, for the estimate of the time left."""
 PREPARE_MINUTES = 10.0
-STEP_MINUTES = 1.4 / 60
-"""A step of a run whose budget is in steps, until the run has shown how long one takes."""
+STEP_MINUTES = 3.5 / 60
+"""A step of a run whose budget is in steps, until the run has shown how long one takes: of 8 clips."""
 
 Train = Callable[[list[str]], int]
 """The training command: arguments -> exit code."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from devtools.check import tiny
 from microcinema_core.config import AppearNetConfig
+from microcinema_core.data.shards import INDEX
 from microcinema_core.diffusion.video_model import VideoModel
 from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
@@ -32,6 +33,7 @@ from mini.evaluate.ablation_plan import (
 from mini.evaluate.ablation_report import CLAIMS, Measured, Statistics, compare, plot_fig6, report
 from mini.evaluate.ablation_statistics import Estimate, estimate, holm
 from mini.evaluate.protocol import evaluation_clips
+from mini.world import encode
 from tests.mini.data_world import write_world
 
 
@@ -252,3 +254,15 @@ def test_short_captions_name_the_subject_alone(tmp_path: Path) -> None:
     short, full = (captions_of(Cell(captions=kind), clips) for kind in ("short", "full"))
     assert full == [one.caption for one in clips]
     assert all(text.startswith("a thing 1f") and "," not in text for text in short)
+
+
+def test_sets_that_are_missing_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there stays, however it was drawn: all variants see the same."""
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    encoded: list[list[str]] = []
+    monkeypatch.setattr(encode, "main", encoded.append)
+    there = tmp_path / "data" / "base" / INDEX
+    there.parent.mkdir(parents=True)
+    there.touch()
+    paper_ablations.encode_sets(Path("vae.safetensors"))
+    assert [arguments[:3] for arguments in encoded] == [["base-validation", "--vae", "vae.safetensors"]]

@@ -77,9 +77,7 @@ def test_key_frames_move_and_the_centre_one_is_kept() -> None:
     assert made.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("role", "set_in"), [("image", MINI_IMAGE), ("base", MINI_BASE), ("tsr", MINI_TSR)]
-)
+@pytest.mark.parametrize(("role", "set_in"), [("image", MINI_IMAGE), ("base", MINI_BASE), ("tsr", MINI_TSR)])
 def test_the_workflows_set_what_a_file_recommends(role: str, set_in: dict[str, object]) -> None:
     given = read(role).spec.sampling.to_dict()
     settings = {name: value for name, value in set_in.items() if name != "frames"}
