@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def steps(train: Train, configs: Path = CONFIGS) -> list[Step]:
     ]
 
 
-def _holds(index: Path, count: int, drawn_as: dict[str, object]) -> bool:
+def _holds(index: Path, count: int, drawn_as: Mapping[str, object]) -> bool:
     """Whether a set is there, long enough and drawn so; encoding refuses to go on with one that is drawn otherwise."""
     if not index.exists():
         return False
@@ -112,7 +112,7 @@ def _holds(index: Path, count: int, drawn_as: dict[str, object]) -> bool:
     return found["count"] >= count and drawn_as.items() <= found.items()
 
 
-def _flags(drawn_as: dict[str, object]) -> list[str]:
+def _flags(drawn_as: Mapping[str, object]) -> list[str]:
     """Return the encoding command's options for these settings."""
     named = ((f"--{name}", value) for name, value in drawn_as.items())
     return [text for name, value in named for text in ([name] if value is True else [name, str(value)])]

@@ -46,8 +46,8 @@ def sampler_inputs() -> list[io.Input]:
             max=100.0,
             step=0.1,
             round=0.01,
-            tooltip="How strongly the text guides the result. 1 turns guidance off: it is twice as fast, and the negative "
-            "prompt has no effect. -1 uses the value recommended by the weights.",
+            tooltip="How strongly the text guides the result. 1 turns guidance off: it is twice as fast, and the "
+            "negative prompt has no effect. -1 uses the value recommended by the weights.",
         ),
         io.Combo.Input(
             "sampler_name",
