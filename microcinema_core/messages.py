@@ -26,6 +26,11 @@ def reason(error: BaseException) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 video" and "2 videos"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def is_text(text: str) -> bool:
     """Return whether a text can be written as UTF-8: it has no lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -1,26 +1,24 @@
-"""Libraries that training and data preparation need and the nodes do not."""
+"""Libraries that training, data preparation and the metrics need and the nodes do not."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-
-ADVICE = (
-    "pip install '.[train]' in this repository brings everything that training and data preparation need; "
-    "the nodes work without it"
-)
 
 
 def require(*modules: str) -> None:
     """Check that these modules are installed.
 
     Raises:
-        ValueError: one is missing; the message names it and says how to install it.
+        ModuleNotFoundError: one is missing, as an import would say.
     """
     for name in modules:
         if find_spec(name) is None:
-            raise ValueError(f"{name} is not installed: {ADVICE}")
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
 
 
-def install_hint(error: ModuleNotFoundError) -> str:
-    """Return the same message for a module that an import did not find."""
-    return f"{error.name} is not installed: {ADVICE}"
+def install_hint(error: ModuleNotFoundError, extra: str) -> str:
+    """Return which module is missing and how to install it; `extra` is that of pyproject.toml which brings it."""
+    return (
+        f"{error.name} is not installed: pip install '.[{extra}]' in this repository brings everything that this "
+        "command needs; the nodes work without it"
+    )

@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from microcinema_core.messages import one_line, reason
 from microcinema_core.metrics.protocol import run_record
-from microcinema_core.metrics.protocol.options import parse_part
+from microcinema_core.metrics.protocol.centres import CENTRES, pictures_of
+from microcinema_core.metrics.protocol.options import check_fps, parse_part
 from microcinema_core.metrics.protocol.prompts import Prompt as Sample
-from microcinema_core.metrics.protocol.prompts import read_prompts, read_texts
-from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES
+from microcinema_core.metrics.protocol.prompts import captions_of, read_prompts
 
 from .batch_samples import Graph, Maker, drawn
 from .client import ComfyClient
@@ -54,31 +55,58 @@ def build_parser() -> argparse.ArgumentParser:
     add = command.add_argument
     add("out", metavar="OUT", type=Path, help="folder with the list of prompts")
     add("workflow", metavar="WORKFLOW", type=Path, help="a workflow file, as saved or in the API's format")
-    add("--url", help="address of a running ComfyUI; without it, one is started with this pack alone")
-    add("--comfyui", type=Path, metavar="PATH", help="the ComfyUI to start, with its models")
+    add(
+        "--url",
+        metavar="ADDRESS",
+        help="address of a running ComfyUI (default: one is started with this pack alone)",
+    )
+    add(
+        "--comfyui",
+        type=Path,
+        metavar="PATH",
+        help="the ComfyUI to start, with its models (default: $COMFYUI_PATH, else one of its own)",
+    )
     add(
         "--prompt-node",
         action="append",
         default=[],
         metavar="TITLE",
-        help="node that takes the prompt; repeatable",
+        help="node that takes the prompt; repeatable (default: the text behind the positive conditioning)",
     )
     add(
         "--seed-node",
         action="append",
         default=[],
         metavar="TITLE",
-        help="node that takes the seed; default: all",
+        help="node that takes the seed; repeatable (default: all sampling nodes)",
     )
-    add("--picture-node", metavar="TITLE", help="node that takes the centre frame of --centres")
-    add("--save-node", metavar="TITLE", help="node that saves the result; others are left out")
-    add("--centres", type=Path, metavar="FOLDER", help="centre frames 00000.png ... for the workflow")
-    add("--captions", type=Path, metavar="FILE", help="captions that replace the prompts")
+    add(
+        "--picture-node",
+        metavar="TITLE",
+        help="node that takes the centre frame of --centres (default: Load Image, or what Centre Frame gets)",
+    )
+    add(
+        "--save-node",
+        metavar="TITLE",
+        help="node that saves the result; others are left out (default: the only one)",
+    )
+    add(
+        "--centres",
+        type=Path,
+        metavar="FOLDER",
+        help="centre frames 00000.png ... for the workflow (default: it makes its own)",
+    )
+    add(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="file of captions that replace the prompts (default: the prompts)",
+    )
     add(
         "--kind",
         choices=KINDS,
         default="auto",
-        help="what the workflow is to make; several pictures become a video",
+        help="what the workflow is to make; with video, its pictures become one (default: %(default)s, by what saves)",
     )
     add(
         "--fps",
@@ -90,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--part",
         default="1/1",
         metavar="K/N",
-        help="every N-th sample from the K-th, for several ComfyUI instances",
+        help="every N-th sample from the K-th, for several ComfyUI instances (default: %(default)s)",
     )
     return command
 
@@ -102,18 +130,18 @@ def main(argv: list[str] | None = None) -> None:
         Problem: an option or the workflow does not fit, or a run fails; the samples that were made stay.
     """
     given = build_parser().parse_args(argv)
+    refuse_idle(given)
     try:
+        check_fps(given.fps)
         number, parts = parse_part(given.part)
         whole = read_prompts(given.out)
-        texts = read_texts(given.captions) if given.captions else {}
-    except (OSError, ValueError) as error:
+        samples = whole[number - 1 :: parts]
+        centres = pictures_of(given.centres, samples) if given.centres is not None else {}
+        texts = captions_of(given.captions, samples) if given.captions is not None else {}
+    except ValueError as error:
         raise Problem(f"{error}.") from error
-    samples = whole[number - 1 :: parts]
-    centres = pictures_of(given.centres, samples) if given.centres else {}
-    if texts and (lacking := [one.file_name for one in samples if one.stem not in texts]):
-        raise Problem(
-            f"--captions: {given.captions} has no caption of {lacking[0]}, and {len(lacking)} are missing."
-        )
+    except OSError as error:
+        raise Problem(f"{of_file(error, given.out)}.") from error
     with connected(given) as client:
         graph = read_graph(given, client.object_info())
         describe(graph)
@@ -124,12 +152,31 @@ def main(argv: list[str] | None = None) -> None:
             raise Problem(f"{error}.") from error
         except OSError as error:
             raise Problem(
-                f"{error}; what was made is kept: run the same command again to continue."
+                f"{of_file(error, given.out)}; what was made is kept: run the same command again to continue."
             ) from error
     what = "centre frames are in" if graph.kind == "picture" else "samples are in"
     say(
         f"{count} of this part's {len(samples)} {what} {given.out / CENTRES if graph.kind == 'picture' else given.out}"
     )
+
+
+def of_file(error: OSError, folder: Path) -> str:
+    """Return what an error of a file says, with the file's name, or else that of the folder it was in."""
+    return f"{one_line(error.filename or folder)}: {reason(error)}"
+
+
+def refuse_idle(given: argparse.Namespace) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        Problem: there is one.
+    """
+    if given.picture_node is not None and given.centres is None:
+        raise Problem("--picture-node does nothing without --centres: add it, or leave out both.")
+    if given.comfyui is not None and given.url is not None:
+        raise Problem(
+            "--comfyui does nothing with --url, which names a running ComfyUI: give one of the two."
+        )
 
 
 def record(
@@ -154,19 +201,7 @@ def record(
         "fps": given.fps if graph.kind == "video" else None,
     }
     what = "centre frames" if graph.kind == "picture" else "videos"
-    run_record.check_record(folder, facts, places, what)
-
-
-def pictures_of(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:
-    """Return the centre frame of each sample by its stem.
-
-    Raises:
-        Problem: one is missing.
-    """
-    found = {path.stem: path for suffix in reversed(PICTURE_SUFFIXES) for path in folder.glob(f"*{suffix}")}
-    if lacking := [one.stem for one in samples if one.stem not in found]:
-        raise Problem(f"--centres: {folder} has no picture {lacking[0]}.png, and {len(lacking)} are missing.")
-    return found
+    run_record.check_record(folder / run_record.RECORD, facts, places, f"{what} in {one_line(folder)}")
 
 
 @contextlib.contextmanager

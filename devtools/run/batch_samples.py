@@ -13,8 +13,9 @@ from typing import Any
 
 from microcinema_core.files.atomic import atomic_write
 from microcinema_core.metrics.protocol import run_record
+from microcinema_core.metrics.protocol.centres import CENTRES, PICTURE_SUFFIXES
 from microcinema_core.metrics.protocol.prompts import Prompt as Sample
-from microcinema_core.metrics.protocol.sample import CENTRES, PICTURE_SUFFIXES, write_video
+from microcinema_core.metrics.protocol.sample import write_video
 
 from .client import ComfyClient, HostError
 from .demo import measure

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from ..files.paths import home_folder, tokenizer_folder
 from ..messages import one_line, reason
+from .tokens import choose_tokenizer
 from .videos.plan import Geometry, parse_sizes
 from .videos.run import WorkerOptions
-from .videos.score import CustomScore, ScoreSettings, folder_digest
+from .videos.score import CustomScore, ScoreSettings, check_clip_model, clip_digest
 from .videos.score_table import KeepRule, parse_keep
 from .videos.vision import vision_config
 
@@ -81,7 +81,11 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     add("--test", type=float, default=0.02, help="fraction of the sources that is held out; 0: none")
     add("--clip-model", type=Path, help="local folder of a transformers CLIPModel, for the score `clip`")
     add("--score", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="a score of your own")
-    add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: ComfyUI's")
+    add(
+        "--tokenizer",
+        type=Path,
+        help="folder of CLIP's tokenizer; default: ComfyUI's, for --clip-model its own",
+    )
     add("--device", default="cpu", help="device of the models: cpu, cuda ...")
     add(
         "--dtype",
@@ -122,10 +126,8 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{one_line(given.out)} is a file; expected a folder for scores, report and sets")
     check_device(given.device, here=given.ray is None)
-    if given.tokenizer is not None and not (given.tokenizer / "vocab.json").is_file():
-        raise ValueError(
-            f"--tokenizer {given.tokenizer} holds no vocab.json; expected CLIP's vocab.json and merges.txt"
-        )
+    if given.tokenizer is not None:
+        choose_tokenizer(given.tokenizer)  # so that a wrong folder fails here, not after the scores
     if given.clip_vision is not None:
         vision_config(given.clip_vision)
     return PrepareOptions(
@@ -187,11 +189,6 @@ def _score_settings(given: argparse.Namespace) -> ScoreSettings:
     if folder is None:
         logger.info("no --clip-model: there is no score `clip`, captions are not compared to frames")
         return ScoreSettings(custom=custom, device=given.device)
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"--clip-model {folder} has no config.json; expected a folder of transformers' CLIPModel"
-        )
-    tokenizer = given.tokenizer
-    if tokenizer is None and not (folder / "vocab.json").is_file():
-        tokenizer = tokenizer_folder(home_folder())
-    return ScoreSettings(folder, folder_digest(folder), custom, tokenizer, given.device)
+    check_clip_model(folder)
+    tokenizer = choose_tokenizer(given.tokenizer, folder)
+    return ScoreSettings(folder, clip_digest(folder, tokenizer), custom, tokenizer, given.device)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import CONTEXT_LENGTH
-from ..files.paths import home_folder, tokenizer_folder
 from ..guarded import guarded
 from ..messages import one_line
 from .folder_lock import locked_folder, remove_leftovers
 from .options import PrepareOptions, build_parser, parse_options
+from .tokens import choose_tokenizer
 from .videos.attempt import UnitResult
 from .videos.encode import EncodeJob, Encoders
 from .videos.plan import WorkUnit, parse_sizes, split_bound, update_units
@@ -116,7 +116,7 @@ def _encode(
     limits: ScoreLimits,
 ) -> tuple[dict[str, int], list[ReportEntry]]:
     """Encode the clips that are kept; return the number of clips by set, and entries for the report."""
-    tokenizer = options.tokenizer or tokenizer_folder(home_folder())
+    tokenizer = choose_tokenizer(options.tokenizer)
     networks = load_encoder_networks(checkpoint)
     digest, empty = networks.digest(), {"text": Encoders(networks, tokenizer).contexts([""])}
     seen = ""
@@ -158,7 +158,7 @@ def _latent_bytes(row: ScoreRow) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; exit code 0 done, 1 incomplete, 2 wrong input, 130 interrupted."""
     given = build_parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
-    return guarded(lambda: _prepare_and_report(parse_options(given)))
+    return guarded(lambda: _prepare_and_report(parse_options(given)), extra="train")
 
 
 def _prepare_and_report(options: PrepareOptions) -> int:

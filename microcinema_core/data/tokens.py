@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from ..config import CONTEXT_LENGTH, END_TOKEN, START_TOKEN
+from ..files.paths import home_folder, tokenizer_folder
+from ..messages import one_line
 
 MAX_TEXT_TOKENS = CONTEXT_LENGTH - 2
 """Tokens of text that fit between the start and the end token."""
+WORD = "a</w>"
+"""A token of every CLIP vocabulary: it marks the ends of words, which those of other models do not."""
 
 
 def pad_tokens(tokens: Sequence[int], *, padding: int = END_TOKEN) -> list[int]:
@@ -27,6 +31,52 @@ def text_tokens(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text)["input_ids"][1:-1])
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder has the files of a tokenizer; `load_tokenizer` checks what they hold."""
+    return (folder / "vocab.json").is_file() or (folder / "tokenizer.json").is_file()
+
+
+def choose_tokenizer(given: Path | None, clip_model: Path | None = None) -> Path:
+    """Return the folder of the tokenizer: the given one, else the CLIP model's own, else ComfyUI's.
+
+    Raises:
+        ValueError: the given folder has no tokenizer, or none is given and there is no ComfyUI.
+    """
+    if given is not None:
+        if not has_tokenizer(given):
+            raise ValueError(_no_tokenizer(given))
+        return given
+    if clip_model is not None and has_tokenizer(clip_model):
+        return clip_model
+    return tokenizer_folder(home_folder())
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """Load a transformers `CLIPTokenizer` from a local folder.
+
+    transformers itself takes any folder: where CLIP's vocabulary is missing, every text becomes unknown tokens.
+
+    Raises:
+        ValueError: the folder holds no tokenizer of CLIP.
+    """
+    from transformers import CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the library behind it raises bare ones
+        raise ValueError(_no_tokenizer(folder)) from error
+    if WORD not in tokenizer.get_vocab():
+        raise ValueError(_no_tokenizer(folder))
+    return tokenizer
+
+
+def _no_tokenizer(folder: str | Path) -> str:
+    return (
+        f"{one_line(folder)} holds no tokenizer of CLIP; expected its vocab.json and merges.txt: name their folder "
+        "with --tokenizer, such as ComfyUI's comfy/sd1_tokenizer"
+    )
+
+
 class CaptionTokenizer:
     """CLIP's byte-pair tokenizer for plain captions of at most 75 tokens.
 
@@ -34,12 +84,13 @@ class CaptionTokenizer:
 
     Args:
         folder: folder of `vocab.json` and `merges.txt`, such as ComfyUI's `comfy/sd1_tokenizer`.
+
+    Raises:
+        ValueError: the folder holds no tokenizer of CLIP.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from transformers import CLIPTokenizer
-
-        self._clip: Any = CLIPTokenizer.from_pretrained(str(folder))
+        self._clip = load_tokenizer(folder)
         self._tokens = lru_cache(maxsize=1 << 16)(self._tokenize)
 
     def _tokenize(self, text: str) -> tuple[int, ...]:

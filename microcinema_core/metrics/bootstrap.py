@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+SEEDS = 3
+"""Seeds that one draw of two sets takes: for the keys that both have, and for those of each alone."""
 
 
 def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
@@ -32,28 +36,60 @@ def key_weights(keys: Sequence[str], resamples: int, seed: int) -> Tensor:
 
 
 def paired_key_weights(
-    real: Sequence[str], made: Sequence[str], resamples: int, seed: int
+    real: Sequence[str], made: Sequence[str], resamples: int, seed: int, *, least_keys: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Draw the multiplicities of the clips of two sets, (resamples, n) and (resamples, m), float64.
 
     Keys that both sets have are drawn once for both, as their clips belong together. Keys of one set alone are drawn by
     themselves, so every resample has as many keys of each kind as there are.
 
+    Args:
+        real, made: the group of each clip.
+        resamples: number of resamples.
+        seed: seed of the draws.
+        least_keys: different keys of each set in every resample, for statistics that fewer do not define; a resample
+            with fewer is drawn again.
+
     Raises:
-        ValueError: a set has no clips.
+        ValueError: a set has no clips, or fewer keys than that.
     """
+    if min(len(set(real)), len(set(made))) < least_keys:
+        raise ValueError(
+            f"sets of {len(set(real))} and {len(set(made))} keys cannot be resampled; each needs {least_keys}"
+        )
+    weights = _paired_once(real, made, resamples, seed)
+    while len(few := _with_few_keys(real, made, weights, least_keys)):
+        seed += SEEDS
+        for kept, drawn in zip(weights, _paired_once(real, made, len(few), seed), strict=True):
+            kept[few] = drawn
+    return weights
+
+
+def _paired_once(
+    real: Sequence[str], made: Sequence[str], resamples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draw as `paired_key_weights`, with the seeds from `seed` to below `seed + SEEDS`."""
     both = set(real) & set(made)
     drawn: dict[str, Tensor] = {}
     for place, chosen in enumerate((both, set(real) - both, set(made) - both)):
         if keys := [key for key in dict.fromkeys((*real, *made)) if key in chosen]:
             weights = key_weights(keys, resamples, seed + place)
             drawn |= {key: weights[:, number] for number, key in enumerate(keys)}
-    if not real or not made:
-        raise ValueError("there are no keys to draw from")
     return torch.stack([drawn[key] for key in real], 1), torch.stack([drawn[key] for key in made], 1)
 
 
-def spread_around(value: float, resampled: Tensor) -> tuple[float, float]:
+def _with_few_keys(
+    real: Sequence[str], made: Sequence[str], weights: tuple[Tensor, Tensor], least: int
+) -> Tensor:
+    """Return the indices of the resamples in which a set has fewer than `least` different keys, (k,)."""
+    few = torch.zeros(len(weights[0]), dtype=torch.bool)
+    for keys, drawn in zip((real, made), weights, strict=True):
+        one_clip = {key: place for place, key in enumerate(keys)}  # all clips of a key have one weight
+        few |= (drawn[:, list(one_clip.values())] > 0).sum(1) < least
+    return few.nonzero()[:, 0]
+
+
+def spread_around(value: float, resampled: Tensor, *, least: float = -math.inf) -> tuple[float, float]:
     """Return a 95% interval as wide as the resamples' spread, around the value instead of their mean.
 
     For statistics that a resample's repeated clips shift, such as the Frechet distance: the shift is no uncertainty.
@@ -61,10 +97,11 @@ def spread_around(value: float, resampled: Tensor) -> tuple[float, float]:
     Args:
         value: the statistic of all clips.
         resampled: the statistic of each resample, (resamples,).
+        least: the least value that the statistic can have; the interval does not go below it.
     """
     shift = value - float(resampled.double().mean())
     low, high = percentiles(resampled)
-    return low + shift, high + shift
+    return max(low + shift, least), max(high + shift, least)
 
 
 def interval(statistic: Callable[[Tensor], float], weights: Tensor) -> tuple[float, float]:

@@ -131,7 +131,8 @@ def frechet_distance(
     mean_x, a = _moments(x.double(), x_weights)
     mean_y, b = _moments(y.double(), y_weights)
     traces = a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
-    return float((mean_x - mean_y).square().sum() + traces)
+    distance = (mean_x - mean_y).square().sum() + traces
+    return max(0.0, float(distance))  # rounding takes that of equal sets below 0
 
 
 def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from ..data.videos.report import ReportEntry
-from ..data.videos.sources import Video, scan
-from ..messages import one_line
+from ..messages import counted
 from . import figures
-from .clip_reading import fixed_position
 from .feature_cache import FeatureJob, Measured, measure_all, read_measured
 from .figures import Figure
 from .measures import I3DLogits, Measure
 from .motion import NAMES, UNITS
-from .options import MetricOptions
+from .options import KEYS, MetricOptions
+from .video_sets import LEAST_CLIPS, VideoSet, read_set, refuse_uncaptioned
 
-LEAST_CLIPS = 2
+FEW_KEYS = 10
+"""Keys below which a note says that the intervals are too narrow."""
 RATES_DIFFER = 1.1
 """Ratio of the sets' frame rates from which a note says so."""
 
 
-@dataclass(frozen=True)
-class VideoSet:
-    """Videos, the group of each, and files that are none."""
-
-    name: str
-    videos: list[Video]
-    keys: list[str]
-    entries: list[ReportEntry]
-
-
 def evaluate(options: MetricOptions) -> dict[str, Any]:
-    """Measure both sets, and return the report: figures, settings, and what was left out.
+    """Measure both sets, and return the report: figures, what could not be computed, settings, what was left out.
 
     Raises:
         ValueError: an input is not what was expected.
         OSError: the cache cannot be written to, or a video made a library crash; measured values stay.
     """
     sets = [
-        read_set("REAL", options.real, None, options.key, options.most),
-        read_set("MADE", options.made, options.captions, options.key, options.most),
+        read_set("REAL", options.real, options.key, options.most),
+        read_set("MADE", options.made, options.key, options.most, table=options.captions),
     ]
+    if options.clipsim is not None:
+        refuse_uncaptioned(sets[1], options.captions)
     measures = [
         one for one in (options.i3d, options.classes, options.clipsim, options.motion) if one is not None
     ]
@@ -55,10 +45,16 @@ def evaluate(options: MetricOptions) -> dict[str, Any]:
             measure_all(job, one.videos, options.workers, one.name)
             for measure in job.measures:
                 values[measure.key] += (read_measured(job, measure, one.videos, one.keys),)
-    found = make_figures(options, values)
+    found, problems = make_figures(options, values)
     return {
         "figures": [figure.to_dict() for figure in found],
-        "notes": [*([figures.PUBLISHED] if options.i3d or options.classes else []), *_rate_notes(values)],
+        "not_computed": problems,
+        "notes": [
+            *([figures.PUBLISHED] if options.i3d or options.classes else []),
+            *_count_notes(options, values),
+            *_key_notes(options, values),
+            *_rate_notes(values),
+        ],
         "settings": _settings(options),
         "left_out": _left_out(sets, values),
     }
@@ -76,71 +72,84 @@ def jobs_of(options: MetricOptions, measures: Sequence[Measure], name: str) -> l
     return [job for job in jobs if job.measures]
 
 
-def read_set(name: str, path: Path, table: Path | None, key: str, most: int | None = None) -> VideoSet:
-    """List the videos of a folder, table or shards, with the key of each; at most `most`, drawn by their names.
-
-    Raises:
-        ValueError: it does not exist, or holds fewer than two videos.
-    """
-    videos, entries = scan(path, table=table, missing_caption="empty")
-    if len(videos) < LEAST_CLIPS:
-        raise ValueError(f"{one_line(path)} holds {len(videos)} videos; at least {LEAST_CLIPS} are needed")
-    drawn = {video.id for video in sorted(videos, key=lambda video: fixed_position(video.id))[:most]}
-    kept = [video for video in videos if video.id in drawn]
-    return VideoSet(name, kept, [key_of(video, key) for video in kept], entries)
-
-
-def key_of(video: Video, key: str) -> str:
-    """Return the group of a video: its source ("group"), its first "caption", or its "folder"."""
-    if key == "caption":
-        return video.captions[0] if video.captions else video.id
-    if key == "folder":
-        return video.id.rpartition("/")[0]
-    return video.group
-
-
 Pair = tuple[Measured, ...]
 """The values of one measure, of the real and of the made videos."""
 
 
-def make_figures(options: MetricOptions, values: dict[str, Pair]) -> list[Figure]:
-    """Compute all figures that were asked for.
+def make_figures(options: MetricOptions, values: dict[str, Pair]) -> tuple[list[Figure], list[str]]:
+    """Compute all figures that were asked for, and a sentence for each metric that cannot be computed.
 
     Raises:
-        ValueError: too few videos could be measured.
+        ValueError: none can be computed.
     """
     found: list[Figure] = []
-    bootstrap = options.bootstrap
-    if options.i3d is not None:
-        real, made = _enough(values, options.i3d)
-        if options.fvd:
-            found.append(figures.fvd(real, made, options.i3d.label, bootstrap))
-        if options.kvd:
-            found.append(figures.kvd(real, made, options.i3d.label, bootstrap))
-    if options.inception:
-        found.append(_inception(options, values))
-    if options.clipsim is not None:
-        real, made = values[options.clipsim.key]
-        _refuse_few(made, "MADE")
-        note = "higher is better"
-        found.append(figures.mean("CLIPSIM", real, made, options.clipsim.label, bootstrap, note=note))
-    if options.motion is not None:
-        real, made = _enough(values, options.motion)
-        label, note = options.motion.label, "best: REAL's"
-        found += [
-            figures.mean(f"{name} ({unit})", real, made, label, bootstrap, column=column, note=note)
-            for column, (name, unit) in enumerate(zip(NAMES, UNITS, strict=True))
-        ]
-    return found
+    problems: list[str] = []
+    for name, compute in _asked(options).items():
+        try:
+            found += compute(options, values)
+        except ValueError as error:
+            problems.append(f"{name} cannot be computed: {error}")
+    if not found:
+        raise ValueError(problems[0])
+    return found, problems
 
 
-def _inception(options: MetricOptions, values: dict[str, Pair]) -> Figure:
+Compute = Callable[[MetricOptions, dict[str, Pair]], list[Figure]]
+"""Computes the figures of a metric. Raises ValueError where the videos do not allow it."""
+
+
+def _asked(options: MetricOptions) -> dict[str, Compute]:
+    """Return the metrics that were asked for, in the order of the table."""
+    metrics: list[tuple[str, bool, Compute]] = [
+        ("FVD", options.fvd, _fvd),
+        ("KVD", options.kvd, _kvd),
+        ("IS", options.inception, _inception),
+        ("CLIPSIM", options.clipsim is not None, _clipsim),
+        ("motion", options.motion is not None, _motion),
+    ]
+    return {name: compute for name, asked, compute in metrics if asked}
+
+
+def _fvd(options: MetricOptions, values: dict[str, Pair]) -> list[Figure]:
+    assert options.i3d is not None
+    real, made = _enough(values, options.i3d)
+    return [figures.fvd(real, made, options.i3d.label, options.bootstrap)]
+
+
+def _kvd(options: MetricOptions, values: dict[str, Pair]) -> list[Figure]:
+    assert options.i3d is not None
+    real, made = _enough(values, options.i3d)
+    _refuse_one_key(real, "REAL", options.key)
+    _refuse_one_key(made, "MADE", options.key)
+    return [figures.kvd(real, made, options.i3d.label, options.bootstrap)]
+
+
+def _inception(options: MetricOptions, values: dict[str, Pair]) -> list[Figure]:
     measure: Measure | None = options.classes or options.i3d
     assert measure is not None
-    real, made = _enough(values, measure)
+    real, made = values[measure.key]
+    _refuse_few(made, "MADE")
     if isinstance(measure, I3DLogits):
         real, made = (Measured(one.values.softmax(1), one.keys, one.fps) for one in (real, made))
-    return figures.inception(real, made, measure.label, options.bootstrap, splits=options.splits)
+    return [figures.inception(real, made, measure.label, options.bootstrap, splits=options.splits)]
+
+
+def _clipsim(options: MetricOptions, values: dict[str, Pair]) -> list[Figure]:
+    assert options.clipsim is not None
+    real, made = values[options.clipsim.key]
+    _refuse_few(made, "MADE")
+    note = "higher is better"
+    return [figures.mean("CLIPSIM", real, made, options.clipsim.label, options.bootstrap, note=note)]
+
+
+def _motion(options: MetricOptions, values: dict[str, Pair]) -> list[Figure]:
+    assert options.motion is not None
+    real, made = _enough(values, options.motion)
+    label, note = options.motion.label, "best: REAL's"
+    return [
+        figures.mean(f"{name} ({unit})", real, made, label, options.bootstrap, column=column, note=note)
+        for column, (name, unit) in enumerate(zip(NAMES, UNITS, strict=True))
+    ]
 
 
 def _enough(values: dict[str, Pair], measure: Measure) -> Pair:
@@ -153,9 +162,42 @@ def _refuse_few(measured: Measured, name: str) -> None:
     if len(measured.keys) < LEAST_CLIPS:
         reasons = measured.skipped
         raise ValueError(
-            f"{len(measured.keys)} videos of {name} can be used, at least {LEAST_CLIPS} are needed"
+            f"{counted(len(measured.keys), 'video')} of {name} can be used, at least {LEAST_CLIPS} are needed"
             + (f"; {reasons[0].file}: {reasons[0].reason}" if reasons else "")
         )
+
+
+def _refuse_one_key(measured: Measured, name: str, key: str) -> None:
+    if len(set(measured.keys)) < 2:
+        others = " or ".join(other for other in KEYS if other != key)
+        raise ValueError(
+            f"all {len(measured.keys)} clips of {name} are related by --key {key}, and it compares unrelated clips "
+            f"only; choose --key {others}, or add others to {name}"
+        )
+
+
+def _count_notes(options: MetricOptions, values: dict[str, Pair]) -> list[str]:
+    """Return a note if FVD compares sets of different sizes."""
+    if options.i3d is None or not options.fvd:
+        return []
+    real, made = (len(one.keys) for one in values[options.i3d.key])
+    if real == made:
+        return []
+    return [
+        f"MADE has {counted(made, 'video')} and REAL {real}; FVD is biased by the count: --most {min(real, made)} "
+        "compares equal counts."
+    ]
+
+
+def _key_notes(options: MetricOptions, values: dict[str, Pair]) -> list[str]:
+    """Return a note if the intervals come from few keys."""
+    real, made = (len(set(one.keys)) for one in next(iter(values.values())))
+    if min(real, made) >= FEW_KEYS:
+        return []
+    return [
+        f"With --key {options.key}, MADE has {counted(made, 'group')} of related clips and REAL {real}: intervals from "
+        f"fewer than {FEW_KEYS} are too narrow."
+    ]
 
 
 def _rate_notes(values: dict[str, Pair]) -> list[str]:

@@ -61,7 +61,9 @@ class FeatureJob:
         return self.out / folder / name[:2] / f"{name}.safetensors"
 
     def has(self, measure: Measure, video: Video) -> bool:
-        """Return whether a video is measured, or known to be unusable."""
+        """Return whether a video is measured, known to be unusable, or without the caption that the measure reads."""
+        if measure.reads_captions and not video.captions:
+            return True
         path = self.path(measure, video)
         return path.exists() or path.with_suffix(".jsonl").exists()
 
@@ -93,12 +95,7 @@ class FeatureJob:
                 self._skip(measure, video, error)
             return
         for measure, function in loaded:
-            try:
-                value = function(clip)
-            except Unusable as error:
-                self._skip(measure, video, error)
-                continue
-            write_shard(self.path(measure, video), {"value": value, "fps": torch.tensor(clip.fps)})
+            write_shard(self.path(measure, video), {"value": function(clip), "fps": torch.tensor(clip.fps)})
 
     def _skip(self, measure: Measure, video: Video, error: Exception) -> None:
         path = self.path(measure, video).with_suffix(".jsonl")

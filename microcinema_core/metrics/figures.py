@@ -74,7 +74,7 @@ def fvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> F
         frechet_distance(x, y, *pair)
         for pair in watched(zip(*draws, strict=True), bootstrap.resamples, "FVD interval")
     ]
-    low, high = spread_around(value, torch.tensor(resampled, dtype=torch.float64))
+    low, high = spread_around(value, torch.tensor(resampled, dtype=torch.float64), least=0.0)
     halves = halves_of(real, bootstrap.seed)
     floor = frechet_distance(*halves) if halves else None
     name = f"two halves of REAL, {len(halves[0])} + {len(halves[1])} clips" if halves else ""
@@ -83,8 +83,12 @@ def fvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> F
 
 
 def kvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> Figure:
-    """Return the unbiased kernel video distance."""
-    draws = paired_key_weights(real.keys, made.keys, bootstrap.resamples, bootstrap.seed)
+    """Return the unbiased kernel video distance; its resamples have two keys of each set, as it compares keys.
+
+    Raises:
+        ValueError: a set has clips of one key only.
+    """
+    draws = paired_key_weights(real.keys, made.keys, bootstrap.resamples, bootstrap.seed, least_keys=2)
     ones = (torch.ones(1, len(measured.keys), dtype=torch.float64) for measured in (real, made))
     weights = (torch.cat([one, drawn]) for one, drawn in zip(ones, draws, strict=True))
     value, *resampled = kernel_distances(real.values, made.values, real.keys, made.keys, *weights).tolist()
@@ -96,21 +100,34 @@ def kvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> F
 
 
 def inception(real: Measured, made: Measured, network: str, bootstrap: Bootstrap, *, splits: int) -> Figure:
-    """Return the Inception Score of class probabilities, beside that of the real clips."""
-    clips = min(len(made.keys), len(real.keys))
-    count = splits if clips >= LEAST_PART * splits else 1
+    """Return the Inception Score of class probabilities, beside that of the real clips where there are some.
+
+    Each set is split by its own number of clips, so that the score of the made clips depends on them alone.
+    """
+    count, part = _parts(len(made.keys), splits)
     statistic = partial(inception_score, made.values, splits=count)
     value = statistic()
     draws = key_weights(made.keys, bootstrap.resamples, bootstrap.seed)
     low, high = spread_around(value, torch.tensor([statistic(weights=row) for row in draws]))
-    classes, part = made.values.shape[1], len(made.keys) // count
+    classes = made.values.shape[1]
     note = (
         f"{count} x {part} clips for {classes} classes: at most {min(classes, part)}; fewer clips give less"
     )
-    return Figure(
-        "IS", value, low, high, inception_score(real.values, splits=count), "REAL",
-        len(made.keys), len(real.keys), network, note,
-    )  # fmt: skip
+    reference, beside = _real_score(real, splits, (count, part)) if real.keys else (None, "")
+    return Figure("IS", value, low, high, reference, beside, len(made.keys), len(real.keys), network, note)
+
+
+def _real_score(real: Measured, splits: int, made_parts: tuple[int, int]) -> tuple[float, str]:
+    """Return the score of the real clips and its name, which has the parts where they are not those of MADE."""
+    count, part = _parts(len(real.keys), splits)
+    name = "REAL" if (count, part) == made_parts else f"REAL, {count} x {part} clips"
+    return inception_score(real.values, splits=count), name
+
+
+def _parts(clips: int, splits: int) -> tuple[int, int]:
+    """Return the number of parts of an Inception Score, and the clips of each."""
+    count = splits if clips >= LEAST_PART * splits else 1
+    return count, clips // count
 
 
 def mean(
@@ -139,7 +156,7 @@ def bias_note(clips: int, features: int) -> str:
     """Return how much the number of clips biases a Frechet distance upwards, in words."""
     counts = f"{clips} clips for {features} features"
     if clips <= features:
-        return f"{counts}: its covariances are singular and it is far too high; KVD is not"
+        return f"{counts}: far too few, so FVD is far too high; rely on KVD"
     return f"{counts}: too high; compare equal counts only" if clips < AMPLE * features else counts
 
 

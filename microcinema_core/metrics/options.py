@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.options import check_device
+from ..data.tokens import choose_tokenizer
 from ..data.videos.run import WorkerOptions
-from ..data.videos.score import folder_digest
+from ..data.videos.score import check_clip_model, clip_digest
 from ..files.downloads import hash_of
-from ..files.paths import home_folder, tokenizer_folder
+from ..files.paths import home_folder
 from ..messages import one_line
 from ..optional_deps import require
 from . import i3d_weights
 from .clip_reading import STARTS, Sampling
-from .figures import Bootstrap
+from .figures import LEAST_PART, Bootstrap
 from .i3d import LEAST_FRAMES
 from .i3d_files import is_torchscript
 from .measures import RESIZES, ClipSimilarity, I3DLogits, MotionMeasures, ScriptedClasses
@@ -33,6 +34,7 @@ class MetricOptions:
     real: Path
     made: Path
     captions: Path | None
+    """Table of captions for the videos of MADE; None takes those beside them."""
     sampling: Sampling
     clipsim_sampling: Sampling
     """Of MADE for CLIPSIM: all frames, unless `--frames` says how many."""
@@ -72,8 +74,9 @@ def add_metric_options(command: argparse.ArgumentParser) -> None:
         help="Inception Score by a TorchScript classifier, such as C3D of UCF-101; without FILE by I3D's classes",
     )  # fmt: skip
     add(
-        "--clipsim", nargs="?", const="", metavar="CAPTIONS",
-        help="CLIPSIM; CAPTIONS is a table for MADE, by default captions are read beside the videos",
+        "--clipsim", nargs="?", const="", metavar="TABLE",
+        help="CLIPSIM, the similarity of MADE's frames and captions: a caption beside each video, or for each a row of "
+        "TABLE (columns file_name and text)",
     )  # fmt: skip
     add("--motion", action="store_true", help="motion, colour drift and flicker")
     add(
@@ -82,29 +85,53 @@ def add_metric_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="I3D of Kinetics-400: i3d_torchscript.pt, i3d_pretrained_400.pt ...",
     )
-    add("--fetch-i3d", action="store_true", help="download an I3D with pip (47 MB) if there is none")
+    add("--fetch-i3d", action="store_true", help="download an I3D with pip (47 MB) if there is none yet")
     add(
         "--resize",
         choices=RESIZES,
-        help="how I3D's 224x224 pixels are made (default: bilinear, TorchScript: network)",
+        help="how frames get I3D's 224x224 pixels (default: bilinear; of a TorchScript file: network)",
     )
-    add("--is-splits", type=int, default=IS_SPLITS, help="parts whose Inception Scores are averaged")
+    add(
+        "--is-splits",
+        type=int,
+        default=IS_SPLITS,
+        help=f"parts of MADE whose Inception Scores are averaged, if each gets {LEAST_PART} clips "
+        "(default: %(default)s)",
+    )
     add("--clip-model", type=Path, metavar="FOLDER", help="folder of transformers' CLIPModel, for --clipsim")
-    add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: the model's, then ComfyUI's")
+    add(
+        "--tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of CLIP's tokenizer (default: the --clip-model's own, else ComfyUI's)",
+    )
     add(
         "--frames",
         type=int,
-        help=f"frames that are read of each video (default: {FRAMES}; CLIPSIM of MADE: all)",
+        help=f"frames that are read of each video (default: {FRAMES}; for CLIPSIM: all)",
     )
-    add("--fps", type=float, help="rate at which they are read (default: consecutive frames)")
-    add("--start", choices=STARTS, default="first", help="where they begin")
-    add("--most", type=int, help="most videos of each set, drawn by their names; FVD needs equal counts")
-    add("--key", choices=KEYS, default="group", help="clips of one key are alike; intervals resample keys")
-    add("--resamples", type=int, default=200, help="bootstrap resamples")
-    add("--seed", type=int, default=0, help="seed of the resamples")
-    add("--device", default="cpu", help="device of the networks: cpu, cuda ...")
-    add("--workers", type=int, default=1, help="processes, each with one thread")
-    add("--cache", type=Path, help="folder of measured values (default: $MICROCINEMA_HOME/metrics)")
+    add("--fps", type=float, help="frame rate at which videos are read (default: consecutive frames)")
+    add("--start", choices=STARTS, default="first", help="part of a video that is read (default: %(default)s)")
+    add(
+        "--most",
+        type=int,
+        help="most videos of each set, drawn by their names (default: all); FVD is comparable at equal counts",
+    )
+    add(
+        "--key", choices=KEYS, default="group",
+        help="which clips are related, so that the intervals treat them as one observation: those of one take "
+        "of UCF-101 (group; other videos stand alone), with one caption, or in one folder (default: %(default)s)",
+    )  # fmt: skip
+    add("--resamples", type=int, default=200, help="resamples for the intervals (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the resamples (default: %(default)s)")
+    add("--device", default="cpu", help="device of the networks: cpu, cuda ... (default: %(default)s)")
+    add("--workers", type=int, default=1, help="processes, each with one thread (default: %(default)s)")
+    add(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of measured values (default: $MICROCINEMA_HOME/metrics)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the figures here too, with all settings")
 
 
@@ -121,6 +148,14 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
             )
     if given.most is not None and given.most < 2:
         raise ValueError(f"--most is {given.most}; at least 2 are needed")
+    cache = given.cache or home_folder() / "metrics"
+    _refuse_blocked("--cache", cache)
+    if given.json is not None:
+        if given.json.is_dir():
+            raise ValueError(
+                f"--json {one_line(given.json)} is a folder; expected a file, such as metrics.json in it"
+            )
+        _refuse_blocked("--json", given.json.parent)
     check_device(given.device, here=True)
     if not (
         given.fvd or given.kvd or given.motion or given.inception is not None or given.clipsim is not None
@@ -149,7 +184,7 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
         most=given.most,
         bootstrap=Bootstrap(given.resamples, given.seed),
         workers=WorkerOptions(given.workers),
-        cache=given.cache or home_folder() / "metrics",
+        cache=cache,
         json=given.json,
     )
 
@@ -190,15 +225,23 @@ def _classes(file: Path, device: str) -> ScriptedClasses:
 
 def _clipsim(given: argparse.Namespace) -> ClipSimilarity:
     folder = given.clip_model
-    if folder is None or not (folder / "config.json").is_file():
+    if folder is None:
         raise ValueError(
-            "--clipsim needs --clip-model: a folder of transformers' CLIPModel, with its config.json"
+            "--clipsim needs a CLIP model: name a folder of transformers' CLIPModel with --clip-model"
         )
-    own = (folder / "vocab.json").is_file()
-    tokenizer = folder if own else given.tokenizer or tokenizer_folder(home_folder())
-    return ClipSimilarity(folder.absolute(), folder_digest(folder), tokenizer.absolute(), given.device)
+    check_clip_model(folder)
+    tokenizer = choose_tokenizer(given.tokenizer, folder)
+    digest = clip_digest(folder, tokenizer)
+    return ClipSimilarity(folder.absolute(), digest, tokenizer.absolute(), given.device)
+
+
+def _refuse_blocked(option: str, folder: Path) -> None:
+    """Refuse a folder to write to that is a file or below one, before anything is measured."""
+    if file := next((part for part in (folder, *folder.parents) if part.is_file()), None):
+        raise ValueError(f"{option}: {one_line(file)} is a file; expected a folder to write to")
 
 
 def _refuse_missing(file: Path, option: str) -> None:
     if not file.is_file():
-        raise ValueError(f"{option} {one_line(file)}: there is no such file")
+        kind = "it is a folder; name the file in it" if file.is_dir() else "there is no such file"
+        raise ValueError(f"{option} {one_line(file)}: {kind}")

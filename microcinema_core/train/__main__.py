@@ -83,7 +83,7 @@ def main(
         )
         return 1
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"{install_hint(error)}\n")
+        sys.stderr.write(f"{install_hint(error, 'train')}\n")
         return 1
     except (ValueError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         figures = _compare_files(options)
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"{install_hint(error)}\n")
+        sys.stderr.write(f"{install_hint(error, 'train')}\n")
         return 1
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{one_line(error)}\n")

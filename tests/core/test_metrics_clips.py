@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from skimage.color import rgb2lab
 from torch import Tensor
 
@@ -19,7 +21,13 @@ from microcinema_core.data.videos.sources import scan
 from microcinema_core.files.downloads import hash_of
 from microcinema_core.metrics.clip_reading import Clip, Sampling, choose_frames, read_clip
 from microcinema_core.metrics.i3d import I3D, MIXED
-from microcinema_core.metrics.i3d_files import BRANCHES, convert_state_dict, is_torchscript, load_i3d_file
+from microcinema_core.metrics.i3d_files import (
+    BRANCHES,
+    convert_state_dict,
+    is_torchscript,
+    load_i3d_file,
+    load_torchscript,
+)
 from microcinema_core.metrics.measures import I3DLogits, ScriptedClasses, resize_frames
 from microcinema_core.metrics.motion import flicker, mean_drift, motion_measures
 from tests.core.metric_world import TinyC3D, TinyI3D, write_script, write_set
@@ -183,6 +191,60 @@ def test_a_file_that_would_run_code_or_holds_something_else_is_refused(tmp_path:
             load_i3d_file(file)
     with pytest.raises(KeyError):
         convert_state_dict({"Mixed_3b.b0.conv3d.weight": torch.ones(1, 1, 1, 1, 1)})
+
+
+def damaged_networks(folder: Path) -> Iterator[Path]:
+    """Yield files that hold no network, in the ways that users come by them."""
+    script = write_script(TinyI3D(), folder / "script.pt").read_bytes()
+    torch.save({"logits": torch.ones(100)}, folder / "state.pt")
+    state = (folder / "state.pt").read_bytes()
+    noise = np.random.default_rng(0).bytes(100_000)
+    spoilt = script[:300] + noise[:900] + script[1200:]
+    for number, data in enumerate(
+        (b"", b"some text\n", b"i3d", noise, noise[1:], b"\x80\x02" + noise, script[:-900], script[:900], state[:-40],
+         spoilt, pickle.dumps([1]), pickle.dumps({"a.conv3d.b": 1}), b"PK\5\6" + bytes(18))
+    ):  # fmt: skip
+        path = folder / f"{number}.pt"
+        path.write_bytes(data)
+        yield path
+
+
+def test_files_that_hold_no_network_end_with_one_sentence(tmp_path: Path) -> None:
+    for path in damaged_networks(tmp_path):
+        loads = [I3DLogits(path, "x", "").load, lambda path=path: load_torchscript(path)]
+        for load in loads:
+            with pytest.raises(ValueError, match=rf"{path.name} (holds|does not|cannot)") as refusal:
+                load()
+            assert "\n" not in str(refusal.value) and "delete" not in str(refusal.value)
+
+
+def test_a_users_own_file_is_never_to_be_deleted(tmp_path: Path) -> None:
+    save_file({"x": torch.ones(1)}, tmp_path / "mini_base.safetensors")
+    with pytest.raises(
+        ValueError, match=r"does not hold I3D's weights; expected i3d_torchscript.pt"
+    ) as refusal:
+        load_i3d_file(tmp_path / "mini_base.safetensors")
+    assert "delete" not in str(refusal.value)
+
+
+class Pair(torch.nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+class Mean(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().mean()
+
+
+@pytest.mark.parametrize(("network", "given"), [(Pair(), "a tuple"), (Mean(), r"a tensor \(\)")])
+def test_a_network_with_other_outputs_is_named(network: torch.nn.Module, given: str, tmp_path: Path) -> None:
+    file = write_script(network, tmp_path / "x.pt")
+    clip = Clip(torch.zeros(9, 3, 8, 8, dtype=torch.uint8), 8.0, ())
+    with pytest.raises(
+        ValueError, match=rf"x.pt does not work as a classifier.* returns {given} for one clip"
+    ):
+        ScriptedClasses(file, "").load()(clip)
 
 
 def test_flicker_is_the_second_difference_of_brightness() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from microcinema_core.metrics import __main__ as command
 from microcinema_core.metrics import feature_cache
 from microcinema_core.metrics.clip_reading import Sampling, read_clip
 from microcinema_core.metrics.distance import frechet_distance
+from microcinema_core.metrics.measures import ClipSimilarity
+from microcinema_core.metrics.options import build_parser, parse_options
+from microcinema_core.metrics.video_sets import read_set
 from tests.core.metric_world import TinyC3D, TinyI3D, no_processes, write_script, write_set
 from tests.data.test_videos_choose import clip_model
 from tests.data.video_world import to_tar, truncate, write_audio
@@ -77,7 +82,11 @@ def test_every_metric_at_once(world: World, tmp_path: Path, capsys: pytest.Captu
     assert figure(report, "motion")["value"] > figure(report, "motion")["reference"], "MADE moves faster"
     printed = capsys.readouterr().out
     assert "i3d.pt" in printed and "network resize" in printed and "c3d.pt" in printed
-    assert "5 clips for 6 features: its covariances are singular" in printed
+    assert "5 clips for 6 features: far too few, so FVD is far too high; rely on KVD" in printed
+    assert (
+        "MADE has 5 videos and REAL 6; FVD is biased by the count: --most 5 compares equal counts." in printed
+    )
+    assert "With --key group, MADE has 5 groups of related clips and REAL 6: intervals from fewer" in printed
     assert "emoji" in printed and "say nothing beside published ones" in printed
     assert report["settings"]["frames"] == 16 and not any(report["left_out"].values())
 
@@ -159,7 +168,7 @@ def test_files_that_cannot_be_used_are_listed(
         assert set(reasons) == {"broken.mp4", "sound.mp4", "short/00.mp4"}
         assert "it has 9 frames and 16 are needed" in reasons["short/00.mp4"]
         assert figure(report, "motion")["made"] == 3
-        assert "3 files of MADE were left out" in capsys.readouterr().out
+        assert "3 files of MADE were left out, the first broken.mp4: it " in capsys.readouterr().out
 
 
 def test_clipsim_is_torchmetrics_over_all_frames_and_needs_captions(world: World, tmp_path: Path) -> None:
@@ -176,8 +185,76 @@ def test_clipsim_is_torchmetrics_over_all_frames_and_needs_captions(world: World
     fewer = run(world, tmp_path, "--clipsim", str(table), *options, "--frames", "4")
     assert fewer["settings"]["clipsim_frames"] == 4
     assert figure(fewer, "CLIPSIM")["value"] != figure(report, "CLIPSIM")["value"]
-    silent = write_set(tmp_path / "silent", 3, captions=False)
-    run(world, tmp_path, "--clipsim", *options, made=str(silent), code=2)
+
+
+def test_clipsim_of_a_part_of_the_videos_is_refused_before_anything_is_measured(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A CLIPSIM of some videos beside an FVD of all would pass for one of all: a forgotten line is mended first."""
+    table, made = tmp_path / "t.csv", tmp_path / "silent"
+    table.write_text("file_name,text\n00.mp4,a cat\n03.mp4,a dog\n99.mp4,another set's\n")
+    options = ["--fvd", "--clip-model", str(world["clip"]), "--tokenizer", str(world["tokenizer"])]
+    run(world, tmp_path, *options, "--clipsim", str(table), code=2)
+    assert (
+        f"3 of the 5 videos of MADE have no caption in {table}, the first 01.mp4" in capsys.readouterr().err
+    )
+    write_set(made, 2, captions=False)
+    run(world, tmp_path, *options, "--clipsim", made=str(made), code=2)
+    assert "2 of the 2 videos of MADE have no caption, the first 00.mp4" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_table_of_captions_does_not_choose_videos(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.mp4").touch()
+    table = tmp_path / "captions.csv"
+    table.write_text("file_name,text\n1.mp4,a cat\n9.mp4,another set's\n")
+    made = read_set("MADE", tmp_path, "caption", table=table)
+    assert [video.captions for video in made.videos] == [(), ("a cat",), (), (), ()] and not made.entries
+    assert made.keys[1] == "a cat"
+    to_tar(tmp_path / "made.tar", {"1.mp4": b"", "2.mp4": b""})
+    with pytest.raises(ValueError, match=r"captions.csv cannot caption videos inside of tar shards"):
+        read_set("MADE", tmp_path / "made.tar", "group", table=table)
+
+
+def test_what_cannot_be_computed_leaves_the_other_figures(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All clips of a folder are one key with --key folder, so there are no two keys for KVD to compare."""
+    run(world, tmp_path, "--fvd", "--kvd", "--motion", "--key", "folder", code=1)
+    report, printed = json.loads((tmp_path / "r.json").read_text()), capsys.readouterr().out
+    assert figure(report, "FVD")["made"] == 5 and figure(report, "motion")["made"] == 5
+    [problem] = report["not_computed"]
+    assert (
+        problem in printed
+        and "KVD cannot be computed: all 6 clips of REAL are related by --key folder" in problem
+    )
+    run(world, tmp_path, "--kvd", "--key", "folder", code=2)
+    assert "choose --key group or caption" in capsys.readouterr().err
+
+
+def test_another_tokenizer_is_another_measure(world: World, tmp_path: Path) -> None:
+    """The named tokenizer is used even where the CLIP folder has its own, and its values are cached apart."""
+    own = Path(shutil.copytree(world["clip"], tmp_path / "clip"))
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(world["tokenizer"] / name, own)
+    other = Path(shutil.copytree(world["tokenizer"], tmp_path / "other"))
+    (other / "merges.txt").write_text("#version: 0.2\na t</w>\n")
+
+    def measure(*more: str) -> ClipSimilarity:
+        words = ["REAL", "MADE", "--clipsim", "--clip-model", str(own), *more]
+        found = parse_options(build_parser("").parse_args(words)).clipsim
+        assert found is not None
+        return found
+
+    assert measure().tokenizer == own and measure("--tokenizer", str(other)).tokenizer == other
+    assert measure().key != measure("--tokenizer", str(other)).key
+
+
+def test_help_shows_every_default() -> None:
+    for option in build_parser("")._actions:
+        if option.default not in (None, False, argparse.SUPPRESS):
+            assert "(default: %(default)s)" in (option.help or ""), option.dest
 
 
 class Features(torch.nn.Module):
@@ -220,7 +297,14 @@ class Processor:
         (["--fvd", "--most", "1"], "--most is 1"),
         (["--fvd", "--i3d", "/nowhere/i3d.pt"], "there is no such file"),
         (["--is", "README.md"], "--is README.md"),
-        (["--clipsim"], "--clipsim needs --clip-model"),
+        (["--clipsim"], "name a folder of transformers' CLIPModel with --clip-model"),
+        (["--clipsim", "--clip-model", "docs"], "--clip-model docs has no config.json"),
+        (["--clipsim", "--clip-model", "CLIP", "--tokenizer", "docs"], "docs holds no tokenizer of CLIP"),
+        (["--fvd", "--i3d", "docs"], "--i3d docs: it is a folder"),
+        (["--motion", "--json", "docs"], "--json docs is a folder; expected a file"),
+        (["--motion", "--json", "README.md/r.json"], "--json: README.md is a file; expected a folder"),
+        (["--motion", "--cache", "README.md"], "--cache: README.md is a file; expected a folder"),
+        (["--motion", "--cache", "README.md/cache"], "--cache: README.md is a file; expected a folder"),
         (["--motion", "--fps", "100"], "0 videos of REAL can be used"),
         (["--is", "C3D", "--frames", "12"], "16 frames were expected"),
         (["--fvd", "--device", "moon"], "--device moon"),
@@ -229,7 +313,7 @@ class Processor:
 def test_wrong_options_end_with_one_sentence(
     world: World, tmp_path: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = [str(world["c3d"]) if word == "C3D" else word for word in more]
+    more = [str(world[word.lower()]) if word in ("C3D", "CLIP") else word for word in more]
     run(world, tmp_path, *more, code=2)
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The paper's protocols: prompt lists, samples by tiny models, captions by tiny models, and a run from end to end."""
+"""The paper's protocols: prompt lists, samples by tiny models, and a run from end to end."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from devtools.check.stable_diffusion import write_stable_diffusion
-from devtools.check.tiny import unet_weights, write_family
+from devtools.check.tiny import unet_weights
 from microcinema_core.config import AppearNetConfig, UNetConfig
 from microcinema_core.files.checkpoint import read_checkpoint, write_checkpoint
 from microcinema_core.metrics.protocol import __main__ as command
-from microcinema_core.metrics.protocol.captions import Captioner
 from microcinema_core.metrics.protocol.classes import UCF101
 from microcinema_core.metrics.protocol.prompts import (
     EXAMPLE,
@@ -31,17 +29,18 @@ from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
 from tests.core.metric_world import TinyC3D, TinyI3D, no_processes, write_script, write_set
+from tests.core.protocol_world import frames_of, sampling, write_models
 from tests.data.test_videos_choose import clip_model
 from tests.mini.test_data_encode import write_tokenizer
 
 PAPER = """2 | concatenation | 688.92 / 15.83
-2 | addition to the decoder | 589.59 / 27.9
+2 | addition to the decoder | 589.59 / 27.90
 2 | addition to encoder and decoder | 525.02 / 27.25
 2 | the same with SPADE | 508.56 / 29.63
 Fig. 6 | lambda 0, gamma 0 | 692 / 18.5
 Fig. 6 | lambda 0.03, gamma 0.02, the best | 508 / 29.6
 3 | SDXL, simple prompts | 374.05 / 29.79
-3, 4 | SDXL, captions of LLaVA-1.5 | 336.4 / 32.07
+3, 4 | SDXL, captions of LLaVA-1.5 | 336.40 / 32.07
 4 | SD 2.1, captions of LLaVA-1.5 | 412.53 / 31.25"""
 """Tables 2 to 4 and section 4.2.2, typed from the paper."""
 MSRVTT = {
@@ -54,29 +53,7 @@ MSRVTT = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("family")
-    write_family(folder)
-    write_tokenizer(folder / "tokenizer")
-    return folder
-
-
-def sampling(
-    models: Path, out: Path, *more: str, base: str = "tiny_base", image: str = "tiny_image"
-) -> list[str]:
-    files = [
-        "--base",
-        str(models / f"{base}.safetensors"),
-        "--encoders",
-        str(models / f"{image}.safetensors"),
-    ]
-    settings = ["--tokenizer", str(models / "tokenizer"), "--size", "64x64", "--frames", "5"]
-    steps = ["--steps", "2", "--image-steps", "2", "--tsr-steps", "2"]
-    return ["ucf101", "sample", str(out), *files, *settings, *steps, *more]
-
-
-def frames_of(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    return write_models(tmp_path_factory.mktemp("family"))
 
 
 def test_ucf101_prompts_are_the_papers() -> None:
@@ -206,9 +183,10 @@ def test_samples_made_otherwise_are_not_taken_for_these(
     for more, words in (
         (
             ["--cfg", "3"],
-            r"videos in .*base settings was .*'cfg': None.* and is .*'cfg': 3\.0.*give another folder",
+            r"videos in .*base settings was .*'cfg': None.* and is .*'cfg': 3\.0.*give another OUT",
         ),
-        (["--size", "128x64"], r"centre frames in .*size was \[64, 64\] and is \[128, 64\]"),
+        (["--size", "128x64"], r"videos in .*size was \[64, 64\] and is \[128, 64\]"),
+        (["--image-size", "128x64"], r"centre frames in .*size was \[64, 64\] and is \[128, 64\]"),
         (["--image-steps", "3"], r"image settings was"),
     ):
         assert command.main(sampling(models, out, *more)) == 2
@@ -217,7 +195,7 @@ def test_samples_made_otherwise_are_not_taken_for_these(
     assert not (out / "00001.mp4").exists(), "nothing is made before it is refused"
     (out / "run.json").unlink()
     assert command.main(sampling(models, out)) == 2
-    assert "has videos, but no run.json" in capsys.readouterr().err
+    assert "no run.json that says how they were made" in capsys.readouterr().err
     (out / "00000.mp4").unlink()
     assert command.main(sampling(models, out, "--cfg", "3")) == 0, "without a sample there is nothing to mix"
     rows = (out / "metadata.jsonl").read_text().replace("a video of", "a film of")
@@ -269,7 +247,8 @@ def test_given_centre_frames_and_captions_are_used_and_tsr_adds_frames(models: P
     captions.write_text(
         "".join(json.dumps({"file_name": f"{i:05d}.png", "text": "other"}) + "\n" for i in range(2))
     )
-    tsr = ["--tsr", str(models / "tiny_tsr.safetensors"), "--rounds", "1", "--captions", str(captions)]
+    tsr = ["--tsr", str(models / "tiny_tsr.safetensors"), "--rounds", "1", "--tsr-steps", "2"]
+    tsr += ["--captions", str(captions)]
     assert command.main(sampling(models, out, "--centres", str(centres), *tsr)) == 0
     more = frames_of(out / "00000.mp4")
     assert more.shape == (17, 64, 64, 3)
@@ -306,7 +285,7 @@ def test_a_stable_diffusion_checkpoint_surrounds_the_models_too(tmp_path: Path) 
         (["--size", "100x100"], "multiples of 8"),
         (["--steps", "0"], "--steps is 0"),
         (["--captions", "/nowhere.jsonl"], "no such file"),
-        (["--centres", "/nowhere"], "has no picture 00000"),
+        (["--centres", "/nowhere"], "no such folder"),
     ],
 )
 def test_wrong_sampling_options_end_with_one_sentence(
@@ -337,217 +316,4 @@ def test_from_prompts_to_the_papers_table(
         clip = ["--clip-model", str(clip_model(tmp_path / "clip")), "--tokenizer", str(models / "tokenizer")]
         assert command.main(["msrvtt", "score", reference, str(out), *networks, *cache, *clip]) == 0
     printed = capsys.readouterr().out
-    assert "| FVD | 377.4 | " in printed and "| CLIPSIM | 0.2967 | " in printed and "KVD" in printed
-
-
-def blip(folder: Path) -> Path:
-    """Write a tiny BLIP with random weights, and its processor."""
-    from transformers import (
-        BertTokenizer,
-        BlipConfig,
-        BlipForConditionalGeneration,
-        BlipImageProcessor,
-        BlipProcessor,
-    )
-
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *(f"word{i}" for i in range(40))]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {
-        **size,
-        "vocab_size": len(words),
-        "bos_token_id": 5,
-        "eos_token_id": 3,
-        "sep_token_id": 3,
-        "pad_token_id": 0,
-    }
-    vision = {**size, "image_size": 32, "patch_size": 16}
-    config = BlipConfig(
-        text_config={**text, "encoder_hidden_size": 32}, vision_config=vision, projection_dim=16
-    )
-    torch.manual_seed(0)
-    BlipForConditionalGeneration(config).save_pretrained(folder)
-    images = BlipImageProcessor(size={"height": 32, "width": 32})
-    BlipProcessor(images, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
-    return folder
-
-
-def test_pictures_are_captioned_once_and_the_file_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pictures = tmp_path / "centres"
-    pictures.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(5):
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(pictures / f"{number:05d}.png")
-    asked: list[str] = []
-    original = Captioner.__call__
-
-    def counted(self: Captioner, paths: list[Path]) -> list[str]:
-        asked.extend(path.name for path in paths)
-        if len(asked) > stop:
-            raise KeyboardInterrupt
-        return original(self, paths)
-
-    monkeypatch.setattr(Captioner, "__call__", counted)
-    arguments = ["ucf101", "captions", str(pictures), str(tmp_path / "c.jsonl"), "--batch", "2"]
-    arguments += ["--model", str(blip(tmp_path / "blip"))]
-    stop = 2
-    assert command.main(arguments) == 130
-    first = read_texts(tmp_path / "c.jsonl")
-    assert sorted(first) == ["00000", "00001"]
-    stop = 99
-    asked.clear()
-    assert command.main(arguments) == 0
-    texts = read_texts(tmp_path / "c.jsonl")
-    assert asked == ["00002.png", "00003.png", "00004.png"] and sorted(texts) == [
-        f"{i:05d}" for i in range(5)
-    ]
-    assert {name: texts[name] for name in first} == first
-    assert all("word" in text for text in texts.values())
-    alone = tmp_path / "alone.jsonl"
-    assert command.main([*arguments[:3], str(alone), "--model", str(tmp_path / "blip"), "--batch", "1"]) == 0
-    assert read_texts(alone) == texts, "captions do not depend on the batch"
-    alone.unlink()
-    assert command.main([*arguments[:3], str(alone), "--model", str(pictures)]) == 2
-    assert "cannot be opened" in capsys.readouterr().err and not alone.exists()
-
-
-def llava(folder: Path) -> Path:
-    """Write a tiny LLaVA with random weights, and its processor with a chat template."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-    )  # fmt: skip
-
-    words = [
-        "<pad>",
-        "<s>",
-        "</s>",
-        "<unk>",
-        "<image>",
-        "USER:",
-        "ASSISTANT:",
-        *(f"word{i}" for i in range(40)),
-    ]
-    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-        additional_special_tokens=["<image>"],
-    )  # fmt: skip
-    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**size, image_size=32, patch_size=16),
-        text_config=LlamaConfig(
-            **size, vocab_size=len(words), pad_token_id=0, bos_token_id=1, eos_token_id=2
-        ),
-        image_token_index=4,
-    )
-    torch.manual_seed(0)
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    square = {"height": 32, "width": 32}
-    LlavaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=square), tokenizer, patch_size=16,
-        vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        chat_template="USER: <image> {{ messages[0]['content'][1]['text'] }} ASSISTANT:",
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
-
-
-def test_a_model_that_chats_is_asked_and_its_answer_does_not_repeat_the_question(tmp_path: Path) -> None:
-    (tmp_path / "centres").mkdir()
-    for number in range(2):
-        picture = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
-        Image.fromarray(picture).save(tmp_path / "centres" / f"{number:05d}.png")
-    texts = {}
-    for asked in ("word1 word2", "word30"):
-        out = tmp_path / f"{asked}.jsonl"
-        options = ["--model", str(tmp_path / "llava"), "--instruction", asked]
-        if not (tmp_path / "llava").exists():
-            llava(tmp_path / "llava")
-        assert command.main(["ucf101", "captions", str(tmp_path / "centres"), str(out), *options]) == 0
-        texts[asked] = read_texts(out)
-    assert texts["word1 word2"] != texts["word30"], "the instruction is read"
-    for asked, captions in texts.items():
-        assert all(text and not text.startswith(f"USER: {asked}") for text in captions.values())
-
-
-def florence(folder: Path) -> Path:
-    """Write a tiny Florence-2 with random weights, and its processor: a picture is 4 tokens and their mean."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        BartConfig,
-        CLIPImageProcessor,
-        Florence2Config,
-        Florence2ForConditionalGeneration,
-        Florence2Processor,
-        PreTrainedTokenizerFast,
-    )  # fmt: skip
-
-    words = ["<s>", "<pad>", "</s>", "<unk>", "<image>", "What", "does", "the", "image", "describe?"]
-    words += [f"word{i}" for i in range(40)]
-    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
-        extra_special_tokens={"image_token": "<image>"},
-    )  # fmt: skip
-    tokenizer.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
-    text = BartConfig(
-        vocab_size=len(words), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, forced_eos_token_id=2, init_std=1.0,
-    )  # fmt: skip
-    vision = {
-        "depths": (1, 1), "patch_size": (7, 3), "patch_stride": (4, 2), "patch_padding": (3, 1),
-        "patch_prenorm": (False, True), "embed_dim": (16, 32), "num_heads": (2, 2), "num_groups": (2, 2),
-        "window_size": 2, "projection_dim": 32,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    config = Florence2Config(
-        text_config=text.to_dict(), vision_config=vision, image_token_id=4, tie_word_embeddings=False
-    )
-    model = Florence2ForConditionalGeneration(config)
-    head = torch.zeros(len(words), 32).index_fill_(0, torch.tensor([0, 1, 2, 3, 4]), -9.0)
-    torch.nn.init.normal_(head[5:], generator=torch.Generator().manual_seed(0))
-    model.lm_head.weight = torch.nn.Parameter(
-        head
-    )  # says words; with tied weights it would say its last token again
-    model.save_pretrained(folder)
-    images = CLIPImageProcessor(size={"height": 16, "width": 16}, do_center_crop=False)
-    images.image_seq_length = 5
-    Florence2Processor(images, tokenizer).save_pretrained(folder)
-    return folder
-
-
-def test_a_model_with_tasks_is_given_its_own_for_captions(tmp_path: Path) -> None:
-    pytest.importorskip("transformers.models.florence2", reason="transformers before Florence-2")
-    pictures = tmp_path / "centres"
-    pictures.mkdir()
-    for number in range(3):
-        noise = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
-        Image.fromarray(noise).save(pictures / f"{number:05d}.png")
-    model, texts = florence(tmp_path / "florence"), []
-    for more in ([], ["--instruction", "<CAPTION>"], ["--instruction", "word1"]):
-        out = tmp_path / f"{len(texts)}.jsonl"
-        arguments = [
-            "ucf101",
-            "captions",
-            str(pictures),
-            str(out),
-            "--model",
-            str(model),
-            "--batch",
-            "2",
-            *more,
-        ]
-        assert command.main(arguments) == 0
-        texts.append(read_texts(out))
-    assert texts[0] == texts[1] != texts[2] and sorted(texts[0]) == ["00000", "00001", "00002"]
+    assert "| FVD | 377.40 | " in printed and "| CLIPSIM | 0.2967 | " in printed and "KVD" in printed

@@ -11,7 +11,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import poly_mmd
 
-from microcinema_core.metrics import distance
+from microcinema_core.metrics import distance, figures
 from microcinema_core.metrics.bootstrap import key_weights, paired_key_weights, percentiles, spread_around
 from microcinema_core.metrics.distance import KernelDistance, frechet_distance, kernel_distances
 from microcinema_core.metrics.feature_cache import Measured
@@ -186,6 +186,61 @@ def test_the_interval_of_frechet_covers_its_own_mean() -> None:
     assert spread_around(1.0, torch.tensor([3.0, 3.0])) == (1.0, 1.0)
 
 
+def measured(values: Tensor, start: str) -> Measured:
+    return Measured(values, names(start, len(values)), torch.ones(len(values)))
+
+
+@pytest.mark.parametrize("keys", [2, 3, 4])
+def test_kernel_distances_of_few_keys_have_intervals(keys: int) -> None:
+    """A resample may draw one key only, which defines no kernel distance; it is drawn again."""
+    for seed in range(10):
+        x, y = (measured(draw(seed + shift, keys, 3), name) for shift, name in ((0, "x"), (99, "y")))
+        found = figures.kvd(x, y, "", figures.Bootstrap(50, seed))
+        assert np.isfinite([found.low, found.value, found.high]).all()
+    alone = Measured(x.values, ["a"] * keys, x.fps)
+    with pytest.raises(ValueError, match=rf"sets of 1 and {keys} keys cannot be resampled; each needs 2"):
+        figures.kvd(alone, y, "", figures.Bootstrap(50))
+
+
+def test_only_resamples_with_too_few_keys_are_drawn_again() -> None:
+    real, made = ["a", "b", "r", "r"], ["b", "a", "m"]
+    plain = paired_key_weights(real[:2], made[:2], 300, seed=1)
+    again = paired_key_weights(real[:2], made[:2], 300, seed=1, least_keys=2)
+    fine = (plain[0] > 0).all(1)
+    assert 100 < fine.sum() < 200 and all(
+        torch.equal(a[fine], b[fine]) for a, b in zip(plain, again, strict=True)
+    )
+    assert all((weights == 1).all() for weights in again)
+    x, y = paired_key_weights(real, made, 300, seed=1, least_keys=3)
+    assert torch.equal(x[:, 0], y[:, 1]) and torch.equal(x[:, 1], y[:, 0]), "keys of both sets stay together"
+    assert (x[:, :2] == 1).all() and (x[:, 2:] == 1).all()
+
+
+def test_an_interval_of_frechet_does_not_go_below_zero() -> None:
+    lows, unbounded = [], []
+    for seed in range(5):
+        x, y = draw(seed, 12, 3), draw(seed + 50, 12, 3)
+        found = figures.fvd(measured(x, "x"), measured(y, "y"), "", figures.Bootstrap(50))
+        assert 0 <= found.low <= found.value <= found.high
+        lows.append(found.low)
+        a, b = paired_key_weights(names("x", 12), names("y", 12), 50, 0)
+        resampled = torch.tensor([frechet_distance(x, y, v, w) for v, w in zip(a, b, strict=True)])
+        unbounded.append(spread_around(found.value, resampled)[0])
+    assert min(unbounded) < 0 == min(lows), "these sets would have such an interval"
+    assert frechet_distance(x, x) >= 0
+
+
+def test_the_parts_of_an_inception_score_depend_on_made_alone() -> None:
+    made, one_score = measured(draw(20, 60, 5).softmax(1), "m"), set()
+    for real, beside in ((60, "REAL"), (40, "REAL, 1 x 40 clips"), (0, "")):
+        clips = measured(draw(21, real, 5).softmax(1), "r")
+        found = figures.inception(clips, made, "", figures.Bootstrap(3), splits=3)
+        assert found.note.startswith("3 x 20 clips") and found.reference_name == beside
+        assert (found.reference is None) == (real == 0)
+        one_score.add(found.value)
+    assert len(one_score) == 1
+
+
 def test_halves_have_different_keys() -> None:
     keys = [str(i // 3) for i in range(18)]
     values = torch.arange(18.0)[:, None]
@@ -197,6 +252,6 @@ def test_halves_have_different_keys() -> None:
 
 
 def test_the_note_on_bias_depends_on_clips_and_features() -> None:
-    assert "singular" in bias_note(400, 400) and "400 clips for 400 features" in bias_note(400, 400)
-    assert "too high" in bias_note(401, 400) and "singular" not in bias_note(401, 400)
+    assert "far too few" in bias_note(400, 400) and "400 clips for 400 features" in bias_note(400, 400)
+    assert "too high" in bias_note(401, 400) and "far" not in bias_note(401, 400)
     assert bias_note(4000, 400) == "4000 clips for 400 features"

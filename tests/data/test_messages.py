@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from microcinema_core.data.videos.report import ReportEntry, read_report, write_report
-from microcinema_core.messages import LONGEST, is_text, one_line, reason
+from microcinema_core.guarded import guarded
+from microcinema_core.messages import LONGEST, counted, is_text, one_line, reason
 
 NAMES = (
     *("plain Müller 猫.mp4", "two\nlines\r\t.mp4", "lone \ud800 surrogate"),
@@ -32,6 +35,25 @@ def test_an_error_s_words_are_kept_and_its_text_may_fail() -> None:
     assert reason(ValueError()) == "ValueError" and reason(ValueError("a\nb")) == r"a\nb"
     assert "Odd" in reason(Odd()) and len(reason(ValueError("x" * 9999))) < LONGEST + 5
     assert is_text("ä\n") and not is_text("\ud800")
+
+
+def test_an_error_of_a_file_is_told_by_its_name_without_a_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write() -> int:
+        (tmp_path / "new").touch()
+        (tmp_path / "new").rename(tmp_path)
+        return 0
+
+    assert guarded(lambda: len(tmp_path.read_bytes())) == guarded(write) == 1
+    for told in capsys.readouterr().err.splitlines():
+        assert told.startswith(f"{tmp_path}: ") and "Errno" not in told
+    assert guarded(lambda: exec("raise OSError('no room: make some')")) == 1  # noqa: S102
+    assert capsys.readouterr().err.startswith("no room: make some; finished work is kept")
+
+
+def test_a_number_has_the_form_of_its_noun() -> None:
+    assert [counted(number, "file") for number in range(3)] == ["0 files", "1 file", "2 files"]
 
 
 def test_a_report_keeps_every_name(tmp_path) -> None:

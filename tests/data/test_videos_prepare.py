@@ -144,7 +144,10 @@ def test_sizes_and_geometry() -> None:
         ),
         (["--only-scores", "--score", "a=math:sqrt", "--score", "a=math:cos"], "--score a: there is a score"),
         (["--only-scores", "--table", "absent.csv"], "absent does not exist; give a folder"),
-        (["--only-scores", "--tokenizer", "nowhere"], "holds no vocab.json"),
+        (
+            ["--only-scores", "--tokenizer", "nowhere"],
+            "nowhere holds no tokenizer of CLIP; expected its vocab.json",
+        ),
         (["--only-scores"], "absent does not exist; give a folder"),
     ],
 )
@@ -162,7 +165,7 @@ def test_a_library_that_is_not_there(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, library, None)
-    world.run(tmp_path / "out" if library == "skimage" else copy_of(prepared, tmp_path), code=2)
+    world.run(tmp_path / "out" if library == "skimage" else copy_of(prepared, tmp_path), code=1)
     assert f"{library} is not installed: pip install '.[train]'" in capsys.readouterr().err
 
 

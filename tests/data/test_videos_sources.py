@@ -202,8 +202,24 @@ def test_one_odd_line_is_told_and_the_others_are_read(tmp_path: Path, row: str, 
     last = GOOD.replace("a.mp4", "c.mp4")
     (tmp_path / "metadata.jsonl").write_text("\n".join([GOOD, row, last]))
     assert captions(tmp_path) == {"a.mp4": ("good",), "c.mp4": ("good",)}
-    [(file, reason)] = told(tmp_path).items()
-    assert file == "metadata.jsonl, line 2" and words in reason
+    reasons = told(tmp_path)
+    assert set(reasons) == {"metadata.jsonl, line 2", "b.mp4"} and words in reasons["metadata.jsonl, line 2"]
+
+
+def test_videos_that_their_folders_table_forgets_are_told(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "in" / "c.mp4", tmp_path / "notes.pdf")
+    (tmp_path / "metadata.jsonl").write_text(GOOD.replace("a.mp4", "./a.mp4"))
+    why = "metadata.jsonl has no readable row for it"
+    assert told(tmp_path) == {"b.mp4": why, "in/c.mp4": why}
+    (tmp_path / "metadata.jsonl").rename(tmp_path / "part.jsonl")
+    assert not scan(tmp_path, table=tmp_path / "part.jsonl")[1], "a table that is named chooses the videos"
+
+
+def test_a_folder_in_a_tables_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").mkdir()
+    for given in ({}, {"table": tmp_path / "metadata.csv"}):
+        with pytest.raises(ValueError, match=r"metadata.csv is a folder; expected a .csv"):
+            scan(tmp_path, **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "words"), [(f"{LONG}.mp4", "not below"), ("x\\u0000y", "not below")])

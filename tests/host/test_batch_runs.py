@@ -109,7 +109,7 @@ def test_centre_frames_first_and_videos_of_them_later(host: ComfyServer, out: Pa
     main([*film, "--centres", str(red), "--picture-node", centre])
     made = frames(out / "00000.mp4").astype(float).mean((0, 1, 2))
     assert made[0] > made[1] + 30 and made[0] > made[2] + 30, "a red picture becomes a reddish video"
-    with pytest.raises(Problem, match=r"has no picture 00001\.png, and 2 are missing"):
+    with pytest.raises(Problem, match=r"has no picture 00001\.png, and 2 of 3 are missing"):
         main([*run, "--save-node", "Save Video", "--centres", str(out / "centres")])
 
 

@@ -26,6 +26,7 @@ from devtools.run.client import ComfyClient, HostError
 from devtools.run.home import Problem
 from devtools.run.workflow import read_workflow
 from microcinema_core.metrics.protocol.prompts import Prompt, write_prompts
+from tests.core.protocol_world import options_without_default
 from tests.tools.test_prompt_inputs import INFO, graph, node
 
 Answer = Callable[[str, str, Any], Any]
@@ -247,7 +248,7 @@ def test_pictures_of_another_workflow_are_not_taken_for_these(serve: Any, out: P
     changed["sample"]["inputs"]["steps"] = 9
     (out.parent / "graph.json").write_text(json.dumps(changed), encoding="utf-8")
     with pytest.raises(
-        Problem, match=r"centre frames in .* were made otherwise \(workflow was .*give another folder"
+        Problem, match=r"centre frames in .* were made otherwise \(workflow was .*give another OUT"
     ):
         make(out, stub)
     captions = out.parent / "captions.jsonl"
@@ -257,6 +258,42 @@ def test_pictures_of_another_workflow_are_not_taken_for_these(serve: Any, out: P
     (out.parent / "graph.json").write_text(json.dumps(graph()), encoding="utf-8")
     with pytest.raises(Problem, match=r"captions was None and is "):
         make(out, stub, "--captions", str(captions))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--captions", "absent"],
+            "absent cannot be read (No such file or directory); name a file of captions",
+        ),
+        (["--captions", "."], "cannot be read (Is a directory); name a file of captions"),
+        (
+            ["--captions", "empty.jsonl"],
+            "has no caption of 00000.mp4, and 2 of 2 are missing; run `captions`",
+        ),
+        (["--centres", "given"], "has no picture 00001.png, and 1 of 2 are missing; add them, or leave out"),
+        (["--picture-node", "Load Image"], "--picture-node does nothing without --centres"),
+        (["--comfyui", "."], "--comfyui does nothing with --url"),
+        (["--fps", "0"], "--fps is 0.0; expected"),
+        (["--part", "²/3"], "expected K/N"),
+    ],
+)
+def test_wrong_options_are_one_sentence_before_comfyui_is_asked(
+    options: list[str], told: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(out.parent)
+    Path("empty.jsonl").touch()
+    Path("given").mkdir()
+    FRAMES[0].save("given/00000.webp")
+    with pytest.raises(Problem) as error:
+        batch.main([str(out), "graph.json", "--url", "http://127.0.0.1:1", *options])
+    assert told in str(error.value) and "Errno" not in str(error.value)
+    assert not (out / "run.json").exists()
+
+
+def test_the_help_says_what_holds_without_an_option() -> None:
+    assert options_without_default(build_parser()) == set()
 
 
 def test_two_commands_on_one_comfyui_upload_under_names_of_their_own(serve: Any, out: Path) -> None:

@@ -36,6 +36,8 @@ def test_the_length_of_the_clips_is_that_of_the_model_and_its_samples(
         "64x64",
         "--steps",
         "2",
+        "--image-size",
+        "64x64",
         "--image-steps",
         "2",
     ]

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +16,7 @@ from ... import json_text
 from ...config import CONTEXT_LENGTH, centre_index
 from ...messages import one_line
 from ..shards import write_json, write_shard
-from ..tokens import pad_tokens, text_tokens
+from ..tokens import load_tokenizer, pad_tokens, text_tokens
 from .attempt import ProcessUnit
 from .decode import frames_at
 from .plan import WorkUnit, content_key, parse_sizes, split_position
@@ -49,15 +48,12 @@ class Encoders:
         dtype: str = "fp32",
         vision: PictureEncoder | None = None,
     ) -> None:
-        from transformers import CLIPTokenizer
-
         self.vision = vision
-
         self.device = torch.device(device)
         self.low = AUTOCAST[dtype]
         self.vae, self.text = networks.vae.to(self.device), networks.text.to(self.device)
         self.padding = networks.padding
-        self._clip: Any = CLIPTokenizer.from_pretrained(str(tokenizer))
+        self._clip = load_tokenizer(tokenizer)
 
     @torch.inference_mode()
     def latents(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +86,7 @@ class EncodeJob:
         limits: the range of each score that is kept.
         checkpoint: Stable Diffusion file or diffusers folder.
         digest: hash of the checkpoint's content.
-        tokenizer: folder of CLIP's `vocab.json`.
+        tokenizer: folder of CLIP's tokenizer.
         captions: contexts stored for each clip.
         test: bound below which groups are for testing, see `plan.split_bound`.
         device: device of the encoders.

@@ -95,6 +95,8 @@ def read_table(path: Path) -> Iterator[CaptionRow | BadRow]:
         ValueError: the file is no such table, lacks the columns, or has no good row; the message names it.
         OSError: it cannot be read.
     """
+    if path.is_dir():
+        raise ValueError(f"{one_line(path)} is a folder; expected a .csv, .tsv, .jsonl or .json table")
     first, good = None, False
     for number, (place, record) in enumerate(_records(path), 1):
         row = _row(record, place or f"row {number}")

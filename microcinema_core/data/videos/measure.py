@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ...messages import one_line
+from ..tokens import choose_tokenizer
 from .plan import Geometry, WorkUnit, parse_sizes
 from .run import WorkerOptions, process_units
-from .score import ScoreSettings, folder_digest
+from .score import ScoreSettings, clip_digest
 from .score_job import ScoreJob
 from .score_table import read_rows
 from .sources import scan
@@ -76,7 +77,8 @@ def _measure_all(given: argparse.Namespace) -> None:
     """
     logging.basicConfig(level=logging.WARNING)
     model = given.clip_model
-    scoring = ScoreSettings(model, folder_digest(model) if model else "", (), given.tokenizer)
+    tokenizer = choose_tokenizer(given.tokenizer, model) if model else None
+    scoring = ScoreSettings(model, clip_digest(model, tokenizer) if tokenizer else "", (), tokenizer)
     videos, entries = scan(given.clips, missing_caption="empty")
     if not videos:
         raise ValueError(f"{one_line(given.clips)} holds no video that can be used: {entries[0].reason}")

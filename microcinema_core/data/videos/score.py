@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...messages import reason
+from ... import json_text
+from ...messages import one_line, reason
 from ...optional_deps import require
-from ..tokens import pad_tokens, text_tokens
+from ..tokens import load_tokenizer, pad_tokens, text_tokens
 
 FLOW_SIDE = 64
 """Shorter side in pixels at which optical flow is computed."""
@@ -61,36 +62,22 @@ class CLIPScorer:
 
     Args:
         folder: a folder as `CLIPModel.save_pretrained` writes it.
-        tokenizer: folder of CLIP's `vocab.json`, used where `folder` has none.
+        tokenizer: folder of CLIP's tokenizer; `tokens.choose_tokenizer` finds it.
         device: device of the model.
         most_frames: frames that are compared to the captions, at most, evenly spaced; None compares all.
 
     Raises:
-        ValueError: the folder holds no such model.
+        ValueError: a folder holds no such model or no such tokenizer.
     """
 
     def __init__(
         self, folder: Path, tokenizer: Path, *, device: str = "cpu", most_frames: int | None = CLIP_FRAMES
     ) -> None:
         require("transformers")
-        from transformers import CLIPModel, CLIPTokenizer
-
-        if not (folder / "config.json").is_file():
-            raise ValueError(
-                f"{folder} has no config.json; --clip-model takes a folder of transformers' CLIPModel"
-            )
-        try:
-            model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{folder}: {reason}; --clip-model takes config.json and model.safetensors"
-            ) from error
-        self.model: Any = model.float().eval().requires_grad_(False).to(device)
+        self.model = _load_clip_model(folder).float().eval().requires_grad_(False).to(device)
         self.device, self.side = device, int(self.model.config.vision_config.image_size)
         self.most_frames = most_frames
-        own = folder if (folder / "vocab.json").is_file() else tokenizer
-        self._clip: Any = CLIPTokenizer.from_pretrained(str(own), local_files_only=True)
+        self._clip = load_tokenizer(tokenizer)
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
 
     @torch.inference_mode()
@@ -113,10 +100,54 @@ class CLIPScorer:
         return F.interpolate(square, size=(self.side, self.side), mode="bicubic", antialias=True).float()
 
 
-def folder_digest(folder: Path) -> str:
-    """Return a hash of a model's files, so that scores of different models are kept apart."""
+def check_clip_model(folder: Path) -> None:
+    """Refuse a folder whose `config.json` is not that of a transformers `CLIPModel`.
+
+    Raises:
+        ValueError: the message names the folder.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ValueError(_no_clip_model(folder, "has no config.json"))
+    try:
+        kind = json_text.loads(config.read_bytes()).get("model_type", "clip")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(_no_clip_model(folder, "has a config.json that is no JSON object")) from error
+    if kind != "clip":
+        raise ValueError(_no_clip_model(folder, f"holds a model of the type {one_line(kind)}"))
+
+
+def _load_clip_model(folder: Path) -> Any:
+    """Load a CLIP model strictly: transformers itself fills what a file lacks with random numbers."""
+    from transformers import CLIPModel
+
+    check_clip_model(folder)
+    load: Any = CLIPModel.from_pretrained  # typed without `output_loading_info`, which adds a result
+    try:
+        model, found = load(folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    except Exception as error:  # of each library that reads a part of the folder
+        why = one_line(next(iter(str(error).splitlines()), type(error).__name__))
+        raise ValueError(_no_clip_model(folder, f"cannot be loaded ({why})")) from error
+    if lacking := sorted(found["missing_keys"]):
+        raise ValueError(
+            _no_clip_model(folder, f"lacks {len(lacking)} of the model's tensors, such as {lacking[0]}")
+        )
+    return model
+
+
+def _no_clip_model(folder: Path, why: str) -> str:
+    return (
+        f"--clip-model {one_line(folder)} {why}; expected a folder of transformers' CLIPModel, with config.json and "
+        "model.safetensors"
+    )
+
+
+def clip_digest(folder: Path, tokenizer: Path) -> str:
+    """Return a hash of a CLIP model's and its tokenizer's files, so that scores of different ones are kept apart."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+    model = [*folder.glob("*.json"), *folder.glob("*.safetensors")]
+    words = [*tokenizer.glob("*.json"), *tokenizer.glob("merges.txt")]
+    for path in (*sorted(model), *sorted(words)):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -174,9 +205,9 @@ class ScoreSettings:
 
     Attributes:
         clip_model: folder of a CLIP model for the score `clip`, or None.
-        clip_digest: hash of that model's files; a folder may change its content under the same name.
+        clip_digest: hash of the model's and its tokenizer's files; a folder may change its content under one name.
         custom: the user's own scores.
-        tokenizer: folder of CLIP's `vocab.json`, used where `clip_model` has none.
+        tokenizer: folder of CLIP's tokenizer; None for that of `clip_model`.
         device: device of the CLIP model.
     """
 

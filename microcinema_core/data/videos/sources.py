@@ -119,7 +119,7 @@ def _layout(root: Path, table: Path | None) -> Callable[[], ScanResult]:
                 raise ValueError(
                     f"{one_line(found)} is a link that leads out of the folder; name the table itself with --table"
                 )
-            return lambda: scan_table(root, found)
+            return lambda: _scan_own_table(root, found)
     return lambda: scan_folder(root)
 
 
@@ -253,6 +253,20 @@ def scan_table(root: Path, table: Path) -> ScanResult:
             videos.append(_row_video(root, row))
         except (OSError, Unusable) as error:
             entries.append(ReportEntry(row.files[0], reason(error)))
+    return videos, entries
+
+
+def _scan_own_table(root: Path, table: Path) -> ScanResult:
+    """Find the videos that a folder's own table names, and report those that it forgets."""
+    videos, entries = scan_table(root, table)
+    named = {os.path.normpath(video.path) for video in videos} | {
+        os.path.normpath(root / entry.file) for entry in entries
+    }
+    for path in _walk(root, entries):
+        if path.suffix.lower() in VIDEO_SUFFIXES and os.path.normpath(path) not in named:
+            entries.append(
+                ReportEntry(path.relative_to(root).as_posix(), f"{table.name} has no readable row for it")
+            )
     return videos, entries
 
 

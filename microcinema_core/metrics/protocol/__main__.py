@@ -10,17 +10,19 @@ import argparse
 import sys
 
 from ...guarded import guarded
+from ...messages import counted
 from ..__main__ import run as run_metrics
 from ..figures import Figure
 from .captions import write_captions
-from .options import build_parser, parse_captions, parse_sample, parse_score, prompts_of
+from .options import parse_captions, parse_sample, parse_score, prompts_of
 from .paper import beside_the_paper
+from .parser import build_parser
 from .prompts import write_prompts
 from .sample import sample
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run one action, print what it made, and return 0.
+    """Run one action and print what it made; return 0, or 1 if a metric could not be computed.
 
     Raises:
         ValueError: an input is not what was expected.
@@ -28,15 +30,16 @@ def run(given: argparse.Namespace) -> int:
     """
     if given.action == "prompts":
         prompts = prompts_of(given)
-        sys.stdout.write(f"{len(prompts)} prompts in {write_prompts(given.out, prompts)}\n")
+        sys.stdout.write(f"{counted(len(prompts), 'prompt')} in {write_prompts(given.out, prompts)}\n")
     elif given.action == "sample":
-        sys.stdout.write(f"{sample(parse_sample(given))} samples are in {given.out}\n")
+        sys.stdout.write(f"{counted(sample(parse_sample(given)), 'sample')} in {given.out}\n")
     elif given.action == "captions":
-        sys.stdout.write(f"{write_captions(parse_captions(given))} captions are in {given.out}\n")
+        sys.stdout.write(f"{counted(write_captions(parse_captions(given)), 'caption')} in {given.out}\n")
     else:
         report = run_metrics(parse_score(given))
         figures = [Figure(**figure) for figure in report["figures"]]
         sys.stdout.write(f"\n{beside_the_paper(given.benchmark, figures)}\n")
+        return 1 if report["not_computed"] else 0
     return 0
 
 

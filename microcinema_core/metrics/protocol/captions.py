@@ -17,8 +17,9 @@ from PIL import Image
 
 from ...files.atomic import atomic_write
 from ...messages import one_line, reason
+from .centres import PICTURE_SUFFIXES
 from .prompts import read_texts
-from .sample import PICTURE_SUFFIXES
+from .run_record import RECORD, describe_centres, digest_of_files, refuse_mixture, write_record
 
 INSTRUCTION = "Describe this picture in one sentence."
 """Said to models that chat. The paper does not give its own."""
@@ -26,6 +27,8 @@ TASKS = {"florence2": "<CAPTION>"}
 """Said to models that know tasks instead, by their `model_type`."""
 MOST_TOKENS = 77
 """Tokens of a caption; the text encoders read no more."""
+LEAST_TRANSFORMERS = "4.56.0"
+"""The first that takes `dtype=` and knows Florence-2; the extra `metrics` of pyproject.toml asks for it."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +59,49 @@ def write_captions(options: CaptionOptions) -> int:
     """Caption all pictures that have no caption yet, and return the number of all captions.
 
     Raises:
-        ValueError: the folder holds no picture, or the model cannot be opened.
+        ValueError: the folder holds no picture, the model cannot be opened, or the captions that are there were made
+            in another way.
         OSError: the file cannot be written.
     """
+    _check_transformers()
     names = sorted(
         path.name for path in options.pictures.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES
     )
     if not names:
         raise ValueError(f"{one_line(options.pictures)} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
+    record, facts = options.out.with_name(f"{options.out.stem}.{RECORD}"), _facts(options)
+    refuse_mixture(record, facts, [options.out], f"captions in {one_line(options.out)}")
     known = read_texts(options.out) if options.out.exists() else {}
     pending = [name for name in names if Path(name).stem not in known]
     found = {name: known[Path(name).stem] for name in names if Path(name).stem in known}
     if pending:
         captioner = Captioner(options)
+        write_record(record, facts)
         for part in _watched([pending[i : i + options.batch] for i in range(0, len(pending), options.batch)]):
             found |= zip(part, captioner([options.pictures / name for name in part]), strict=True)
             _write(options.out, {name: found[name] for name in names if name in found})
     return len(found)
+
+
+def _check_transformers() -> None:
+    import transformers
+    from packaging.version import Version
+
+    if Version(transformers.__version__) < Version(LEAST_TRANSFORMERS):
+        raise ValueError(
+            f"transformers {transformers.__version__} is installed, and captions need {LEAST_TRANSFORMERS} or later: "
+            "pip install '.[metrics]' in this repository brings it"
+        )
+
+
+def _facts(options: CaptionOptions) -> dict[str, Any]:
+    """Return all that the captions depend on."""
+    return {
+        "model": digest_of_files(options.model),
+        "instruction": options.instruction,
+        "pictures": describe_centres(options.pictures, options.out.parent),
+        "dtype": str(options.dtype).removeprefix("torch."),
+    }
 
 
 def _watched(parts: Sequence[list[str]]) -> Any:
@@ -101,7 +130,7 @@ class Captioner:
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 options.model, use_safetensors=True, dtype=options.dtype, **local
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a wrong folder raises almost anything in the library
             raise ValueError(
                 f"--model {one_line(options.model)} cannot be opened ({reason(error)}); expected a folder of a "
                 "vision-language model with its processor and model.safetensors"
@@ -115,8 +144,9 @@ class Captioner:
     def _prompt(self, instruction: str | None) -> str | None:
         """Return the text that goes with each picture, in the model's own chat template where it has one."""
         if not getattr(self.processor, "chat_template", None):
-            return instruction or TASKS.get(self.model.config.model_type)
-        content = [{"type": "image"}, {"type": "text", "text": instruction or INSTRUCTION}]
+            return TASKS.get(self.model.config.model_type) if instruction is None else instruction
+        text = INSTRUCTION if instruction is None else instruction
+        content = [{"type": "image"}, {"type": "text", "text": text}]
         return self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
         )

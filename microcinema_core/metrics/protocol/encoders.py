@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ...data.tokens import CaptionTokenizer
+from ...data.tokens import MAX_TEXT_TOKENS, load_tokenizer, pad_tokens, text_tokens
 from ...data.videos.encode import Encoders
 from ...data.videos.stable_diffusion import decode_latents, load_decoder, load_encoder_networks
 from ...diffusion.image_model import ImageModel
 from ...files.checkpoint import is_microcinema, read_checkpoint
 from ...files.load_networks import load_image_model, load_text_encoder, load_vae
 from ...files.stable_diffusion import read_stable_diffusion
+from ...frames.centre_frame import FOLDED_VAE_SIZE
 
 DECODE_BATCH = 4
 """Frames that the VAE decodes at a time."""
+SD_SIZES = {"eps": 512, "v": 768}
+"""Side in pixels at which Stable Diffusion was last trained, by what it predicts: 1.x and 2.1-base, or 2.1."""
 
 
 class Surroundings(Protocol):
@@ -28,7 +31,7 @@ class Surroundings(Protocol):
     """Channels of the latents; they have an eighth of the sides."""
 
     def contexts(self, captions: Sequence[str]) -> Tensor:
-        """Encode captions to contexts `n l d`."""
+        """Encode captions to contexts `n l d`; they are plain text, and cut off after MAX_TEXT_TOKENS."""
         ...
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -71,13 +74,14 @@ class MicroCinemaImage:
     def __init__(self, path: Path, tokenizer: Path, device: str) -> None:
         file = read_checkpoint(path, expect_roles=("image",))
         self.text, self.vae = load_text_encoder(file).to(device), load_vae(file).to(device)
-        self.tokenizer, self.device = CaptionTokenizer(tokenizer), device
+        self.tokenizer, self.device = load_tokenizer(tokenizer), device
         self.channels = self.vae.config.latent_channels
 
     @torch.no_grad()
     def contexts(self, captions: Sequence[str]) -> Tensor:
-        """Encode captions to contexts `n l d`."""
-        return self.text(self.tokenizer(captions).long().to(self.device))
+        """Encode captions to contexts `n 77 d`."""
+        rows = [pad_tokens(text_tokens(self.tokenizer, text)) for text in captions]
+        return self.text(torch.tensor(rows).to(self.device))
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
@@ -106,3 +110,15 @@ def load_centre_model(path: Path, device: str, dtype: torch.dtype) -> ImageModel
     model = load_image_model(file, dtype=dtype)
     model.unet.to(device)
     return model
+
+
+def trained_size(path: Path, model: ImageModel) -> tuple[int, int]:
+    """Return the width and height at which the image model of a file was trained, as far as the file tells."""
+    side = FOLDED_VAE_SIZE if is_microcinema(path) else SD_SIZES[model.spec.prediction]
+    return side, side
+
+
+def count_cut(tokenizer: Path, texts: Iterable[str]) -> int:
+    """Return how many texts are longer than MAX_TEXT_TOKENS, so that their ends are not read."""
+    clip = load_tokenizer(tokenizer)
+    return sum(len(text_tokens(clip, text)) > MAX_TEXT_TOKENS for text in texts)

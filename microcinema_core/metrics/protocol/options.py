@@ -1,135 +1,22 @@
-"""The command line of `python -m microcinema_core.metrics.protocol`."""
+"""Checks of the command line's options."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...data.options import check_device
-from ...data.videos.plan import parse_sizes
-from ...files.paths import home_folder, tokenizer_folder
+from ...data.tokens import choose_tokenizer
 from ...messages import one_line
-from ..options import MetricOptions, add_metric_options
+from ...model_spec import ModelSpec, SamplerDefaults
+from ..options import MetricOptions
 from ..options import parse_options as parse_metric_options
 from .captions import CaptionOptions
-from .prompts import SPLITS, TEMPLATE, Prompt, count_classes, msrvtt_prompts, ucf101_prompts
+from .parser import DTYPES
+from .prompts import Prompt, count_classes, msrvtt_prompts, ucf101_prompts
 from .sample import SampleOptions, Settings
-
-BENCHMARKS = ("ucf101", "msrvtt")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-UCF101_COUNT = 10_000
-
-
-def build_parser(description: str) -> argparse.ArgumentParser:
-    """Describe the command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m microcinema_core.metrics.protocol", description=description
-    )
-    command.add_argument("benchmark", choices=BENCHMARKS)
-    actions = command.add_subparsers(dest="action", required=True)
-    _add_prompts(actions.add_parser("prompts", help="write the list of prompts and seeds"))
-    _add_sample(actions.add_parser("sample", help="make the samples of the list"))
-    _add_score(actions.add_parser("score", help="score samples, of any origin, against reference clips"))
-    _add_captions(actions.add_parser("captions", help="caption centre frames with a vision-language model"))
-    return command
-
-
-def _add_prompts(action: argparse.ArgumentParser) -> None:
-    add = action.add_argument
-    add("out", metavar="OUT", type=Path, help="folder of the samples; the list is its metadata.jsonl")
-    add("--count", type=int, help="number of samples (UCF-101: 10000, MSR-VTT: all of the split)")
-    add("--seed", type=int, default=0, help="seed of the first sample; the others count up")
-    add("--template", default=TEMPLATE, help="UCF-101: text with {} for the class")
-    add(
-        "--balance",
-        type=Path,
-        metavar="FOLDER",
-        help="UCF-101: classes as often as in this folder; default: equally",
-    )
-    add("--json", type=Path, metavar="FILE", help="MSR-VTT: videodatainfo.json")
-    add("--split", choices=SPLITS, default="test", help="MSR-VTT: test has 2,990 videos")
-    add(
-        "--caption",
-        choices=("random", "first"),
-        default="random",
-        help="MSR-VTT: which of a video's captions",
-    )
-
-
-def _add_sample(action: argparse.ArgumentParser) -> None:
-    add = action.add_argument
-    add("out", metavar="OUT", type=Path, help="folder with the list of prompts")
-    add("--base", type=Path, metavar="FILE", help="MicroCinema base model")
-    add(
-        "--encoders", type=Path, required=True, metavar="FILE",
-        help="text encoder and VAE: Stable Diffusion file or folder, or a MicroCinema image file",
-    )  # fmt: skip
-    add("--tsr", type=Path, metavar="FILE", help="TSR model, for --rounds")
-    add(
-        "--rounds",
-        type=int,
-        default=0,
-        help="rounds of fourfold interpolation (default: none, as in the ablations)",
-    )
-    add(
-        "--centres",
-        type=Path,
-        metavar="FOLDER",
-        help="centre frames 00000.png ...; default: drawn by --encoders",
-    )
-    add("--only-centres", action="store_true", help="draw the centre frames into OUT/centres, and stop")
-    add(
-        "--captions",
-        type=Path,
-        metavar="FILE",
-        help="captions that the video model reads instead of the prompts",
-    )
-    add("--frames", type=int, default=17, help="frames before interpolation")
-    add("--size", default="320x320", help="WIDTHxHEIGHT")
-    add(
-        "--steps",
-        type=int,
-        help="DDIM steps of the base model (default of all these settings: the file's own)",
-    )
-    add("--cfg", type=float, help="its guidance scale")
-    add("--gamma", type=float, help="share of the centre frame in its starting noise")
-    add("--image-steps", type=int, help="DDIM steps of the image model")
-    add("--image-cfg", type=float, help="its guidance scale")
-    add("--tsr-steps", type=int, help="DDIM steps of the TSR model")
-    add("--tsr-cfg", type=float, help="its guidance scale")
-    add("--fps", type=float, help="rate that is written into the files (default: the models')")
-    add("--part", default="1/1", metavar="K/N", help="every N-th sample from the K-th, for several processes")
-    add("--tokenizer", type=Path, help="folder of CLIP's vocab.json; default: ComfyUI's")
-    add("--device", default="cpu", help="cpu, cuda ...")
-    add("--dtype", choices=DTYPES, default="fp32", help="precision of the U-Nets")
-
-
-def _add_score(action: argparse.ArgumentParser) -> None:
-    action.add_argument(
-        "real", metavar="REFERENCE", type=Path, help="reference clips: folder, table or tar shards"
-    )
-    action.add_argument("made", metavar="OUT", type=Path, help="the samples")
-    add_metric_options(action)
-
-
-def _add_captions(action: argparse.ArgumentParser) -> None:
-    add = action.add_argument
-    add("pictures", metavar="PICTURES", type=Path, help="folder of centre frames")
-    add("out", metavar="OUT.jsonl", type=Path, help="file of captions, which `sample --captions` reads")
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="LLaVA, Florence-2, BLIP ... for transformers",
-    )
-    add("--instruction", help='what the model is asked, such as "<CAPTION>" for Florence-2')
-    add("--batch", type=int, default=4, help="pictures at a time")
-    add("--device", default="cpu", help="cpu, cuda ...")
-    add("--dtype", choices=DTYPES, default="fp32", help="precision of the model")
 
 
 def prompts_of(given: argparse.Namespace) -> list[Prompt]:
@@ -138,15 +25,16 @@ def prompts_of(given: argparse.Namespace) -> list[Prompt]:
     Raises:
         ValueError: an option has an impossible value, or a file is missing.
     """
+    if given.out.exists():
+        _expect_folder("OUT", given.out)
     if given.count is not None and given.count < 1:
         raise ValueError(f"--count is {given.count}; at least 1 is needed")
     if given.benchmark == "ucf101":
-        videos = count_classes(given.balance) if given.balance is not None else None
-        return ucf101_prompts(
-            given.count or UCF101_COUNT, template=given.template, videos=videos, seed=given.seed
-        )
-    if given.json is None or not given.json.is_file():
-        raise ValueError("MSR-VTT's prompts are its captions: name its videodatainfo.json with --json")
+        if given.balance is not None:
+            _expect_folder("--balance", given.balance)
+        videos = None if given.balance is None else count_classes(given.balance)
+        return ucf101_prompts(given.count, template=given.template, videos=videos, seed=given.seed)
+    _expect_file("--json", given.json)
     return msrvtt_prompts(
         given.json, split=given.split, caption=given.caption, count=given.count, seed=given.seed
     )
@@ -156,37 +44,24 @@ def parse_sample(given: argparse.Namespace) -> SampleOptions:
     """Check the options of the action `sample`.
 
     Raises:
-        ValueError: an option has an impossible value, or a file is missing.
+        ValueError: an option has an impossible value or would do nothing, or a file is missing.
     """
-    files = {"base": given.base, "encoders": given.encoders, "tsr": given.tsr, "captions": given.captions}
-    for name, path in files.items():
-        if path is not None and not path.exists():
-            raise ValueError(f"--{name} {one_line(path)}: there is no such file")
-    if given.base is None and not given.only_centres:
-        raise ValueError("name the base model with --base, or draw centre frames alone with --only-centres")
-    if given.only_centres and given.centres is not None:
-        raise ValueError("--only-centres draws the centre frames that --centres names; give one of the two")
-    if given.rounds and given.tsr is None:
-        raise ValueError(f"--rounds is {given.rounds}, and interpolation needs a model: --tsr FILE")
-    for name, least in (("frames", 2), ("rounds", 0), ("steps", 1), ("image_steps", 1), ("tsr_steps", 1)):
-        value = getattr(given, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}; at least {least} is needed")
+    _check_paths(given)
+    _check_stages(given)
+    _check_numbers(given)
     check_device(given.device, here=True)
-    sizes = parse_sizes(given.size)
-    if len(sizes) != 1 or any(side < 8 or side % 8 for side in sizes[0]):
-        raise ValueError(f"--size is {given.size}; expected one size with sides that are multiples of 8")
     return SampleOptions(
         out=given.out,
         base=None if given.only_centres else given.base,
         encoders=given.encoders,
-        tokenizer=given.tokenizer or tokenizer_folder(home_folder()),
+        tokenizer=choose_tokenizer(given.tokenizer),
         tsr=given.tsr,
         rounds=given.rounds,
         centres=given.centres,
         captions=given.captions,
         frames=given.frames,
-        size=sizes[0],
+        size=parse_size("--size", given.size),
+        image_size=None if given.image_size is None else parse_size("--image-size", given.image_size),
         base_settings=Settings(given.steps, given.cfg, given.gamma),
         image_settings=Settings(given.image_steps, given.image_cfg),
         tsr_settings=Settings(given.tsr_steps, given.tsr_cfg),
@@ -197,6 +72,77 @@ def parse_sample(given: argparse.Namespace) -> SampleOptions:
     )
 
 
+def _check_paths(given: argparse.Namespace) -> None:
+    for name in ("base", "tsr", "captions"):
+        if (path := getattr(given, name)) is not None:
+            _expect_file(f"--{name}", path)
+    if not given.encoders.exists():
+        raise ValueError(f"--encoders {one_line(given.encoders)}: there is no such file or folder")
+    if given.centres is not None:
+        _expect_folder("--centres", given.centres)
+
+
+def _check_stages(given: argparse.Namespace) -> None:
+    if given.base is None and not given.only_centres:
+        raise ValueError("name the base model with --base, or draw centre frames alone with --only-centres")
+    if given.only_centres and given.centres is not None:
+        raise ValueError(
+            "--only-centres draws new centre frames, and --centres names existing ones; give one of the two"
+        )
+    if given.rounds and given.tsr is None:
+        raise ValueError(f"--rounds is {given.rounds}, and interpolation needs a model: --tsr FILE")
+    if not given.rounds:
+        _refuse_idle(given, ("tsr", "tsr_steps", "tsr_cfg"), "without --rounds; add it, such as --rounds 2")
+    if given.centres is not None:
+        names = ("image_size", "image_steps", "image_cfg")
+        _refuse_idle(given, names, "with --centres, as no centre frame is drawn; leave one of the two out")
+
+
+def _refuse_idle(given: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    if idle := next((name for name in names if getattr(given, name) is not None), None):
+        raise ValueError(f"--{idle.replace('_', '-')} does nothing {why}")
+
+
+def _check_numbers(given: argparse.Namespace) -> None:
+    ranges = SamplerDefaults.RANGES
+    check_range("--frames", given.frames, 2, ModelSpec.RANGES["frames"][1])
+    check_range("--rounds", given.rounds, 0)
+    check_fps(given.fps)
+    for name in ("steps", "cfg", "gamma", "image_steps", "image_cfg", "tsr_steps", "tsr_cfg"):
+        check_range(f"--{name.replace('_', '-')}", getattr(given, name), *ranges[name.rpartition("_")[2]])
+
+
+def check_fps(fps: float | None) -> None:
+    """Refuse a frame rate that no file can have; errors as for `check_range`."""
+    check_range("--fps", fps, 0.001, ModelSpec.RANGES["fps"][1])
+
+
+def check_range(name: str, value: float | None, least: float, most: float | None = None) -> None:
+    """Refuse a number outside of its range, or NaN; None stands for a default.
+
+    Raises:
+        ValueError: the message names the option and the range.
+    """
+    if value is None or (least <= value and (most is None or value <= most)):
+        return
+    expected = f"at least {least:g} is needed" if most is None else f"expected {least:g} to {most:g}"
+    raise ValueError(f"{name} is {value}; {expected}")
+
+
+def parse_size(name: str, text: str) -> tuple[int, int]:
+    """Return width and height of "WIDTHxHEIGHT".
+
+    Raises:
+        ValueError: it has another form, or a side is no multiple of 8.
+    """
+    sides = [int(side) if side.isdecimal() else 0 for side in text.lower().split("x")]
+    if len(sides) != 2 or any(side < 8 or side % 8 for side in sides):
+        raise ValueError(
+            f"{name} is {one_line(text)}; expected WIDTHxHEIGHT in multiples of 8, such as 320x320"
+        )
+    return sides[0], sides[1]
+
+
 def parse_part(text: str) -> tuple[int, int]:
     """Return K and N of "K/N".
 
@@ -204,7 +150,7 @@ def parse_part(text: str) -> tuple[int, int]:
         ValueError: it is none, or K is not one of 1 to N.
     """
     number, _, parts = text.partition("/")
-    if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise ValueError(f"--part is {text!r}; expected K/N, such as 1/4 ... 4/4 for four processes")
     return int(number), int(parts)
 
@@ -236,11 +182,13 @@ def parse_captions(given: argparse.Namespace) -> CaptionOptions:
     Raises:
         ValueError: an option has an impossible value, or a folder is missing.
     """
-    for name, path in (("PICTURES", given.pictures), ("--model", given.model)):
-        if not path.is_dir():
-            raise ValueError(f"{name} {one_line(path)}: there is no such folder")
-    if given.batch < 1:
-        raise ValueError(f"--batch is {given.batch}; at least 1 is needed")
+    _expect_folder("PICTURES", given.pictures)
+    _expect_folder("--model", given.model)
+    if given.out.is_dir():
+        raise ValueError(
+            f"OUT.jsonl {one_line(given.out)} is a folder; name the file to write, such as captions.jsonl in it"
+        )
+    check_range("--batch", given.batch, 1)
     check_device(given.device, here=True)
     return CaptionOptions(
         given.pictures,
@@ -251,3 +199,15 @@ def parse_captions(given: argparse.Namespace) -> CaptionOptions:
         given.device,
         DTYPES[given.dtype],
     )
+
+
+def _expect_file(name: str, path: Path) -> None:
+    if not path.is_file():
+        kind = "this is a folder; name the file in it" if path.is_dir() else "there is no such file"
+        raise ValueError(f"{name} {one_line(path)}: {kind}")
+
+
+def _expect_folder(name: str, path: Path) -> None:
+    if not path.is_dir():
+        kind = "this is a file; name a folder" if path.exists() else "there is no such folder"
+        raise ValueError(f"{name} {one_line(path)}: {kind}")

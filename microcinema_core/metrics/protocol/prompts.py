@@ -16,7 +16,7 @@ from typing import Any
 from ... import json_text
 from ...data.videos.sources import UCF_NAME, class_caption
 from ...files.atomic import atomic_write
-from ...messages import one_line
+from ...messages import one_line, reason
 from .classes import UCF101
 
 LIST = "metadata.jsonl"
@@ -25,6 +25,8 @@ EXAMPLE = '{"file_name": "00000.mp4", "text": "a video of surfing", "seed": 0}'
 TEMPLATE = "a video of {}"
 """Table 3's *Simple* prompt: "a video of" and the class."""
 SPLITS = ("test", "validate", "train", "all")
+SEEDS = 2**64
+"""Seeds are below this, as in ComfyUI."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,11 @@ def ucf101_prompts(
         seed: seed of the first sample; the others count up.
 
     Raises:
-        ValueError: the template has no {}, or `videos` names no class of UCF-101.
+        ValueError: the template has no {}, `videos` names no class of UCF-101, or a seed is out of range.
     """
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no {{}} for the class")
-    shares = _shares(count, videos or dict.fromkeys(UCF101, 1))
+    shares = _shares(count, dict.fromkeys(UCF101, 1) if videos is None else videos)
     kinds = [
         kind for turn in range(max(shares.values(), default=0)) for kind in UCF101 if shares[kind] > turn
     ]
@@ -77,7 +79,7 @@ def _shares(count: int, videos: Mapping[str, int]) -> Counter[str]:
     """Divide `count` among classes in proportion to their videos; the largest remainders are rounded up."""
     total = sum(videos.get(kind, 0) for kind in UCF101)
     if not total:
-        raise ValueError("no file there is named as in UCF-101, such as v_Archery_g01_c01.avi")
+        raise ValueError("no clip of a class of UCF-101 was counted; at least one is needed")
     exact = {kind: count * videos.get(kind, 0) / total for kind in UCF101}
     shares = Counter({kind: int(share) for kind, share in exact.items()})
     by_remainder = sorted(
@@ -88,9 +90,19 @@ def _shares(count: int, videos: Mapping[str, int]) -> Counter[str]:
 
 
 def count_classes(folder: Path) -> Counter[str]:
-    """Count the videos of each class in a folder of UCF-101."""
+    """Count the videos of each class in a folder of UCF-101.
+
+    Raises:
+        ValueError: it has none.
+    """
     matches = (UCF_NAME.match(path.stem) for path in folder.rglob("*") if path.is_file())
-    return Counter(match["kind"] for match in matches if match)
+    counts = Counter(match["kind"] for match in matches if match and match["kind"] in UCF101)
+    if not counts:
+        raise ValueError(
+            f"--balance {one_line(folder)} has no file named as in UCF-101, such as v_Archery_g01_c01.avi; name the "
+            "folder of its videos, or leave out --balance to have all classes equally often"
+        )
+    return counts
 
 
 def msrvtt_prompts(
@@ -102,17 +114,25 @@ def msrvtt_prompts(
         path: `videodatainfo.json` with its lists `videos` and `sentences`, or a part of it.
         split: "test" has 2,990 videos, the number that the paper calls the validation set; "validate" has 497.
         caption: which of a video's 20 captions: the "first", or a "random" one, drawn by `seed`.
-        count: the first so many videos; None takes all.
+        count: so many videos, drawn uniformly by `seed`; None takes all.
         seed: seed of the first sample; the others count up.
 
     Raises:
-        ValueError: the file is no such JSON, or has no video of the split.
+        ValueError: the file is no such JSON, has too few videos of the split, or a seed is out of range.
     """
     captions = _captions_of(path, split)
     if not captions:
         raise ValueError(f"{one_line(path.name)} has no captioned video of the split {split!r}")
+    names = sorted(captions, key=_by_number)
+    if count is not None:
+        if count > len(names):
+            raise ValueError(
+                f"--count is {count}, and {one_line(path.name)} has {len(names)} captioned videos of the split "
+                f"{split!r}; ask for at most that many"
+            )
+        names = sorted(random.Random(seed).sample(names, count), key=_by_number)
     rows = []
-    for name in sorted(captions, key=_by_number)[:count]:
+    for name in names:
         texts = captions[name]
         rows.append((texts[0] if caption == "first" else random.Random(f"{seed} {name}").choice(texts), name))
     return _numbered(rows, seed)
@@ -145,6 +165,9 @@ def _by_number(name: str) -> tuple[int, str]:
 
 
 def _numbered(rows: Sequence[tuple[str, str]], seed: int) -> list[Prompt]:
+    last = SEEDS - len(rows)
+    if not 0 <= seed <= last:
+        raise ValueError(f"the seed of the first sample is {seed}; expected a whole number from 0 to {last}")
     return [Prompt(f"{i:05d}.mp4", text, seed + i, source) for i, (text, source) in enumerate(rows)]
 
 
@@ -156,7 +179,9 @@ def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> Path:
     """
     path = folder / LIST
     if path.exists() and read_prompts(folder) != list(prompts):
-        raise ValueError(f"{one_line(path)} holds another list; give another folder, or delete it")
+        raise ValueError(
+            f"{one_line(path)} holds another list; give another OUT, or delete that file to write a new list"
+        )
     with atomic_write(path) as part:
         part.write_text("".join(json.dumps(asdict(prompt)) + "\n" for prompt in prompts), encoding="utf-8")
     return path
@@ -196,7 +221,7 @@ def _is_whole(prompt: Prompt) -> bool:
         return False
     file = Path(prompt.file_name)
     return (
-        type(prompt.seed) is int and 0 <= prompt.seed < 2**64 and file.name == prompt.file_name != file.stem
+        type(prompt.seed) is int and 0 <= prompt.seed < SEEDS and file.name == prompt.file_name != file.stem
     )
 
 
@@ -204,12 +229,31 @@ def read_texts(path: Path) -> dict[str, str]:
     """Read captions by stem from a JSONL file of `file_name` and `text`, as the action `captions` writes it.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is no such file, or cannot be read.
     """
     try:
         rows = [json_text.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         return {Path(row["file_name"]).stem: str(row["text"]) for row in rows}
+    except OSError as error:
+        raise ValueError(
+            f"{one_line(path)} cannot be read ({reason(error)}); name a file of captions, as `captions` writes it"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{one_line(path)} is no list of captions; expected lines of file_name and text"
         ) from error
+
+
+def captions_of(path: Path, prompts: Sequence[Prompt]) -> dict[str, str]:
+    """Return the captions of a file by stem, among them one of each prompt.
+
+    Raises:
+        ValueError: errors of `read_texts`, or some are missing; the message names the first and counts them.
+    """
+    texts = read_texts(path)
+    if lacking := [prompt.file_name for prompt in prompts if prompt.stem not in texts]:
+        raise ValueError(
+            f"--captions {one_line(path)} has no caption of {one_line(lacking[0])}, and {len(lacking)} of "
+            f"{len(prompts)} are missing; run `captions` on all their centre frames, which adds what is missing"
+        )
+    return texts

@@ -1,4 +1,4 @@
-"""`run.json` beside the samples: how they were made, so that no file of another run is taken for one of this run."""
+"""A record beside what was made: how it was made, so that no file of another run is taken for one of this run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...messages import one_line
 from .prompts import Prompt
 
 RECORD = "run.json"
-"""Of the videos in the folder of the samples; of the centre frames in theirs."""
+"""Name of the record of the videos in the folder of the samples, and of the centre frames in theirs."""
 HASH_LENGTH = 16
 
 
@@ -49,33 +49,46 @@ def describe_centres(centres: Path | None, out: Path) -> str | None:
     return f"{name.as_posix()} {digest_of_files(record)}" if record.is_file() else name.as_posix()
 
 
-def check_record(folder: Path, record: Mapping[str, Any], made: Iterable[Path], what: str) -> None:
-    """Write how the files of a folder are made; what was made in another way is refused.
+def check_record(path: Path, facts: Mapping[str, Any], made: Iterable[Path], what: str) -> None:
+    """Write how files are made, after refusing those that were made in another way.
 
     Args:
-        folder: where the files are.
-        record: all that they depend on, as JSON values by what a message calls them.
+        path: the record.
+        facts: all that the files depend on, as JSON values by what a message calls them.
         made: the files of this run, of which some may exist.
-        what: what they are: "videos" or "centre frames".
+        what: what they are and where, such as "videos in OUT".
 
     Raises:
         ValueError: some exist, and were made in another way, or it is not known how.
         OSError: the record cannot be written.
     """
-    path, now = folder / RECORD, json.loads(json.dumps(record))
-    before = _read(path)
-    if before == now:
+    refuse_mixture(path, facts, made, what)
+    write_record(path, facts)
+
+
+def refuse_mixture(path: Path, facts: Mapping[str, Any], made: Iterable[Path], what: str) -> None:
+    """Refuse files that were made in another way; arguments and ValueError as for `check_record`."""
+    before, now = _read(path), _as_json(facts)
+    if before == now or not any(file.exists() for file in made):
         return
-    if any(file.exists() for file in made):
-        advice = f"give another folder, or move these {what} and their {RECORD} away"
-        if before is None:
-            raise ValueError(
-                f"{one_line(folder)} has {what}, but no {RECORD} that says how they were made; {advice}"
-            )
-        differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        told = ", ".join(f"{name} was {before.get(name)} and is {now.get(name)}" for name in differing)
-        raise ValueError(f"the {what} in {one_line(folder)} were made otherwise ({one_line(told)}); {advice}")
-    write_json(path, now)
+    advice = "give another OUT, or move them away"
+    if before is None:
+        raise ValueError(
+            f"there are {what}, but no {one_line(path.name)} that says how they were made; {advice}"
+        )
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    told = ", ".join(f"{name} was {before.get(name)} and is {now.get(name)}" for name in names)
+    raise ValueError(f"the {what} were made otherwise ({one_line(told)}); {advice}")
+
+
+def write_record(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a record, unless it is there already."""
+    if _read(path) != _as_json(facts):
+        write_json(path, facts)
+
+
+def _as_json(facts: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(facts))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ are kept: repeat the command to continue. Several processes may share a list (`-
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ...data.tokens import MAX_TEXT_TOKENS
 from ...diffusion import tsr
 from ...diffusion.ddim import KnownFrames
 from ...diffusion.image_model import ImageModel
@@ -26,16 +28,16 @@ from ...files.atomic import atomic_write
 from ...files.checkpoint import read_checkpoint
 from ...files.load_networks import load_video_model
 from ...frames.centre_frame import prepare_centre_frame
-from ...messages import one_line
+from ...messages import counted, one_line
 from ...model_spec import ModelSpec, SamplerDefaults
 from ..video_output import write_frames
-from .encoders import Surroundings, load_centre_model, load_surroundings
-from .prompts import Prompt, read_prompts, read_texts
-from .run_record import check_record, describe_centres, digest, digest_of_files, digest_of_prompts
+from .centres import CENTRES, PICTURE_SUFFIXES, find_picture, pictures_of
+from .encoders import Surroundings, count_cut, load_centre_model, load_surroundings, trained_size
+from .prompts import SEEDS, Prompt, captions_of, read_prompts
+from .run_record import RECORD, check_record, describe_centres, digest, digest_of_files, digest_of_prompts
 
-CENTRES = "centres"
-"""Folder of the drawn centre frames, inside that of the samples."""
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+logger = logging.getLogger(__name__)
+
 IMAGE_SEED = 1 << 40
 """Added to a sample's seed for its centre frame, so that both stages have noise of their own."""
 
@@ -68,6 +70,8 @@ class SampleOptions:
     captions: Path | None = None
     frames: int = 17
     size: tuple[int, int] = (320, 320)
+    image_size: tuple[int, int] | None = None
+    """Width and height of drawn centre frames; None: those that the image model was trained at."""
     base_settings: Settings = Settings()
     image_settings: Settings = Settings()
     tsr_settings: Settings = Settings()
@@ -89,31 +93,41 @@ def sample(options: SampleOptions) -> int:
     number, parts = options.part
     whole = read_prompts(options.out)
     prompts = whole[number - 1 :: parts]
-    texts = read_texts(options.captions) if options.captions else {}
-    if texts and (lacking := [prompt.file_name for prompt in prompts if prompt.stem not in texts]):
-        raise ValueError(
-            f"{one_line(options.captions)} has no caption of {lacking[0]}, and {len(lacking)} are missing"
-        )
+    captions = captions_of(options.captions, prompts) if options.captions is not None else {}
+    if options.centres is not None:
+        pictures_of(options.centres, prompts)
+    texts = {prompt.stem: captions.get(prompt.stem, prompt.text) for prompt in prompts}
     sampler = Sampler(options)
-    record(options, whole, texts)
+    record(options, whole, captions)
+    note_cut_texts(options, prompts, texts)
     for prompt in _watched(prompts):
-        sampler.make(prompt, texts.get(prompt.stem, prompt.text))
+        sampler.make(prompt, texts[prompt.stem])
     return len(prompts)
 
 
-def record(options: SampleOptions, whole: Sequence[Prompt], texts: Mapping[str, str]) -> None:
+def note_cut_texts(options: SampleOptions, prompts: Sequence[Prompt], texts: Mapping[str, str]) -> None:
+    """Log how many of the texts that this run reads are longer than the text encoder takes."""
+    drawn = [prompt.text for prompt in prompts] if options.centres is None else []
+    read = {*drawn, *(texts.values() if options.base is not None else ())}
+    if cut := count_cut(options.tokenizer, read):
+        logger.info("%s longer than %d tokens: the rest is cut off", counted(cut, "text"), MAX_TEXT_TOKENS)
+
+
+def record(options: SampleOptions, whole: Sequence[Prompt], captions: Mapping[str, str]) -> None:
     """Write how the samples are made into their folders; errors as for `check_record`."""
     shared = {
         "prompts": digest_of_prompts(whole),
         "encoders": digest_of_files(options.encoders),
-        "size": list(options.size),
         "dtype": str(options.dtype).removeprefix("torch."),
     }
     centres = options.out / CENTRES
     if options.centres is None:
         drawn = [centres / f"{prompt.stem}{suffix}" for prompt in whole for suffix in PICTURE_SUFFIXES]
-        settings = {"image settings": asdict(options.image_settings)}
-        check_record(centres, {**shared, **settings}, drawn, "centre frames")
+        settings = {
+            "image size": list(options.image_size) if options.image_size else "the model's own",
+            "image settings": asdict(options.image_settings),
+        }
+        check_record(centres / RECORD, {**shared, **settings}, drawn, f"centre frames in {one_line(centres)}")
     if options.base is None:
         return
     rounds = options.rounds if options.tsr else 0
@@ -122,14 +136,16 @@ def record(options: SampleOptions, whole: Sequence[Prompt], texts: Mapping[str, 
         "base": digest_of_files(options.base),
         "tsr": digest_of_files(options.tsr) if rounds else None,
         "rounds": rounds,
+        "size": list(options.size),
         "frames": options.frames,
-        "captions": digest(texts) if texts else None,
+        "captions": digest(captions) if captions else None,
         "centre frames": describe_centres(options.centres or centres, options.out),
         "base settings": asdict(options.base_settings),
         "tsr settings": asdict(options.tsr_settings) if rounds else None,
         "fps": options.fps,
     }
-    check_record(options.out, facts, [options.out / prompt.file_name for prompt in whole], "videos")
+    videos = [options.out / prompt.file_name for prompt in whole]
+    check_record(options.out / RECORD, facts, videos, f"videos in {one_line(options.out)}")
 
 
 def _watched(prompts: Sequence[Prompt]) -> Any:
@@ -146,6 +162,8 @@ class Sampler:
         self.around: Surroundings = load_surroundings(options.encoders, options.tokenizer, options.device)
         self.image: ImageModel | None = None
         self.base = self._video_model(options.base, "base") if options.base else None
+        if self.base is not None:
+            self.base.unet.require_numbered(options.frames)
         self.tsr = self._video_model(options.tsr, "tsr") if options.tsr and options.rounds else None
         self.empty = self.around.contexts([""])
 
@@ -181,7 +199,7 @@ class Sampler:
         """Return the centre frame `1 3 h w` in [-1, 1]: that of the folder, or one that the image model draws.
 
         Raises:
-            ValueError: the folder has no such picture.
+            ValueError: the picture cannot be read.
         """
         width, height = self.options.size
         if self.options.centres is not None:
@@ -194,8 +212,9 @@ class Sampler:
     def _draw(self, prompt: Prompt, path: Path) -> None:
         if self.image is None:
             self.image = load_centre_model(self.options.encoders, self.options.device, self.options.dtype)
-        width, height = self.options.size
-        noise = _noise((1, self.around.channels, height // 8, width // 8), prompt.seed + IMAGE_SEED)
+        width, height = self.options.image_size or trained_size(self.options.encoders, self.image)
+        seed = (prompt.seed + IMAGE_SEED) % SEEDS
+        noise = _noise((1, self.around.channels, height // 8, width // 8), seed)
         settings = self.options.image_settings.completed(self.image.spec)
         context = self.around.contexts([prompt.text])
         latents = self.image.sample(
@@ -244,9 +263,7 @@ def read_picture(folder: Path, stem: str, *, width: int, height: int) -> Tensor:
     Raises:
         ValueError: there is none, or it cannot be read.
     """
-    found = next(
-        (path for suffix in PICTURE_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None
-    )
+    found = find_picture(folder, stem)
     if found is None:
         raise ValueError(f"{one_line(folder)} has no picture {stem}{{{','.join(PICTURE_SUFFIXES)}}}")
     try:
