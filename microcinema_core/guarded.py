@@ -7,11 +7,11 @@ import logging
 import sys
 from collections.abc import Callable
 
-from .messages import one_line, reason
+from .messages import of_file, one_line
 from .optional_deps import install_hint
 
 
-def guarded(command: Callable[[], int], *, extra: str = "metrics") -> int:
+def guarded(command: Callable[[], int], *, extra: str) -> int:
     """Run a resumable command, and return its exit code: its own, 1 stopped, 2 wrong input, 130 interrupted.
 
     Args:
@@ -31,17 +31,9 @@ def guarded(command: Callable[[], int], *, extra: str = "metrics") -> int:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "free some room" if full else "fix that"
         sys.stderr.write(
-            f"{_of_file(error)}; finished work is kept: {advice} and run the same command again\n"
+            f"{of_file(error)}; finished work is kept: {advice} and run the same command again\n"
         )
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped; finished work is kept: run the same command again to continue\n")
         return 130
-
-
-def _of_file(error: OSError) -> str:
-    """Return the file and the system's words, without the number; for other errors their own text."""
-    if error.strerror is None:
-        return one_line(error)
-    file = error.filename2 or error.filename  # of two, what a finished file was to replace
-    return reason(error) if file is None else f"{one_line(file)}: {reason(error)}"

@@ -26,6 +26,17 @@ def reason(error: BaseException) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def of_file(error: OSError, folder: object = None) -> str:
+    """Return the file of an error and the system's words, without the number; `folder` stands for a file without name.
+
+    An error that is not the system's is told by its own text.
+    """
+    if error.strerror is None:
+        return one_line(error)
+    file = error.filename2 or error.filename or folder  # of two, what a finished file was to replace
+    return reason(error) if file is None else f"{one_line(file)}: {reason(error)}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 video" and "2 videos"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

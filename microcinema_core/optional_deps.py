@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 
 def require(*modules: str) -> None:
-    """Check that these modules are installed.
+    """Check that these modules are installed; a command does so before its workers need them.
 
     Raises:
         ModuleNotFoundError: one is missing, as an import would say.

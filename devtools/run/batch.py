@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from microcinema_core.messages import one_line, reason
+from microcinema_core.messages import of_file, one_line
 from microcinema_core.metrics.protocol import run_record
 from microcinema_core.metrics.protocol.centres import CENTRES, pictures_of
 from microcinema_core.metrics.protocol.options import check_fps, parse_part
@@ -158,11 +158,6 @@ def main(argv: list[str] | None = None) -> None:
     say(
         f"{count} of this part's {len(samples)} {what} {given.out / CENTRES if graph.kind == 'picture' else given.out}"
     )
-
-
-def of_file(error: OSError, folder: Path) -> str:
-    """Return what an error of a file says, with the file's name, or else that of the folder it was in."""
-    return f"{one_line(error.filename or folder)}: {reason(error)}"
 
 
 def refuse_idle(given: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..messages import one_line, reason
+from ..optional_deps import require
 from .tokens import choose_tokenizer
 from .videos.plan import Geometry, parse_sizes
 from .videos.run import WorkerOptions
@@ -126,8 +127,11 @@ def parse_options(given: argparse.Namespace) -> PrepareOptions:
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{one_line(given.out)} is a file; expected a folder for scores, report and sets")
     check_device(given.device, here=given.ray is None)
-    if given.tokenizer is not None:
-        choose_tokenizer(given.tokenizer)  # so that a wrong folder fails here, not after the scores
+    encodes = given.checkpoint is not None and not given.only_scores
+    models = ["diffusers", "transformers"] if encodes else []
+    require("skimage", *models, *([] if given.clip_model is None else ["transformers"]))
+    if encodes or given.tokenizer is not None:
+        choose_tokenizer(given.tokenizer)
     if given.clip_vision is not None:
         vision_config(given.clip_vision)
     return PrepareOptions(

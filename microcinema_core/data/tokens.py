@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,24 +32,22 @@ def text_tokens(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text)["input_ids"][1:-1])
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Return whether a folder has the files of a tokenizer; `load_tokenizer` checks what they hold."""
-    return (folder / "vocab.json").is_file() or (folder / "tokenizer.json").is_file()
-
-
 def choose_tokenizer(given: Path | None, clip_model: Path | None = None) -> Path:
-    """Return the folder of the tokenizer: the given one, else the CLIP model's own, else ComfyUI's.
+    """Return the folder of the tokenizer: the given one, else the CLIP model's own if it has one, else ComfyUI's.
+
+    It is loaded once, so that a wrong folder fails here, and not after hours. A model whose tokenizer this version of
+    transformers cannot read, such as a lone `tokenizer.json`, counts as one without.
 
     Raises:
-        ValueError: the given folder has no tokenizer, or none is given and there is no ComfyUI.
+        ValueError: the folder holds no tokenizer of CLIP, or none is given and there is no ComfyUI.
     """
-    if given is not None:
-        if not has_tokenizer(given):
-            raise ValueError(_no_tokenizer(given))
-        return given
-    if clip_model is not None and has_tokenizer(clip_model):
-        return clip_model
-    return tokenizer_folder(home_folder())
+    if given is None and clip_model is not None:
+        with suppress(ValueError):
+            load_tokenizer(clip_model)
+            return clip_model
+    folder = tokenizer_folder(home_folder()) if given is None else given
+    load_tokenizer(folder)
+    return folder
 
 
 def load_tokenizer(folder: str | Path) -> Any:
@@ -61,6 +60,8 @@ def load_tokenizer(folder: str | Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
+    if not Path(folder).is_dir():  # a name would be looked up among downloaded models
+        raise ValueError(_no_tokenizer(folder))
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the library behind it raises bare ones

@@ -21,7 +21,10 @@ def run(options: MetricOptions) -> dict[str, Any]:
     """Evaluate, print the table and the notes, and write the JSON; errors as for `evaluate`."""
     report = evaluate(options)
     sys.stdout.write(table([Figure(**figure) for figure in report["figures"]]) + "\n")
-    left_out = [_left_out(name, entries) for name, entries in report["left_out"].items() if entries]
+    skipped = {
+        name: [entry for entry in entries if entry["skipped"]] for name, entries in report["left_out"].items()
+    }
+    left_out = [_left_out(name, entries) for name, entries in skipped.items() if entries]
     lines = [*report["not_computed"], *report["notes"], *left_out]
     sys.stdout.write("".join(f"\n{line}" for line in lines) + "\n")
     if options.json is not None:
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     def command() -> int:
         return 1 if run(parse_options(given))["not_computed"] else 0
 
-    return guarded(command)
+    return guarded(command, extra="metrics")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def frechet_distance(
     mean_y, b = _moments(y.double(), y_weights)
     traces = a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
     distance = (mean_x - mean_y).square().sum() + traces
-    return max(0.0, float(distance))  # rounding takes that of equal sets below 0
+    return float(distance.clamp(min=0))  # rounding takes that of equal sets below 0; NaN stays NaN
 
 
 def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ..messages import counted
+from ..messages import counted, one_line
 from . import figures
 from .feature_cache import FeatureJob, Measured, measure_all, read_measured
-from .figures import Figure
+from .figures import LEAST_KEYS, Figure
 from .measures import I3DLogits, Measure
 from .motion import NAMES, UNITS
 from .options import KEYS, MetricOptions
@@ -52,7 +52,7 @@ def evaluate(options: MetricOptions) -> dict[str, Any]:
         "notes": [
             *([figures.PUBLISHED] if options.i3d or options.classes else []),
             *_count_notes(options, values),
-            *_key_notes(options, values),
+            *_key_notes(options, found),
             *_rate_notes(values),
         ],
         "settings": _settings(options),
@@ -87,10 +87,10 @@ def make_figures(options: MetricOptions, values: dict[str, Pair]) -> tuple[list[
     for name, compute in _asked(options).items():
         try:
             found += compute(options, values)
-        except ValueError as error:
-            problems.append(f"{name} cannot be computed: {error}")
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            problems.append(f"{name} cannot be computed: {one_line(error)}")
     if not found:
-        raise ValueError(problems[0])
+        raise ValueError("; ".join(problems))
     return found, problems
 
 
@@ -181,22 +181,26 @@ def _count_notes(options: MetricOptions, values: dict[str, Pair]) -> list[str]:
     if options.i3d is None or not options.fvd:
         return []
     real, made = (len(one.keys) for one in values[options.i3d.key])
-    if real == made:
+    if real == made or min(real, made) < LEAST_CLIPS:
         return []
     return [
         f"MADE has {counted(made, 'video')} and REAL {real}; FVD is biased by the count: --most {min(real, made)} "
-        "compares equal counts."
+        "compares about equal counts."
     ]
 
 
-def _key_notes(options: MetricOptions, values: dict[str, Pair]) -> list[str]:
-    """Return a note if the intervals come from few keys."""
-    real, made = (len(set(one.keys)) for one in next(iter(values.values())))
-    if min(real, made) >= FEW_KEYS:
+def _key_notes(options: MetricOptions, found: Sequence[Figure]) -> list[str]:
+    """Return a note if intervals come from few keys."""
+    few: dict[int, list[str]] = {}
+    for figure in found:
+        if figure.keys < FEW_KEYS:
+            few.setdefault(figure.keys, []).append(figure.name)
+    if not few:
         return []
+    told = "; ".join(f"{counted(keys, 'group')} for {', '.join(names)}" for keys, names in few.items())
     return [
-        f"With --key {options.key}, MADE has {counted(made, 'group')} of related clips and REAL {real}: intervals from "
-        f"fewer than {FEW_KEYS} are too narrow."
+        f"With --key {options.key}, intervals come from few groups of related clips ({told}): from fewer than "
+        f"{FEW_KEYS} they are too narrow, and from fewer than {LEAST_KEYS} there are none."
     ]
 
 

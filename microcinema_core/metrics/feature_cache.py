@@ -95,7 +95,13 @@ class FeatureJob:
                 self._skip(measure, video, error)
             return
         for measure, function in loaded:
-            write_shard(self.path(measure, video), {"value": function(clip), "fps": torch.tensor(clip.fps)})
+            value = function(clip)
+            if not value.isfinite().all():
+                raise ValueError(
+                    f"{measure.label} gives {one_line(video.id)} values that are not finite; expected numbers: name "
+                    "another file of the network, or remove that video"
+                )
+            write_shard(self.path(measure, video), {"value": value, "fps": torch.tensor(clip.fps)})
 
     def _skip(self, measure: Measure, video: Video, error: Exception) -> None:
         path = self.path(measure, video).with_suffix(".jsonl")
@@ -172,6 +178,8 @@ def read_measured(
 def _read(path: Path) -> tuple[Tensor, float]:
     try:
         tensors, _ = read_tensors(path, largest=math.inf)
+        if not tensors["value"].isfinite().all():
+            raise ValueError("earlier versions kept values that are not finite")
         return tensors["value"], float(tensors["fps"])
     except (ValueError, KeyError, SafetensorError) as error:
         path.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,8 @@ PUBLISHED = (
 )
 AMPLE = 10
 """Clips per feature above which the bias of FVD is no longer pointed out."""
+LEAST_KEYS = 3
+"""Keys of a set below which a figure has no interval: resamples of fewer hardly differ, or not at all."""
 LEAST_PART = 20
 """Least clips of a part of the Inception Score; with fewer, all clips are one part."""
 
@@ -41,22 +43,24 @@ class Figure:
     Attributes:
         name: the metric.
         value: the number for the made videos.
-        low, high: its 95% bootstrap interval over keys.
+        low, high: its 95% bootstrap interval over keys; None where there are fewer than LEAST_KEYS.
         reference: the same for something known, to compare with; None if there is nothing.
         reference_name: what that is.
         made, real: numbers of clips.
+        keys: number of keys that the interval comes from, of the set with fewer where it comes from both.
         network: what the values were measured with.
         note: what limits the figure.
     """
 
     name: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     reference: float | None
     reference_name: str
     made: int
     real: int
+    keys: int
     network: str
     note: str = ""
 
@@ -79,7 +83,8 @@ def fvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> F
     floor = frechet_distance(*halves) if halves else None
     name = f"two halves of REAL, {len(halves[0])} + {len(halves[1])} clips" if halves else ""
     note = bias_note(min(len(x), len(y)), x.shape[1])
-    return Figure("FVD", value, low, high, floor, name, len(y), len(x), network, note)
+    keys = _keys(real, made)
+    return Figure("FVD", value, *_if_known(low, high, keys), floor, name, len(y), len(x), keys, network, note)
 
 
 def kvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> Figure:
@@ -94,9 +99,11 @@ def kvd(real: Measured, made: Measured, network: str, bootstrap: Bootstrap) -> F
     value, *resampled = kernel_distances(real.values, made.values, real.keys, made.keys, *weights).tolist()
     low, high = percentiles(torch.tensor(resampled, dtype=torch.float64))
     note = "unbiased for any number of clips; may be below 0 where the sets are alike"
+    keys = _keys(real, made)
     return Figure(
-        "KVD", value, low, high, 0.0, "the same distribution", len(made.keys), len(real.keys), network, note
-    )
+        "KVD", value, *_if_known(low, high, keys), 0.0, "the same distribution",
+        len(made.keys), len(real.keys), keys, network, note,
+    )  # fmt: skip
 
 
 def inception(real: Measured, made: Measured, network: str, bootstrap: Bootstrap, *, splits: int) -> Figure:
@@ -114,7 +121,11 @@ def inception(real: Measured, made: Measured, network: str, bootstrap: Bootstrap
         f"{count} x {part} clips for {classes} classes: at most {min(classes, part)}; fewer clips give less"
     )
     reference, beside = _real_score(real, splits, (count, part)) if real.keys else (None, "")
-    return Figure("IS", value, low, high, reference, beside, len(made.keys), len(real.keys), network, note)
+    keys = _keys(made)
+    return Figure(
+        "IS", value, *_if_known(low, high, keys), reference, beside,
+        len(made.keys), len(real.keys), keys, network, note,
+    )  # fmt: skip
 
 
 def _real_score(real: Measured, splits: int, made_parts: tuple[int, int]) -> tuple[float, str]:
@@ -146,10 +157,21 @@ def mean(
     low, high = interval(statistic, key_weights(made.keys, bootstrap.resamples, bootstrap.seed))
     there = bool(real.keys)
     reference = float(real.values[:, column].double().mean()) if there else None
+    keys = _keys(made)
     return Figure(
-        name, float(values.double().mean()), low, high, reference, "REAL" if there else "",
-        len(made.keys), len(real.keys), network, note,
+        name, float(values.double().mean()), *_if_known(low, high, keys), reference, "REAL" if there else "",
+        len(made.keys), len(real.keys), keys, network, note,
     )  # fmt: skip
+
+
+def _keys(*sets: Measured) -> int:
+    """Return the number of keys of the set that has fewest."""
+    return min(len(set(one.keys)) for one in sets)
+
+
+def _if_known(low: float, high: float, keys: int) -> tuple[float | None, float | None]:
+    """Return an interval, without bounds where it comes from too few keys."""
+    return (low, high) if keys >= LEAST_KEYS else (None, None)
 
 
 def bias_note(clips: int, features: int) -> str:
@@ -182,7 +204,7 @@ def table(figures: Sequence[Figure]) -> str:
     lines = ["| metric | MADE [95%] | for comparison | clips made / real | note |", "|---|---|---|---|---|"]
     networks: dict[str, list[str]] = {}
     for figure in figures:
-        shown = f"{_digits(figure.value)} [{_digits(figure.low)}, {_digits(figure.high)}]"
+        shown = with_interval(figure, _digits)
         beside = "" if figure.reference is None else f"{_digits(figure.reference)} ({figure.reference_name})"
         lines.append(
             f"| {figure.name} | {shown} | {beside} | {figure.made} / {figure.real} | {figure.note} |"
@@ -190,6 +212,13 @@ def table(figures: Sequence[Figure]) -> str:
         networks.setdefault(figure.network, []).append(figure.name)
     lines += ["", *(f"{', '.join(names)}: {network}" for network, names in networks.items())]
     return "\n".join(lines)
+
+
+def with_interval(figure: Figure, digits: Callable[[float], str]) -> str:
+    """Return a figure's value with its interval, such as `1.20 [1.10, 1.30]`, as `digits` writes numbers."""
+    if figure.low is None or figure.high is None:
+        return f"{digits(figure.value)} [no interval]"
+    return f"{digits(figure.value)} [{digits(figure.low)}, {digits(figure.high)}]"
 
 
 def _digits(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ KEYS = ("group", "caption", "folder")
 FRAMES = 16
 IS_SPLITS = 10
 """Parts of the Inception Score in the programs that the field uses."""
+LARGEST_SEED = 2**63 - 1
+"""Torch's seeds are below 2**64, and the resamples use those after the given one too."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,8 @@ def add_metric_options(command: argparse.ArgumentParser) -> None:
     add(
         "--is-splits",
         type=int,
-        default=IS_SPLITS,
         help=f"parts of MADE whose Inception Scores are averaged, if each gets {LEAST_PART} clips "
-        "(default: %(default)s)",
+        f"(default: {IS_SPLITS})",
     )
     add("--clip-model", type=Path, metavar="FOLDER", help="folder of transformers' CLIPModel, for --clipsim")
     add(
@@ -111,7 +113,9 @@ def add_metric_options(command: argparse.ArgumentParser) -> None:
         help=f"frames that are read of each video (default: {FRAMES}; for CLIPSIM: all)",
     )
     add("--fps", type=float, help="frame rate at which videos are read (default: consecutive frames)")
-    add("--start", choices=STARTS, default="first", help="part of a video that is read (default: %(default)s)")
+    add(
+        "--start", choices=STARTS, default="first", help="part of a video that is read (default: %(default)s)"
+    )
     add(
         "--most",
         type=int,
@@ -139,15 +143,15 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
     """Check the parsed command line.
 
     Raises:
-        ValueError: an option has an impossible value, or a file is missing; the message says what is expected.
+        ValueError: an option has an impossible value or would do nothing, or a file is missing; the message says what
+            is expected.
     """
-    for name, least in (("workers", 1), ("resamples", 2), ("is_splits", 1)):
-        if getattr(given, name) < least:
-            raise ValueError(
-                f"--{name.replace('_', '-')} is {getattr(given, name)}; at least {least} is needed"
-            )
-    if given.most is not None and given.most < 2:
-        raise ValueError(f"--most is {given.most}; at least 2 are needed")
+    for name, least in (("workers", 1), ("resamples", 2), ("is_splits", 1), ("most", 2)):
+        value = getattr(given, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; at least {least} is needed")
+    if not 0 <= given.seed <= LARGEST_SEED:
+        raise ValueError(f"--seed is {given.seed}; expected a whole number from 0 to {LARGEST_SEED}")
     cache = given.cache or home_folder() / "metrics"
     _refuse_blocked("--cache", cache)
     if given.json is not None:
@@ -161,11 +165,12 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
         given.fvd or given.kvd or given.motion or given.inception is not None or given.clipsim is not None
     ):
         given.fvd = given.kvd = given.motion = True
+    needs_i3d = given.fvd or given.kvd or given.inception == ""
+    _refuse_idle_networks(given, needs_i3d)
     require(
         "tqdm", *(["skimage"] if given.motion else []), *([] if given.clipsim is None else ["transformers"])
     )
     sampling = Sampling(FRAMES if given.frames is None else given.frames, given.fps, given.start)
-    needs_i3d = given.fvd or given.kvd or given.inception == ""
     return MetricOptions(
         real=given.real,
         made=given.made,
@@ -177,7 +182,7 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
         i3d=_i3d(given, sampling.frames or FRAMES) if needs_i3d else None,
         classes=_classes(Path(given.inception), given.device) if given.inception else None,
         inception=given.inception is not None,
-        splits=given.is_splits,
+        splits=IS_SPLITS if given.is_splits is None else given.is_splits,
         clipsim=_clipsim(given) if given.clipsim is not None else None,
         motion=MotionMeasures() if given.motion else None,
         key=given.key,
@@ -187,6 +192,22 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
         cache=cache,
         json=given.json,
     )
+
+
+def _refuse_idle_networks(given: argparse.Namespace, needs_i3d: bool) -> None:
+    """Refuse options of networks that no metric uses."""
+    if not needs_i3d:
+        refuse_idle(
+            given,
+            ("i3d", "fetch_i3d", "resize"),
+            "without a metric of I3D: add --fvd, --kvd or --is without FILE",
+        )
+    if given.i3d is not None:
+        refuse_idle(given, ("fetch_i3d",), "with --i3d, which names a file; leave one of the two out")
+    if given.clipsim is None:
+        refuse_idle(given, ("clip_model", "tokenizer"), "without --clipsim; add it")
+    if given.inception is None:
+        refuse_idle(given, ("is_splits",), "without --is; add it")
 
 
 def _i3d(given: argparse.Namespace, frames: int) -> I3DLogits:
@@ -201,7 +222,7 @@ def _i3d(given: argparse.Namespace, frames: int) -> I3DLogits:
             raise ValueError(
                 "there is no I3D yet: name a file with --i3d, or add --fetch-i3d (47 MB, with pip)"
             )
-    _refuse_missing(file, "--i3d")
+    expect_file("--i3d", file)
     script = is_torchscript(file)
     if given.i3d is not None:
         name = f"{name} ({one_line(file.name)})"
@@ -215,7 +236,7 @@ def _i3d(given: argparse.Namespace, frames: int) -> I3DLogits:
 
 
 def _classes(file: Path, device: str) -> ScriptedClasses:
-    _refuse_missing(file, "--is")
+    expect_file("--is", file)
     if not is_torchscript(file):
         raise ValueError(
             f"--is {one_line(file)} is no TorchScript file; expected a classifier such as c3d_ucf101.pt"
@@ -241,7 +262,22 @@ def _refuse_blocked(option: str, folder: Path) -> None:
         raise ValueError(f"{option}: {one_line(file)} is a file; expected a folder to write to")
 
 
-def _refuse_missing(file: Path, option: str) -> None:
-    if not file.is_file():
-        kind = "it is a folder; name the file in it" if file.is_dir() else "there is no such file"
-        raise ValueError(f"{option} {one_line(file)}: {kind}")
+def expect_file(name: str, path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        ValueError: the message names the option and the path.
+    """
+    if not path.is_file():
+        kind = "this is a folder; name the file in it" if path.is_dir() else "there is no such file"
+        raise ValueError(f"{name} {one_line(path)}: {kind}")
+
+
+def refuse_idle(given: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Refuse options that were given and would do nothing; `why` ends the sentence.
+
+    Raises:
+        ValueError: the message names the first.
+    """
+    if idle := next((name for name in names if getattr(given, name) not in (None, False)), None):
+        raise ValueError(f"--{idle.replace('_', '-')} does nothing {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..data.videos.report import ReportEntry
@@ -16,12 +16,13 @@ LEAST_CLIPS = 2
 
 @dataclass(frozen=True)
 class VideoSet:
-    """Videos, the group of each, and files that are none."""
+    """Videos, the group of each, files that are none, and rows of the table of captions that cannot be read."""
 
     name: str
     videos: list[Video]
     keys: list[str]
     entries: list[ReportEntry]
+    bad_rows: list[ReportEntry] = field(default_factory=list)
 
 
 def read_set(
@@ -40,21 +41,24 @@ def read_set(
         raise ValueError(
             f"{one_line(path)} holds {counted(len(videos), 'video')}; at least {LEAST_CLIPS} are needed{why}"
         )
+    bad_rows: list[ReportEntry] = []
     if table is not None:
-        videos = _with_captions(videos, path if path.is_dir() else path.parent, table)
+        videos, bad_rows = _with_captions(videos, path if path.is_dir() else path.parent, table)
     drawn = {video.id for video in sorted(videos, key=lambda video: fixed_position(video.id))[:most]}
     kept = [video for video in videos if video.id in drawn]
-    return VideoSet(name, kept, [key_of(video, key) for video in kept], entries)
+    return VideoSet(name, kept, [key_of(video, key) for video in kept], entries, bad_rows)
 
 
-def _with_captions(videos: Sequence[Video], root: Path, table: Path) -> list[Video]:
-    """Return the videos with the captions of a table, whose file names are relative to `root`."""
+def _with_captions(videos: Sequence[Video], root: Path, table: Path) -> tuple[list[Video], list[ReportEntry]]:
+    """Return the videos with the captions of a table, whose file names are relative to `root`, and its bad rows."""
     if any(video.offset >= 0 for video in videos):
         raise ValueError(
             f"{one_line(table)} cannot caption videos inside of tar shards; put a .txt beside each of them in the tar"
         )
-    captions = {video.id: video.captions for video in scan(root, table=table, missing_caption="empty")[0]}
-    return [replace(video, captions=captions.get(video.id, ())) for video in videos]
+    named, entries = scan(root, table=table, missing_caption="empty")
+    captions = {video.id: video.captions for video in named}
+    bad_rows = [entry for entry in entries if entry.file.startswith(f"{table.name}, ")]  # others name videos
+    return [replace(video, captions=captions.get(video.id, ())) for video in videos], bad_rows
 
 
 def refuse_uncaptioned(one: VideoSet, table: Path | None) -> None:
@@ -64,13 +68,14 @@ def refuse_uncaptioned(one: VideoSet, table: Path | None) -> None:
     videos. A missing caption is a slip, cheap to mend before hours of measuring.
 
     Raises:
-        ValueError: the message counts the videos, and names the first.
+        ValueError: the message counts the videos, and names the first, and the first row that cannot be read.
     """
     if silent := [video.id for video in one.videos if not video.captions]:
         where = "" if table is None else f" in {one_line(table)}"
+        bad = "".join(f" ({one_line(entry.file)}: {entry.reason})" for entry in one.bad_rows[:1])
         raise ValueError(
             f"{len(silent)} of the {len(one.videos)} videos of {one.name} have no caption{where}, the first "
-            f"{one_line(silent[0])}; CLIPSIM needs all: add them, or measure without --clipsim"
+            f"{one_line(silent[0])}{bad}; CLIPSIM needs all: add them, or measure without --clipsim"
         )
 
 

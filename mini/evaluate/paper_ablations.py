@@ -289,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; exit codes as for `guarded`."""
     options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return guarded(lambda: run(options))
+    return guarded(lambda: run(options), extra="train")
 
 
 if __name__ == "__main__":

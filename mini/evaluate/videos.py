@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(f"{len(chosen)} videos are in {given.out / REAL}\n")
         return 0
 
-    return guarded(run)
+    return guarded(run, extra="train")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,16 @@ from torchmetrics.multimodal.clip_score import CLIPScore
 from transformers import CLIPModel, CLIPTokenizer
 
 from microcinema_core.config import END_TOKEN, START_TOKEN
+from microcinema_core.data.shards import write_shard
+from microcinema_core.data.videos.report import ReportEntry
 from microcinema_core.data.videos.sources import scan
 from microcinema_core.metrics import __main__ as command
-from microcinema_core.metrics import feature_cache
+from microcinema_core.metrics import feature_cache, figures, video_sets
 from microcinema_core.metrics.clip_reading import Sampling, read_clip
 from microcinema_core.metrics.distance import frechet_distance
-from microcinema_core.metrics.measures import ClipSimilarity
+from microcinema_core.metrics.evaluate import _count_notes
+from microcinema_core.metrics.feature_cache import Measured
+from microcinema_core.metrics.measures import ClipSimilarity, MotionMeasures
 from microcinema_core.metrics.options import build_parser, parse_options
 from microcinema_core.metrics.video_sets import read_set
 from tests.core.metric_world import TinyC3D, TinyI3D, no_processes, write_script, write_set
@@ -49,8 +53,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def arguments(world: World, out: Path, *more: str, real: str = "real", made: str = "made") -> list[str]:
     paths = [str(world.get(real, Path(real))), str(world.get(made, Path(made)))]
-    settings = ["--i3d", str(world["i3d"]), "--cache", str(out / "cache"), "--json", str(out / "r.json")]
-    return [*paths, *settings, "--resamples", "20", *more]
+    settings = ["--cache", str(out / "cache"), "--json", str(out / "r.json"), "--resamples", "20"]
+    i3d = ["--i3d", str(world["i3d"])] if {"--fvd", "--kvd"} & {*more} else []
+    return [*paths, *settings, *i3d, *more]
 
 
 def run(world: World, out: Path, *more: str, code: int = 0, **sets: str) -> dict[str, Any]:
@@ -84,9 +89,9 @@ def test_every_metric_at_once(world: World, tmp_path: Path, capsys: pytest.Captu
     assert "i3d.pt" in printed and "network resize" in printed and "c3d.pt" in printed
     assert "5 clips for 6 features: far too few, so FVD is far too high; rely on KVD" in printed
     assert (
-        "MADE has 5 videos and REAL 6; FVD is biased by the count: --most 5 compares equal counts." in printed
+        "MADE has 5 videos and REAL 6; FVD is biased by the count: --most 5 compares about equal" in printed
     )
-    assert "With --key group, MADE has 5 groups of related clips and REAL 6: intervals from fewer" in printed
+    assert "come from few groups of related clips (5 groups for FVD, KVD, IS, CLIPSIM, motion" in printed
     assert "emoji" in printed and "say nothing beside published ones" in printed
     assert report["settings"]["frames"] == 16 and not any(report["left_out"].values())
 
@@ -198,6 +203,12 @@ def test_clipsim_of_a_part_of_the_videos_is_refused_before_anything_is_measured(
     assert (
         f"3 of the 5 videos of MADE have no caption in {table}, the first 01.mp4" in capsys.readouterr().err
     )
+    rows = [json.dumps({"file_name": f"{i:02d}.mp4", "text": "a"}) for i in range(5)]
+    rows[1] = rows[1][:-2]
+    table.with_suffix(".jsonl").write_text("\n".join(rows))
+    run(world, tmp_path, *options, "--clipsim", str(table.with_suffix(".jsonl")), code=2)
+    said = capsys.readouterr().err
+    assert "1 of the 5 videos" in said and "the first 01.mp4 (t.jsonl, line 2: line 2 " in said
     write_set(made, 2, captions=False)
     run(world, tmp_path, *options, "--clipsim", made=str(made), code=2)
     assert "2 of the 2 videos of MADE have no caption, the first 00.mp4" in capsys.readouterr().err
@@ -231,6 +242,73 @@ def test_what_cannot_be_computed_leaves_the_other_figures(
     )
     run(world, tmp_path, "--kvd", "--key", "folder", code=2)
     assert "choose --key group or caption" in capsys.readouterr().err
+    run(world, tmp_path, "--fvd", "--motion", "--fps", "100", code=2)
+    told = capsys.readouterr().err
+    assert "FVD cannot be computed: 0 videos" in told and "; motion cannot be computed: 0 videos" in told
+
+
+def test_intervals_are_said_to_be_narrow_by_the_sets_that_they_come_from(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = write_set(tmp_path / "silent", 2, captions=False)
+    clip = ["--clipsim", "--clip-model", str(world["clip"]), "--tokenizer", str(world["tokenizer"])]
+    run(world, tmp_path, "--motion", *clip, "--frames", "4", real=str(silent))
+    assert "(5 groups for CLIPSIM, motion (sides/s), " in capsys.readouterr().out, "those of MADE alone"
+
+
+def test_equal_counts_are_advised_only_where_they_can_be_asked_for(world: World, tmp_path: Path) -> None:
+    words = arguments(world, tmp_path, "--fvd")
+    options = parse_options(build_parser("").parse_args(words))
+    assert options.i3d is not None
+    counts = {}
+    for made in (1, 3, 6):
+        pair = tuple(Measured(torch.zeros(n, 1), ["a"] * n, torch.ones(n)) for n in (6, made))
+        counts[made] = _count_notes(options, {options.i3d.key: pair})
+    assert counts[1] == counts[6] == [] and "--most 3 compares about equal counts" in counts[3][0]
+
+
+def test_values_that_are_not_finite_are_refused_and_not_kept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = lambda self: lambda clip: torch.tensor([1.0, torch.nan, 0.0])  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(MotionMeasures, "load", bad)
+        run(world, tmp_path, "--motion", code=1)
+    assert "gives 00.mp4 values that are not finite" in capsys.readouterr().err
+    assert not values_of(tmp_path / "cache")
+    first = run(world, tmp_path, "--motion")
+    kept = next((tmp_path / "cache").rglob("*.safetensors"))
+    write_shard(kept, {"value": torch.tensor([1.0, torch.inf, 0.0]), "fps": torch.tensor(8.0)})
+    run(world, tmp_path, "--motion", code=1)
+    assert "damaged and is removed" in capsys.readouterr().err
+    assert run(world, tmp_path, "--motion") == first
+
+
+def test_algebra_that_fails_leaves_the_other_figures(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise torch.linalg.LinAlgError("it did not converge")
+
+    monkeypatch.setattr(figures, "fvd", fails)
+    run(world, tmp_path, "--fvd", "--kvd", code=1)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["not_computed"] == ["FVD cannot be computed: it did not converge"]
+
+
+def test_a_file_of_which_a_part_is_used_is_not_told_as_left_out(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_set(tmp_path / "odd", 3)
+    (made / "metadata.jsonl").write_text(
+        "".join(json.dumps({"file_name": f"{i:02d}.mp4", "text": "a"}) + "\n" for i in range(3))
+    )
+    entry = ReportEntry("00.mp4", "some of its captions: bad", skipped=False)
+    original = video_sets.scan
+    with patch.object(video_sets, "scan", lambda *a, **b: (original(*a, **b)[0], [entry])):
+        report = run(world, tmp_path, "--motion", made=str(made))
+    assert report["left_out"]["MADE"][0]["file"] == "00.mp4"
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_another_tokenizer_is_another_measure(world: World, tmp_path: Path) -> None:
@@ -238,8 +316,7 @@ def test_another_tokenizer_is_another_measure(world: World, tmp_path: Path) -> N
     own = Path(shutil.copytree(world["clip"], tmp_path / "clip"))
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(world["tokenizer"] / name, own)
-    other = Path(shutil.copytree(world["tokenizer"], tmp_path / "other"))
-    (other / "merges.txt").write_text("#version: 0.2\na t</w>\n")
+    other = write_tokenizer(tmp_path / "other", "a t</w>")
 
     def measure(*more: str) -> ClipSimilarity:
         words = ["REAL", "MADE", "--clipsim", "--clip-model", str(own), *more]
@@ -300,7 +377,7 @@ class Processor:
         (["--clipsim"], "name a folder of transformers' CLIPModel with --clip-model"),
         (["--clipsim", "--clip-model", "docs"], "--clip-model docs has no config.json"),
         (["--clipsim", "--clip-model", "CLIP", "--tokenizer", "docs"], "docs holds no tokenizer of CLIP"),
-        (["--fvd", "--i3d", "docs"], "--i3d docs: it is a folder"),
+        (["--fvd", "--i3d", "docs"], "--i3d docs: this is a folder"),
         (["--motion", "--json", "docs"], "--json docs is a folder; expected a file"),
         (["--motion", "--json", "README.md/r.json"], "--json: README.md is a file; expected a folder"),
         (["--motion", "--cache", "README.md"], "--cache: README.md is a file; expected a folder"),
@@ -308,6 +385,15 @@ class Processor:
         (["--motion", "--fps", "100"], "0 videos of REAL can be used"),
         (["--is", "C3D", "--frames", "12"], "16 frames were expected"),
         (["--fvd", "--device", "moon"], "--device moon"),
+        (["--fvd", "--seed", str(2**64 - 2)], f"--seed is {2**64 - 2}; expected a whole number from 0 to"),
+        (["--fvd", "--seed=-1"], "--seed is -1; expected a whole number from 0 to"),
+        (["--fvd", "--clip-model", "nowhere"], "--clip-model does nothing without --clipsim; add it"),
+        (["--motion", "--tokenizer", "docs"], "--tokenizer does nothing without --clipsim; add it"),
+        (["--motion", "--i3d", "nowhere"], "--i3d does nothing without a metric of I3D: add --fvd, --kvd or"),
+        (["--motion", "--fetch-i3d"], "--fetch-i3d does nothing without a metric of I3D"),
+        (["--is", "C3D", "--resize", "bilinear"], "--resize does nothing without a metric of I3D"),
+        (["--fvd", "--fetch-i3d"], "--fetch-i3d does nothing with --i3d"),
+        (["--fvd", "--is-splits", "2"], "--is-splits does nothing without --is; add it"),
     ],
 )
 def test_wrong_options_end_with_one_sentence(

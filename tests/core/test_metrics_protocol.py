@@ -180,7 +180,9 @@ def test_samples_made_otherwise_are_not_taken_for_these(
     command.main(["ucf101", "prompts", str(out), "--count", "2"])
     assert command.main(sampling(models, out, "--part", "1/2")) == 0
     capsys.readouterr()
+    other = write_tokenizer(tmp_path / "tokenizer", "a t</w>")
     for more, words in (
+        (["--tokenizer", str(other)], r"tokenizer was \w+ and is \w+"),
         (
             ["--cfg", "3"],
             r"videos in .*base settings was .*'cfg': None.* and is .*'cfg': 3\.0.*give another OUT",

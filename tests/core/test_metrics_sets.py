@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -190,13 +192,30 @@ def measured(values: Tensor, start: str) -> Measured:
     return Measured(values, names(start, len(values)), torch.ones(len(values)))
 
 
+def test_an_interval_needs_keys_of_the_sets_that_it_comes_from() -> None:
+    few, many = (measured(draw(seed, count, 3), "x") for seed, count in ((0, 2), (1, 9)))
+    assert figures.fvd(few, many, "", figures.Bootstrap(5)).low is None
+    assert figures.mean("m", many, few, "", figures.Bootstrap(5)).low is None
+    assert figures.mean("m", few, many, "", figures.Bootstrap(5)).low is not None, "REAL is only beside it"
+
+
+def test_a_distance_of_what_is_no_number_is_not_the_best_one() -> None:
+    x = torch.full((5, 2), torch.nan, dtype=torch.float64)
+    with suppress(torch.linalg.LinAlgError):  # which is told as a metric that cannot be computed
+        assert np.isnan(frechet_distance(x, draw(0, 5, 2)))
+
+
 @pytest.mark.parametrize("keys", [2, 3, 4])
 def test_kernel_distances_of_few_keys_have_intervals(keys: int) -> None:
     """A resample may draw one key only, which defines no kernel distance; it is drawn again."""
     for seed in range(10):
         x, y = (measured(draw(seed + shift, keys, 3), name) for shift, name in ((0, "x"), (99, "y")))
         found = figures.kvd(x, y, "", figures.Bootstrap(50, seed))
-        assert np.isfinite([found.low, found.value, found.high]).all()
+        assert np.isfinite(found.value)
+        if keys == 2:  # every resample is the whole set: [value, value] would read as certain
+            assert found.low is found.high is None and "[no interval]" in figures.table([found])
+        else:
+            assert found.low is not None and found.high is not None and found.low < found.high
     alone = Measured(x.values, ["a"] * keys, x.fps)
     with pytest.raises(ValueError, match=rf"sets of 1 and {keys} keys cannot be resampled; each needs 2"):
         figures.kvd(alone, y, "", figures.Bootstrap(50))
@@ -221,6 +240,7 @@ def test_an_interval_of_frechet_does_not_go_below_zero() -> None:
     for seed in range(5):
         x, y = draw(seed, 12, 3), draw(seed + 50, 12, 3)
         found = figures.fvd(measured(x, "x"), measured(y, "y"), "", figures.Bootstrap(50))
+        assert found.low is not None and found.high is not None
         assert 0 <= found.low <= found.value <= found.high
         lows.append(found.low)
         a, b = paired_key_weights(names("x", 12), names("y", 12), 50, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from PIL import Image
 
 from devtools.run.home import ROOT
 from microcinema_core.metrics.protocol import __main__ as command
-from microcinema_core.metrics.protocol.captions import LEAST_TRANSFORMERS, Captioner
+from microcinema_core.metrics.protocol.captions import INSTRUCTION, LEAST_TRANSFORMERS, Captioner
 from microcinema_core.metrics.protocol.prompts import read_texts
+from microcinema_core.metrics.protocol.run_record import digest_of_files
 
 INSTALLED = Version(transformers.__version__)
 pytestmark = pytest.mark.skipif(
@@ -167,6 +169,32 @@ def test_a_model_that_chats_is_asked_and_its_answer_does_not_repeat_the_question
         assert all(text and not text.startswith(f"USER: {asked}") for text in captions.values())
 
 
+def test_the_text_that_is_asked_and_its_template_are_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A question of another version of this command, or another template, is another caption."""
+    model, out = llava(tmp_path / "llava"), tmp_path / "c.jsonl"
+    pictures = write_pictures(tmp_path / "centres", 1)
+    arguments = ["ucf101", "captions", str(pictures), str(out), "--model", str(model)]
+    assert command.main(arguments) == 0
+    record = json.loads((tmp_path / "c.run.json").read_text())
+    assert record["prompt"] == f"USER: <image> {INSTRUCTION} ASSISTANT:"
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text().replace("USER:", "ASSISTANT:"))
+    capsys.readouterr()
+    assert command.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "prompt was USER:" in said and "model was" in said
+
+
+def test_all_files_of_a_tokenizer_are_in_a_digest(tmp_path: Path) -> None:
+    digests = {digest_of_files(tmp_path)}
+    for name in ("vocab.json", "vocab.txt", "merges.txt", "spiece.model", "chat_template.jinja"):
+        (tmp_path / name).write_text("x")
+        digests.add(digest_of_files(tmp_path))
+    assert len(digests) == 6
+
+
 def florence(folder: Path) -> Path:
     """Write a tiny Florence-2 with random weights, and its processor: a picture is 4 tokens and their mean."""
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -254,8 +282,8 @@ def test_captions_made_otherwise_are_not_kept(tmp_path: Path, capsys: pytest.Cap
     assert caption() == caption() == 0
     made = out.read_text()
     for told, more in (
-        (r"captions in .*c\.jsonl .*instruction was None and is word1\)", {"instruction": "word1"}),
-        (r"instruction was None and is \)", {"instruction": ""}),
+        (r"captions in .*c\.jsonl .*prompt was None and is word1\)", {"instruction": "word1"}),
+        (r"prompt was None and is \)", {"instruction": ""}),
         (r"model was \w+ and is \w+\)", {"model": "second"}),
         (r"pictures was centres and is others\)", {"pictures": "others"}),
         (r"dtype was float32 and is bfloat16\)", {"dtype": "bf16"}),

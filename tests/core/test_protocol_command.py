@@ -16,10 +16,11 @@ from devtools.check.stable_diffusion import write_stable_diffusion
 from microcinema_core.metrics import __main__ as metrics
 from microcinema_core.metrics.figures import Figure
 from microcinema_core.metrics.protocol import __main__ as command
-from microcinema_core.metrics.protocol.encoders import load_surroundings, trained_size
+from microcinema_core.metrics.protocol.encoders import drawn_size, load_surroundings
 from microcinema_core.metrics.protocol.paper import beside_the_paper
 from microcinema_core.metrics.protocol.parser import build_parser
 from microcinema_core.metrics.protocol.prompts import Prompt, msrvtt_prompts, ucf101_prompts, write_prompts
+from tests.core.metric_world import TinyI3D, no_processes, write_script, write_set
 from tests.core.protocol_world import frames_of, options_without_default, sampling, write_models
 
 SENTENCES = [{"video_id": f"video{i}", "caption": f"take {i}"} for i in range(12)]
@@ -161,6 +162,39 @@ def test_options_that_are_impossible_or_do_nothing_are_refused(
     assert not list(out.glob("*/")) and not (out / "run.json").exists()
 
 
+def test_one_command_line_draws_centre_frames_and_then_makes_videos(models: Path, out: Path) -> None:
+    options = ["--captions", captions(out.parent / "c.jsonl", ["a", "b", "c"]), "--fps", "4", "--cfg", "2"]
+    assert command.main(sampling(models, out, *options, "--only-centres")) == 0
+    assert not list(out.glob("*.mp4")) and len(list(out.glob("centres/*.png"))) == 3
+    assert command.main(sampling(models, out, *options, "--part", "1/3")) == 0
+    assert (out / "00000.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["msrvtt", "--fvd", "--clip-model", "docs"], "--clip-model does nothing without --clipsim; add it"),
+        (["ucf101", "--clip-model", "docs"], "--clip-model does nothing without --clipsim; add it"),
+        (["msrvtt", "--motion", "--i3d", "nowhere"], "--i3d does nothing without a metric of I3D"),
+    ],
+)
+def test_scores_refuse_networks_that_no_metric_uses(
+    more: list[str], words: str, tmp_path: Path, capsys: Captured
+) -> None:
+    benchmark, *options = more
+    assert words in refused([benchmark, "score", str(tmp_path), str(tmp_path), *options], capsys)
+
+
+def test_a_score_without_one_of_its_metrics_exits_with_1(tmp_path: Path, capsys: Captured) -> None:
+    sets = [str(write_set(tmp_path / name, 3, first_scene=scene)) for name, scene in (("a", 0), ("b", 9))]
+    i3d = str(write_script(TinyI3D(), tmp_path / "i3d.pt"))
+    options = ["--fvd", "--kvd", "--key", "folder", "--resamples", "5", "--cache", str(tmp_path / "cache")]
+    with no_processes():
+        assert command.main(["msrvtt", "score", *sets, "--i3d", i3d, *options]) == 1
+    printed = capsys.readouterr().out
+    assert "KVD cannot be computed" in printed and "| FVD | 377.40 | " in printed
+
+
 def test_captions_are_there_for_all_samples_before_the_first(
     models: Path, out: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -214,7 +248,7 @@ def test_centre_frames_are_drawn_at_the_image_models_size(
 def test_the_trained_size_of_stable_diffusion_is_known_by_what_it_predicts(tmp_path: Path) -> None:
     write_stable_diffusion(tmp_path / "sd.safetensors", "sd2", unet={})
     sizes: list[Any] = [
-        trained_size(tmp_path / "sd.safetensors", SimpleNamespace(spec=SimpleNamespace(prediction=one)))  # type: ignore[arg-type]
+        drawn_size(tmp_path / "sd.safetensors", SimpleNamespace(spec=SimpleNamespace(prediction=one)))  # type: ignore[arg-type]
         for one in ("eps", "v")
     ]
     assert sizes == [(512, 512), (768, 768)]
@@ -231,14 +265,14 @@ def test_a_folder_where_a_file_is_written_is_one_sentence(
 
 def test_figures_are_printed_as_in_the_paper() -> None:
     figures = [
-        Figure(name, value, value - 10, value + 10, None, "", 2, 2, "")
+        Figure(name, value, value - 10, value + 10, None, "", 2, 2, 2, "")
         for name, value in (("FVD", 20900.4), ("IS", 27.9), ("KVD", 3.0))
     ]
     printed = beside_the_paper("ucf101", figures)
     assert "| FVD | 342.86 | 20900.40 [20890.40, 20910.40], 2 samples |" in printed
     assert "| IS | 37.46 | 27.90 [17.90, 37.90], 2 samples |" in printed
     assert "| 589.59 / 27.90 |" in printed and "| 336.40 / 32.07 |" in printed and "| 692 / 18.5 |" in printed
-    clipsim = beside_the_paper("msrvtt", [Figure("CLIPSIM", 0.3, 0.25, 0.35, None, "", 2, 2, "")])
+    clipsim = beside_the_paper("msrvtt", [Figure("CLIPSIM", 0.3, 0.25, 0.35, None, "", 2, 2, 2, "")])
     assert "| FVD | 377.40 |  |\n| CLIPSIM | 0.2967 | 0.3000 [0.2500, 0.3500], 2 samples |" in clipsim
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from microcinema_core.data.videos.report import ReportEntry, read_report, write_report
 from microcinema_core.guarded import guarded
-from microcinema_core.messages import LONGEST, counted, is_text, one_line, reason
+from microcinema_core.messages import LONGEST, counted, is_text, of_file, one_line, reason
 
 NAMES = (
     *("plain Müller 猫.mp4", "two\nlines\r\t.mp4", "lone \ud800 surrogate"),
@@ -45,11 +45,17 @@ def test_an_error_of_a_file_is_told_by_its_name_without_a_number(
         (tmp_path / "new").rename(tmp_path)
         return 0
 
-    assert guarded(lambda: len(tmp_path.read_bytes())) == guarded(write) == 1
+    assert guarded(lambda: len(tmp_path.read_bytes()), extra="train") == guarded(write, extra="train") == 1
     for told in capsys.readouterr().err.splitlines():
         assert told.startswith(f"{tmp_path}: ") and "Errno" not in told
-    assert guarded(lambda: exec("raise OSError('no room: make some')")) == 1  # noqa: S102
+    assert guarded(lambda: exec("raise OSError('no room: make some')"), extra="train") == 1  # noqa: S102
     assert capsys.readouterr().err.startswith("no room: make some; finished work is kept")
+
+
+def test_an_error_without_a_file_is_told_by_the_folder() -> None:
+    assert of_file(OSError(28, "No space left"), Path("out")) == "out: No space left"
+    assert of_file(OSError(28, "No space left", "a", None, "b"), Path("out")) == "b: No space left"
+    assert of_file(OSError("two of three units failed"), Path("out")) == "two of three units failed"
 
 
 def test_a_number_has_the_form_of_its_noun() -> None:

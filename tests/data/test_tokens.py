@@ -78,8 +78,16 @@ def test_the_named_tokenizer_wins_then_the_models_own_then_comfyuis(
     assert choose_tokenizer(tmp_path / "named", tmp_path / "own") == tmp_path / "named"
     assert choose_tokenizer(None, tmp_path / "own") == tmp_path / "own"
     assert choose_tokenizer(None, tmp_path / "bare") == choose_tokenizer(None) == host
+    (tmp_path / "bare" / "tokenizer.json").write_text("{}")  # as one that another transformers wrote
+    assert choose_tokenizer(None, tmp_path / "bare") == host
     with pytest.raises(ValueError, match="bare holds no tokenizer of CLIP"):
         choose_tokenizer(tmp_path / "bare", tmp_path / "own")
+
+
+def test_a_name_is_not_looked_up_among_downloaded_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.CLIPTokenizer.from_pretrained", None)
+    with pytest.raises(ValueError, match="openai/clip holds no tokenizer of CLIP"):
+        choose_tokenizer(Path("openai/clip"))
 
 
 def test_scores_of_another_tokenizer_have_another_digest(clip: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from microcinema_core.data import prepare as command
 from microcinema_core.data.shards import ShardDataset
-from microcinema_core.data.videos import sets
+from microcinema_core.data.videos import measure, sets
 from microcinema_core.data.videos.decode import frames_at
 from microcinema_core.data.videos.encode import Encoders
 from microcinema_core.data.videos.plan import Geometry, parse_sizes
@@ -161,12 +161,36 @@ def test_bad_input_is_one_sentence(
 
 @pytest.mark.parametrize("library", ["skimage", "diffusers", "transformers"])
 def test_a_library_that_is_not_there(
-    world: World, prepared: Path, library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    world: World,
+    library: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    world.run(tmp_path / "out" if library == "skimage" else copy_of(prepared, tmp_path), code=1)
+    world.run(tmp_path / "out", code=1, workers_of_its_own=True)
     assert f"{library} is not installed: pip install '.[train]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "it is found before a worker starts"
+    if library == "skimage":
+        assert measure.main([str(world.clips)]) == 1
+        assert "skimage is not installed: pip install '.[train]'" in capsys.readouterr().err
+
+
+def test_a_tokenizer_is_loaded_before_the_videos_are_scored(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "home"))
+    (tmp_path / "odd").mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "odd" / name).write_text("{}")
+    checkpoint = ["--checkpoint", str(world.checkpoint)]
+    for more, told in (
+        (["--tokenizer", str(tmp_path / "odd")], "odd holds no tokenizer of CLIP"),
+        ([], "found no comfy/sd1_tokenizer"),
+    ):
+        assert command.main([str(world.clips), str(tmp_path / "out"), *checkpoint, *more]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_no_room(world: World, prepared: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

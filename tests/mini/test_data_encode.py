@@ -27,13 +27,14 @@ pytest.importorskip("skimage")
 pytest.importorskip("transformers")
 
 
-def write_tokenizer(folder: Path) -> Path:
-    """Write CLIP's tokenizer with letters only, in ComfyUI's format."""
+def write_tokenizer(folder: Path, *merges: str) -> Path:
+    """Write CLIP's tokenizer with letters and what `merges` join, such as "a t</w>", in ComfyUI's format."""
     folder.mkdir()
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,'-"
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += [*(pair.replace(" ", "") for pair in merges), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
     return folder
 
 

@@ -124,6 +124,17 @@ def test_the_test_split_is_measured_once_and_last(tmp_path: Path, monkeypatch: p
         paper_ablations.allow_test(options(tmp_path, seeds=4))
 
 
+def test_a_library_that_is_not_there_is_named_with_the_training_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Namespace) -> int:
+        raise ModuleNotFoundError("no accelerate", name="accelerate")
+
+    monkeypatch.setattr(paper_ablations, "run", run)
+    assert paper_ablations.main([]) == 1
+    assert capsys.readouterr().err.startswith("accelerate is not installed: pip install '.[train]'")
+
+
 def test_one_source_of_variation_gives_the_textbook_interval() -> None:
     """Without spread over keys it is the t-test over seeds; without spread over seeds, the bootstrap's own error."""
     seeds = [0.3, 0.9, 0.1]

@@ -87,7 +87,7 @@ def test_the_shipped_subgraphs_ask_as_the_table_does() -> None:
 @pytest.mark.parametrize("node", ["MicroCinemaNoisePrior", "MicroCinemaSampler"])
 def test_help_names_the_tables_gamma(node: str) -> None:
     text = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
-    assert f"the mini base model's is {BASE.gamma:g}." in text
+    assert f"the mini base model recommends {BASE.gamma:g}." in text
 
 
 def test_all_directions_are_asked_of_one_centre_frame(world: Path) -> None:

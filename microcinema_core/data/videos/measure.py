@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...messages import one_line
+from ...optional_deps import install_hint, require
 from ..tokens import choose_tokenizer
 from .plan import Geometry, WorkUnit, parse_sizes
 from .run import WorkerOptions, process_units
@@ -62,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--workers and --unit must be at least 1")
     try:
         _measure_all(given)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"{install_hint(error, 'train')}\n")
+        return 1
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{one_line(error)}\n")
         return 1
@@ -72,11 +76,13 @@ def _measure_all(given: argparse.Namespace) -> None:
     """Measure each number of workers, and print a JSON line for it.
 
     Raises:
+        ModuleNotFoundError: a library is not installed.
         ValueError: an input is not what was expected.
         OSError: the temporary folder cannot be written to, or the workers end as they start.
     """
     logging.basicConfig(level=logging.WARNING)
     model = given.clip_model
+    require("skimage", *(["transformers"] if model else []))
     tokenizer = choose_tokenizer(given.tokenizer, model) if model else None
     scoring = ScoreSettings(model, clip_digest(model, tokenizer) if tokenizer else "", (), tokenizer)
     videos, entries = scan(given.clips, missing_caption="empty")

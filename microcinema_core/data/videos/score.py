@@ -207,7 +207,7 @@ class ScoreSettings:
         clip_model: folder of a CLIP model for the score `clip`, or None.
         clip_digest: hash of the model's and its tokenizer's files; a folder may change its content under one name.
         custom: the user's own scores.
-        tokenizer: folder of CLIP's tokenizer; None for that of `clip_model`.
+        tokenizer: folder of CLIP's tokenizer; needed with `clip_model`.
         device: device of the CLIP model.
     """
 
@@ -235,9 +235,8 @@ class Scorer:
         require("skimage")
         self.clip = None
         if settings.clip_model is not None:
-            self.clip = CLIPScorer(
-                settings.clip_model, settings.tokenizer or settings.clip_model, device=settings.device
-            )
+            assert settings.tokenizer is not None
+            self.clip = CLIPScorer(settings.clip_model, settings.tokenizer, device=settings.device)
         self.custom = {score.name: score.load() for score in settings.custom}
 
     def __call__(self, frames: Tensor, captions: Sequence[str], fps: float) -> dict[str, float]:

@@ -67,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; exit codes as for `guarded`."""
     given = build_parser().parse_args(arguments)
-    return guarded(lambda: run(given))
+    return guarded(lambda: run(given), extra="metrics")
 
 
 if __name__ == "__main__":

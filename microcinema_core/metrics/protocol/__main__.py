@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; exit codes as for `guarded`."""
     given = build_parser((__doc__ or "").split("\n\n")[1]).parse_args(arguments)
-    return guarded(lambda: run(given))
+    return guarded(lambda: run(given), extra="metrics")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ MOST_TOKENS = 77
 """Tokens of a caption; the text encoders read no more."""
 LEAST_TRANSFORMERS = "4.56.0"
 """The first that takes `dtype=` and knows Florence-2; the extra `metrics` of pyproject.toml asks for it."""
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How transformers opens a folder: no download, and none of its code."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def write_captions(options: CaptionOptions) -> int:
     )
     if not names:
         raise ValueError(f"{one_line(options.pictures)} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
-    record, facts = options.out.with_name(f"{options.out.stem}.{RECORD}"), _facts(options)
+    processor, prompt = _open_processor(options)
+    record, facts = options.out.with_name(f"{options.out.stem}.{RECORD}"), _facts(options, prompt)
     refuse_mixture(record, facts, [options.out], f"captions in {one_line(options.out)}")
     known = read_texts(options.out) if options.out.exists() else {}
     pending = [name for name in names if Path(name).stem not in known]
     found = {name: known[Path(name).stem] for name in names if Path(name).stem in known}
     if pending:
-        captioner = Captioner(options)
+        captioner = Captioner(options, processor, prompt)
         write_record(record, facts)
         for part in _watched([pending[i : i + options.batch] for i in range(0, len(pending), options.batch)]):
             found |= zip(part, captioner([options.pictures / name for name in part]), strict=True)
@@ -94,11 +97,11 @@ def _check_transformers() -> None:
         )
 
 
-def _facts(options: CaptionOptions) -> dict[str, Any]:
+def _facts(options: CaptionOptions, prompt: str | None) -> dict[str, Any]:
     """Return all that the captions depend on."""
     return {
         "model": digest_of_files(options.model),
-        "instruction": options.instruction,
+        "prompt": prompt,
         "pictures": describe_centres(options.pictures, options.out.parent),
         "dtype": str(options.dtype).removeprefix("torch."),
     }
@@ -118,38 +121,50 @@ def _write(path: Path, captions: dict[str, str]) -> None:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _open_processor(options: CaptionOptions) -> tuple[Any, str | None]:
+    """Return a model's processor and the text that goes with each picture, in its chat template where it has one.
+
+    Raises:
+        ValueError: the folder holds no model of transformers.
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    try:
+        processor: Any = AutoProcessor.from_pretrained(options.model, **LOCAL)
+        kind = AutoConfig.from_pretrained(options.model, **LOCAL).model_type
+    except Exception as error:  # a wrong folder raises almost anything in the library
+        raise _not_opened(options.model, error) from error
+    text = options.instruction
+    if not getattr(processor, "chat_template", None):
+        return processor, TASKS.get(kind) if text is None else text
+    content = [{"type": "image"}, {"type": "text", "text": INSTRUCTION if text is None else text}]
+    question = [{"role": "user", "content": content}]
+    return processor, processor.apply_chat_template(question, add_generation_prompt=True)
+
+
+def _not_opened(model: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"--model {one_line(model)} cannot be opened ({reason(error)}); expected a folder of a vision-language model "
+        "with its processor and model.safetensors"
+    )
+
+
 class Captioner:
-    """A vision-language model, and its processor."""
+    """A vision-language model with its processor, and the text that goes with each picture."""
 
-    def __init__(self, options: CaptionOptions) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+    def __init__(self, options: CaptionOptions, processor: Any, prompt: str | None) -> None:
+        from transformers import AutoModelForImageTextToText
 
-        local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(options.model, **local)
             model: Any = AutoModelForImageTextToText.from_pretrained(
-                options.model, use_safetensors=True, dtype=options.dtype, **local
+                options.model, use_safetensors=True, dtype=options.dtype, **LOCAL
             )
         except Exception as error:  # a wrong folder raises almost anything in the library
-            raise ValueError(
-                f"--model {one_line(options.model)} cannot be opened ({reason(error)}); expected a folder of a "
-                "vision-language model with its processor and model.safetensors"
-            ) from error
+            raise _not_opened(options.model, error) from error
         self.model = model.eval().requires_grad_(False).to(options.device)
-        self.prompt = self._prompt(options.instruction)
-        tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        self.processor, self.prompt, self.options = processor, prompt, options
+        tokenizer = getattr(processor, "tokenizer", processor)
         tokenizer.padding_side = "left"  # generation continues at the right end
-        self.options = options
-
-    def _prompt(self, instruction: str | None) -> str | None:
-        """Return the text that goes with each picture, in the model's own chat template where it has one."""
-        if not getattr(self.processor, "chat_template", None):
-            return TASKS.get(self.model.config.model_type) if instruction is None else instruction
-        text = INSTRUCTION if instruction is None else instruction
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
-        )
 
     @torch.inference_mode()
     def __call__(self, paths: Sequence[Path]) -> list[str]:

@@ -112,8 +112,8 @@ def load_centre_model(path: Path, device: str, dtype: torch.dtype) -> ImageModel
     return model
 
 
-def trained_size(path: Path, model: ImageModel) -> tuple[int, int]:
-    """Return the width and height at which the image model of a file was trained, as far as the file tells."""
+def drawn_size(path: Path, model: ImageModel) -> tuple[int, int]:
+    """Return the width and height to draw at: those that the image model was trained at, as far as the file tells."""
     side = FOLDED_VAE_SIZE if is_microcinema(path) else SD_SIZES[model.spec.prediction]
     return side, side
 

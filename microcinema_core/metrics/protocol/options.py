@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ...data.options import check_device
 from ...data.tokens import choose_tokenizer
 from ...messages import one_line
 from ...model_spec import ModelSpec, SamplerDefaults
-from ..options import MetricOptions
+from ..options import MetricOptions, expect_file, refuse_idle
 from ..options import parse_options as parse_metric_options
 from .captions import CaptionOptions
 from .parser import DTYPES
@@ -34,7 +33,7 @@ def prompts_of(given: argparse.Namespace) -> list[Prompt]:
             _expect_folder("--balance", given.balance)
         videos = None if given.balance is None else count_classes(given.balance)
         return ucf101_prompts(given.count, template=given.template, videos=videos, seed=given.seed)
-    _expect_file("--json", given.json)
+    expect_file("--json", given.json)
     return msrvtt_prompts(
         given.json, split=given.split, caption=given.caption, count=given.count, seed=given.seed
     )
@@ -42,6 +41,9 @@ def prompts_of(given: argparse.Namespace) -> list[Prompt]:
 
 def parse_sample(given: argparse.Namespace) -> SampleOptions:
     """Check the options of the action `sample`.
+
+    Options of the videos are taken with `--only-centres` too, so that one command line draws the centre frames first
+    and then, without it, makes the videos.
 
     Raises:
         ValueError: an option has an impossible value or would do nothing, or a file is missing.
@@ -75,7 +77,7 @@ def parse_sample(given: argparse.Namespace) -> SampleOptions:
 def _check_paths(given: argparse.Namespace) -> None:
     for name in ("base", "tsr", "captions"):
         if (path := getattr(given, name)) is not None:
-            _expect_file(f"--{name}", path)
+            expect_file(f"--{name}", path)
     if not given.encoders.exists():
         raise ValueError(f"--encoders {one_line(given.encoders)}: there is no such file or folder")
     if given.centres is not None:
@@ -92,15 +94,10 @@ def _check_stages(given: argparse.Namespace) -> None:
     if given.rounds and given.tsr is None:
         raise ValueError(f"--rounds is {given.rounds}, and interpolation needs a model: --tsr FILE")
     if not given.rounds:
-        _refuse_idle(given, ("tsr", "tsr_steps", "tsr_cfg"), "without --rounds; add it, such as --rounds 2")
+        refuse_idle(given, ("tsr", "tsr_steps", "tsr_cfg"), "without --rounds; add it, such as --rounds 2")
     if given.centres is not None:
         names = ("image_size", "image_steps", "image_cfg")
-        _refuse_idle(given, names, "with --centres, as no centre frame is drawn; leave one of the two out")
-
-
-def _refuse_idle(given: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    if idle := next((name for name in names if getattr(given, name) is not None), None):
-        raise ValueError(f"--{idle.replace('_', '-')} does nothing {why}")
+        refuse_idle(given, names, "with --centres, as no centre frame is drawn; leave one of the two out")
 
 
 def _check_numbers(given: argparse.Namespace) -> None:
@@ -199,12 +196,6 @@ def parse_captions(given: argparse.Namespace) -> CaptionOptions:
         given.device,
         DTYPES[given.dtype],
     )
-
-
-def _expect_file(name: str, path: Path) -> None:
-    if not path.is_file():
-        kind = "this is a folder; name the file in it" if path.is_dir() else "there is no such file"
-        raise ValueError(f"{name} {one_line(path)}: {kind}")
 
 
 def _expect_folder(name: str, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..figures import Figure
+from ..figures import Figure, with_interval
 
 TABLE_1 = {
     "ucf101": {"FVD": "342.86", "IS": "37.46"},
@@ -40,5 +40,5 @@ def beside_the_paper(benchmark: str, figures: Sequence[Figure]) -> str:
 
 
 def _as_printed(figure: Figure) -> str:
-    value, low, high = (f"{x:.{DIGITS[figure.name]}f}" for x in (figure.value, figure.low, figure.high))
-    return f"{value} [{low}, {high}], {figure.made} samples"
+    shown = with_interval(figure, lambda value: f"{value:.{DIGITS[figure.name]}f}")
+    return f"{shown}, {figure.made} samples"

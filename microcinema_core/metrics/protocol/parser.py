@@ -109,7 +109,7 @@ def _add_sample(action: argparse.ArgumentParser) -> None:
     add(
         "--only-centres",
         action="store_true",
-        help="draw the centre frames into OUT/centres, and stop before the videos",
+        help="draw the centre frames into OUT/centres, and stop before the videos, whose options are not used",
     )
     add(
         "--image-size",

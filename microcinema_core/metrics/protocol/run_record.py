@@ -18,6 +18,9 @@ from .prompts import Prompt
 RECORD = "run.json"
 """Name of the record of the videos in the folder of the samples, and of the centre frames in theirs."""
 HASH_LENGTH = 16
+TEXT_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+"""Files of a tokenizer or a processor."""
+WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
 def digest(value: Any) -> str:
@@ -26,11 +29,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
 
 
-def digest_of_files(path: Path | None) -> str | None:
-    """Return a short hash of a file, or of a model's files in a folder; None without a path."""
+def digest_of_files(path: Path | None, kinds: Sequence[str] = (*TEXT_FILES, *WEIGHT_FILES)) -> str | None:
+    """Return a short hash of a file, or of a model's files of these kinds in a folder; None without a path."""
     if path is None or not path.is_dir():
         return hash_of(path)[:HASH_LENGTH] if path is not None else None
-    files = sorted(file for kind in ("*.json", "*.safetensors", "*.bin") for file in path.rglob(kind))
+    files = sorted(file for kind in kinds for file in path.rglob(kind))
     return digest([[file.relative_to(path).as_posix(), hash_of(file)] for file in files])
 
 

@@ -32,9 +32,17 @@ from ...messages import counted, one_line
 from ...model_spec import ModelSpec, SamplerDefaults
 from ..video_output import write_frames
 from .centres import CENTRES, PICTURE_SUFFIXES, find_picture, pictures_of
-from .encoders import Surroundings, count_cut, load_centre_model, load_surroundings, trained_size
+from .encoders import Surroundings, count_cut, drawn_size, load_centre_model, load_surroundings
 from .prompts import SEEDS, Prompt, captions_of, read_prompts
-from .run_record import RECORD, check_record, describe_centres, digest, digest_of_files, digest_of_prompts
+from .run_record import (
+    RECORD,
+    TEXT_FILES,
+    check_record,
+    describe_centres,
+    digest,
+    digest_of_files,
+    digest_of_prompts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +126,7 @@ def record(options: SampleOptions, whole: Sequence[Prompt], captions: Mapping[st
     shared = {
         "prompts": digest_of_prompts(whole),
         "encoders": digest_of_files(options.encoders),
+        "tokenizer": digest_of_files(options.tokenizer, TEXT_FILES),
         "dtype": str(options.dtype).removeprefix("torch."),
     }
     centres = options.out / CENTRES
@@ -212,7 +221,7 @@ class Sampler:
     def _draw(self, prompt: Prompt, path: Path) -> None:
         if self.image is None:
             self.image = load_centre_model(self.options.encoders, self.options.device, self.options.dtype)
-        width, height = self.options.image_size or trained_size(self.options.encoders, self.image)
+        width, height = self.options.image_size or drawn_size(self.options.encoders, self.image)
         seed = (prompt.seed + IMAGE_SEED) % SEEDS
         noise = _noise((1, self.around.channels, height // 8, width // 8), seed)
         settings = self.options.image_settings.completed(self.image.spec)
