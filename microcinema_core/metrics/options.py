@@ -147,9 +147,7 @@ def parse_options(given: argparse.Namespace) -> MetricOptions:
             is expected.
     """
     for name, least in (("workers", 1), ("resamples", 2), ("is_splits", 1), ("most", 2)):
-        value = getattr(given, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}; at least {least} is needed")
+        check_range(f"--{name.replace('_', '-')}", getattr(given, name), least)
     if not 0 <= given.seed <= LARGEST_SEED:
         raise ValueError(f"--seed is {given.seed}; expected a whole number from 0 to {LARGEST_SEED}")
     cache = given.cache or home_folder() / "metrics"
@@ -260,6 +258,18 @@ def _refuse_blocked(option: str, folder: Path) -> None:
     """Refuse a folder to write to that is a file or below one, before anything is measured."""
     if file := next((part for part in (folder, *folder.parents) if part.is_file()), None):
         raise ValueError(f"{option}: {one_line(file)} is a file; expected a folder to write to")
+
+
+def check_range(name: str, value: float | None, least: float, most: float | None = None) -> None:
+    """Refuse a number outside of its range, or NaN; None stands for a default.
+
+    Raises:
+        ValueError: the message names the option and the range.
+    """
+    if value is None or (least <= value and (most is None or value <= most)):
+        return
+    expected = f"at least {least:g} is needed" if most is None else f"expected {least:g} to {most:g}"
+    raise ValueError(f"{name} is {value}; {expected}")
 
 
 def expect_file(name: str, path: Path) -> None:

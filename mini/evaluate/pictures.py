@@ -13,7 +13,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from microcinema_core.metrics.bootstrap import weighted_mean
-from microcinema_core.metrics.protocol.sample import read_picture
+from microcinema_core.metrics.protocol.centres import read_picture
 from microcinema_core.metrics.psnr import psnr
 from microcinema_core.train.sheets import grid, save_picture
 

@@ -10,7 +10,7 @@ from ...data.options import check_device
 from ...data.tokens import choose_tokenizer
 from ...messages import one_line
 from ...model_spec import ModelSpec, SamplerDefaults
-from ..options import MetricOptions, expect_file, refuse_idle
+from ..options import MetricOptions, check_range, expect_file, refuse_idle
 from ..options import parse_options as parse_metric_options
 from .captions import CaptionOptions
 from .parser import DTYPES
@@ -26,8 +26,7 @@ def prompts_of(given: argparse.Namespace) -> list[Prompt]:
     """
     if given.out.exists():
         _expect_folder("OUT", given.out)
-    if given.count is not None and given.count < 1:
-        raise ValueError(f"--count is {given.count}; at least 1 is needed")
+    check_range("--count", given.count, 1)
     if given.benchmark == "ucf101":
         if given.balance is not None:
             _expect_folder("--balance", given.balance)
@@ -112,18 +111,6 @@ def _check_numbers(given: argparse.Namespace) -> None:
 def check_fps(fps: float | None) -> None:
     """Refuse a frame rate that no file can have; errors as for `check_range`."""
     check_range("--fps", fps, 0.001, ModelSpec.RANGES["fps"][1])
-
-
-def check_range(name: str, value: float | None, least: float, most: float | None = None) -> None:
-    """Refuse a number outside of its range, or NaN; None stands for a default.
-
-    Raises:
-        ValueError: the message names the option and the range.
-    """
-    if value is None or (least <= value and (most is None or value <= most)):
-        return
-    expected = f"at least {least:g} is needed" if most is None else f"expected {least:g} to {most:g}"
-    raise ValueError(f"{name} is {value}; {expected}")
 
 
 def parse_size(name: str, text: str) -> tuple[int, int]:

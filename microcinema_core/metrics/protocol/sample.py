@@ -27,11 +27,10 @@ from ...diffusion.video_model import VideoModel
 from ...files.atomic import atomic_write
 from ...files.checkpoint import read_checkpoint
 from ...files.load_networks import load_video_model
-from ...frames.centre_frame import prepare_centre_frame
 from ...messages import counted, one_line
 from ...model_spec import ModelSpec, SamplerDefaults
 from ..video_output import write_frames
-from .centres import CENTRES, PICTURE_SUFFIXES, find_picture, pictures_of
+from .centres import CENTRES, PICTURE_SUFFIXES, pictures_of, read_picture
 from .encoders import Surroundings, count_cut, drawn_size, load_centre_model, load_surroundings
 from .prompts import SEEDS, Prompt, captions_of, read_prompts
 from .run_record import (
@@ -264,24 +263,6 @@ class Sampler:
 
 def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def read_picture(folder: Path, stem: str, *, width: int, height: int) -> Tensor:
-    """Read a picture by its stem as `1 3 height width` in [-1, 1], cropped around the centre as the nodes do.
-
-    Raises:
-        ValueError: there is none, or it cannot be read.
-    """
-    found = find_picture(folder, stem)
-    if found is None:
-        raise ValueError(f"{one_line(folder)} has no picture {stem}{{{','.join(PICTURE_SUFFIXES)}}}")
-    try:
-        with Image.open(found) as image:
-            pixels = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{one_line(found)} cannot be read as a picture") from error
-    picture = rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w")
-    return prepare_centre_frame(picture, width=width, height=height) * 2 - 1
 
 
 def to_bytes(pictures: Tensor) -> np.ndarray:
