@@ -30,7 +30,7 @@ from .text import CLASSES, MotionClassifier, train_motion_classifier
 
 BATCH = 8
 Values = dict[str, Tensor]
-"""Numbers of each clip, (n,), and `features` (n, 400); `prompted` is of the clips with a prompted motion."""
+"""Numbers of each clip, (n,), and `features` (n, 400) in half precision; `prompted` is of the clips with a motion."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Bench:
         for part in slices(len(self.clips), BATCH):
             given = [one.clip for one in self.clips[part]]
             pictures = frames(self.context.emoji, given, BASE_TIMES)
-            rows["features"].append(self.context.features(pictures).float())
+            rows["features"].append(self.context.features(pictures).half())
             rows["motion"].append(frame_difference(pictures))
             rows["drift"].append(histogram_drift(pictures, backgrounds(given)))
         return {name: torch.cat(parts) for name, parts in rows.items()}
@@ -114,7 +114,7 @@ class Bench:
             given = [one.clip for one in batch]
             truth, pictures = self._sample(context, cell, batch, seed=part.start)
             object_at = silhouettes(context.emoji, given, CENTRE_TIME)
-            rows["features"].append(context.features(pictures).float())
+            rows["features"].append(context.features(pictures).half())
             rows["motion"].append(frame_difference(pictures))
             rows["drift"].append(histogram_drift(pictures, backgrounds(given)))
             rows["centre_psnr"].append(box_psnr(pictures[:, CENTRE_INDEX], truth, object_at))

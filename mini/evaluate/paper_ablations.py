@@ -3,11 +3,12 @@
 Trains what Tables 2 to 4 and Figures 6 and 7 compare, plus the ratio of learning rates and the norms' statistics: each
 variant with the same seeds, steps and data. Then it samples every run in each way, and prints tables with intervals
 over seeds and motion keys and comparisons corrected for their number, and draws Fig. 6. What is trained or measured is
-not repeated: an interrupted command goes on, and `--part 1/2` and `--part 2/2` may run side by side.
+not repeated: an interrupted command goes on, and `--part 1/2` and `--part 2/2` may run side by side. A run whose values
+are all in `--values` is not trained, so `--values mini/measured` prints the published tables in a minute.
 
 Figures are of the validation split. `--test` measures the test split too, once: with other settings it refuses.
-The sets `base` and `base-validation` are encoded first, if they are not there, in under an hour of one core. Start a
-second part when the first has begun to train.
+The sets `base-ablations` and `base-ablations-validation` are encoded first, if they are not there, in 10 minutes of one
+core. Start a second part when the first has begun to train.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from microcinema_core.guarded import guarded
 from microcinema_core.metrics.protocol.options import parse_part
 from microcinema_core.train.config import TrainConfig
 
-from ..family import STEP_MINUTES, minutes_left, progress
+from ..family import minutes_left, progress
 from ..world import encode
 from . import ablation_report
 from .ablation_measure import Bench
@@ -37,11 +38,14 @@ from .ablations import train, variant
 from .evaluation_context import BASE, WEIGHTS, EvaluationContext
 
 logger = logging.getLogger(__name__)
+STEP_SECONDS, CLIP_SECONDS = 0.45, 0.26
+"""A step, and each clip in it, on one core until the runs have shown how long they take."""
 MEASURE_MINUTES = 6.0
 """Minutes of one core to sample and measure a cell of one run: an estimate for the plan, not measured."""
+TRAIN_SET, HELD_OUT_SET = "base-ablations", "base-ablations-validation"
 SETS = {
-    "base": ("--rigid", "--moved", "0.25", "--count", "12288", "--seed", "23"),
-    "base-validation": ("--rigid", "--moved", "0.5", "--count", "512", "--seed", "11"),
+    TRAIN_SET: ("--rigid", "--moved", "0.25", "--count", "4096", "--seed", "23"),
+    HELD_OUT_SET: ("--rigid", "--moved", "0.5", "--count", "512", "--seed", "11"),
 }
 """The sets that all variants are trained and tested on, and how they are encoded."""
 Run = tuple[str, int]
@@ -62,10 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--steps",
         type=int,
-        default=300,
-        help="training steps; default: %(default)s, about 17 minutes of one core: see --plan",
+        default=1600,
+        help="training steps; default: %(default)s, about 19 minutes of one core: see --plan",
     )
-    add("--batch", type=int, default=8, help="clips per step; default: %(default)s")
+    add("--batch", type=int, default=1, help="clips per step; default: %(default)s")
     add(
         "--a-key", type=int, default=1, metavar="N", help="sampled clips per motion key; default: %(default)s"
     )
@@ -92,7 +96,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K/N",
         help="every N-th run from the K-th; tables come when all are done",
     )
-    add("--test", action="store_true", help="measure the test split, at the end and once")
+    add("--test", action="store_true", help="measure the test split too; it is measured once")
+    add(
+        "--values", type=Path, help="folder of what was measured; default: $MICROCINEMA_HOME/ablations/values"
+    )
     add("--out", type=Path, help="folder of the tables; default: $MICROCINEMA_HOME/ablations")
     return parser
 
@@ -123,6 +130,7 @@ def check(options: argparse.Namespace) -> None:
         if not getattr(options, name).is_file():
             raise ValueError(f"--{name} {getattr(options, name)}: there is no such file")
     options.part = parse_part(options.part)
+    options.values = options.values or home_folder() / "ablations" / "values"
     options.out = options.out or home_folder() / "ablations"
     options.origin = f"{hash_of(options.image)[:8]}-{hash_of(options.start)[:8]}"
 
@@ -131,7 +139,8 @@ def config_of(run: Run, options: argparse.Namespace) -> TrainConfig:
     """Return the training config of a run; its name says from which files it starts."""
     config = variant(*run, options)
     name = f"{config.name.removesuffix(f'-{run[1]}')}-{options.origin}-{run[1]}"
-    return replace(config, name=name, init_from=str(options.start.resolve()))
+    data = replace(config.data, folder=TRAIN_SET, test_folder=HELD_OUT_SET)
+    return replace(config, name=name, init_from=str(options.start.resolve()), data=data)
 
 
 def runs_of(options: argparse.Namespace) -> list[Run]:
@@ -142,7 +151,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
 def bench_of(options: argparse.Namespace, split: str) -> Bench:
     """Return the clips of a split, and where the values of these settings are stored."""
     counts = (options.a_key, options.subjects, options.sampling_steps)
-    folder = home_folder() / "ablations" / "values" / "-".join([split, *map(str, counts)])
+    folder = options.values / "-".join([split, *map(str, counts)])
     context = EvaluationContext(
         options.image, options.image, options.image, split=split, clips_per_key=options.a_key,
         subjects=options.subjects, base_settings=replace(BASE, steps=options.sampling_steps), log=logger.info,
@@ -156,8 +165,8 @@ def plan(options: argparse.Namespace) -> str:
     pace = _step_minutes(options)
     for run in runs_of(options):
         config = config_of(run, options)
-        left = (options.steps - progress(config)[0]) * pace if minutes_left(config) else 0.0
         pending = [cell for cell in _cells(run[0], options) if not bench.path(config.name, cell).exists()]
+        left = (options.steps - progress(config)[0]) * pace if pending and minutes_left(config) else 0.0
         total += left + len(pending) * MEASURE_MINUTES
         lines.append(
             f"{run[0]:<34}seed {run[1]}  train {left:6.1f} min  measure {len(pending) * MEASURE_MINUTES:5.1f} min"
@@ -170,7 +179,7 @@ def _step_minutes(options: argparse.Namespace) -> float:
     """Return the minutes of a step, by the runs that have begun."""
     done = [progress(config_of(run, options)) for run in runs_of(options)]
     steps, minutes = (sum(column) for column in zip(*done, strict=True))
-    return minutes / steps if steps else STEP_MINUTES * options.batch / 8
+    return minutes / steps if steps else (STEP_SECONDS + CLIP_SECONDS * options.batch) / 60
 
 
 def _cells(name: str, options: argparse.Namespace) -> list[Any]:
@@ -185,13 +194,18 @@ def encode_sets(vae: Path) -> None:
 
 
 def make(options: argparse.Namespace, splits: Sequence[str]) -> None:
-    """Train and measure the runs of this part."""
-    encode_sets(options.image)
+    """Train and measure the runs of this part that are not measured yet."""
     benches = [bench_of(options, split) for split in splits]
-    number, parts = options.part
     for bench in benches:
         bench.real()
-    runs = runs_of(options)[number - 1 :: parts]
+    number, parts = options.part
+    runs = [
+        run
+        for run in runs_of(options)[number - 1 :: parts]
+        if not all(_measured(run, b, options) for b in benches)
+    ]
+    if runs:
+        encode_sets(options.image)
     for place, run in enumerate(runs, start=1):
         config = config_of(run, options)
         logger.info("run %d of %d: %s, seed %d", place, len(runs), *run)
@@ -201,14 +215,16 @@ def make(options: argparse.Namespace, splits: Sequence[str]) -> None:
                 bench.values(config.name, config.export_path, cell, run[1])
 
 
+def _measured(run: Run, bench: Bench, options: argparse.Namespace) -> bool:
+    """Return whether every cell of a run was measured."""
+    name = config_of(run, options).name
+    return all(bench.path(name, cell).exists() for cell in _cells(run[0], options))
+
+
 def complete(options: argparse.Namespace, split: str) -> bool:
     """Return whether every run was measured on a split."""
     bench = bench_of(options, split)
-    return all(
-        bench.path(config_of(run, options).name, cell).exists()
-        for run in runs_of(options)
-        for cell in _cells(run[0], options)
-    )
+    return all(_measured(run, bench, options) for run in runs_of(options))
 
 
 def tables(options: argparse.Namespace, split: str) -> str:
@@ -246,17 +262,14 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def allow_test(options: argparse.Namespace) -> None:
-    """Note that the test split is measured with these settings, before it is.
+    """Note that the test split is measured with these settings, before it is: nothing can be chosen by its figures.
 
     Raises:
-        ValueError: the validation split was not measured, or the test split was, with other settings.
+        ValueError: the test split was measured with other settings.
     """
-    if not complete(options, "validation"):
-        raise ValueError(
-            "the validation split comes first: run the same command without --test until it prints tables"
-        )
-    note, now = home_folder() / "ablations" / "test_split.json", settings(options)
+    note, now = options.values / "test_split.json", settings(options)
     if not note.exists():
+        note.parent.mkdir(parents=True, exist_ok=True)
         write_json(note, now)
     before = json.loads(note.read_text(encoding="utf-8"))
     if before != now:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from devtools.check import tiny
 from microcinema_core.config import AppearNetConfig
-from microcinema_core.data.shards import INDEX
+from microcinema_core.data.shards import INDEX, write_shard
 from microcinema_core.diffusion.video_model import VideoModel
 from microcinema_core.model_spec import ModelSpec
 from microcinema_core.networks.appearnet import AppearNet
 from microcinema_core.networks.unet import UNet3D
 from mini.evaluate import ablation_plan, ablation_report, paper_ablations
-from mini.evaluate.ablation_measure import Values, captions_of
+from mini.evaluate.ablation_measure import Bench, Values, captions_of
 from mini.evaluate.ablation_plan import (
     FROZEN_AT_ZERO,
     TABLES,
@@ -99,7 +99,7 @@ def test_budgets_are_equal_and_runs_are_told_apart(tmp_path: Path, monkeypatch: 
     configs = [paper_ablations.config_of(run, first) for run in runs]
     assert len({config.name for config in configs}) == len(runs) == 3 * len(variants_of(TABLES))
     assert {(config.optim.max_steps, config.optim.max_minutes, config.data.batch) for config in configs} == {
-        (7, 0.0, 8)
+        (7, 0.0, 1)
     }
     assert {run[1] for run in runs[: len(runs) // 3]} == {1}, "one seed of all comes before the next"
     (tmp_path / "other").mkdir()
@@ -112,16 +112,35 @@ def test_budgets_are_equal_and_runs_are_told_apart(tmp_path: Path, monkeypatch: 
     assert sorted(parts[0] + parts[1]) == sorted(runs)
 
 
-def test_the_test_split_is_measured_once_and_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_split_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
-    given = options(tmp_path)
-    with pytest.raises(ValueError, match="the validation split comes first"):
-        paper_ablations.allow_test(given)
-    monkeypatch.setattr(paper_ablations, "complete", lambda options, split: split == "validation")
-    paper_ablations.allow_test(given)
-    paper_ablations.allow_test(given)
+    paper_ablations.allow_test(options(tmp_path))
+    paper_ablations.allow_test(options(tmp_path))
     with pytest.raises(ValueError, match=r"other settings \(seeds was 3\); it is measured once"):
         paper_ablations.allow_test(options(tmp_path, seeds=4))
+
+
+def test_what_is_measured_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values of another machine give the tables, without its models and without the sets."""
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
+    given = options(tmp_path, values=tmp_path / "values", tables=["fig7"], seeds=2)
+    bench = paper_ablations.bench_of(given, "validation")
+    write_shard(bench.folder / "real.safetensors", {"features": torch.zeros(1, 4)})
+    runs = paper_ablations.runs_of(given)
+    missing = runs.pop(3)
+    for name, seed in runs:
+        (cell,) = [cell for cell in cells_of(["fig7"]) if cell.variant == name]
+        folder = paper_ablations.config_of((name, seed), given).name
+        write_shard(bench.path(folder, cell), {"motion": torch.zeros(1)})
+    done: list[str] = []
+    monkeypatch.setattr(paper_ablations, "encode_sets", lambda vae: done.append("sets"))
+    monkeypatch.setattr(paper_ablations, "train", lambda config: done.append(config.name))
+    monkeypatch.setattr(Bench, "values", lambda *_: done.append("values"))
+    left = ["train    0.0 min" not in line for line in paper_ablations.plan(given).splitlines()]
+    assert left == [*[False] * 3, True, *[False] * 4, True]
+    assert not paper_ablations.complete(given, "validation")
+    paper_ablations.make(given, ["validation"])
+    assert done == ["sets", paper_ablations.config_of(missing, given).name, "values"]
 
 
 def test_a_library_that_is_not_there_is_named_with_the_training_extra(
@@ -268,12 +287,17 @@ def test_short_captions_name_the_subject_alone(tmp_path: Path) -> None:
 
 
 def test_sets_that_are_missing_are_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is there stays, however it was drawn: all variants see the same."""
     monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path))
     encoded: list[list[str]] = []
     monkeypatch.setattr(encode, "main", encoded.append)
-    there = tmp_path / "data" / "base" / INDEX
+    there = tmp_path / "data" / "base-ablations" / INDEX
     there.parent.mkdir(parents=True)
     there.touch()
     paper_ablations.encode_sets(Path("vae.safetensors"))
-    assert [arguments[:3] for arguments in encoded] == [["base-validation", "--vae", "vae.safetensors"]]
+    assert [arguments[:3] for arguments in encoded] == [
+        ["base-ablations-validation", "--vae", "vae.safetensors"]
+    ]
+    assert [encode.parse_name(name) for name in paper_ablations.SETS] == [
+        ("base", "train"),
+        ("base", "validation"),
+    ]
