@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -68,10 +70,20 @@ class Bench:
 
     def real(self) -> Values:
         """Return the values of the real clips; they are measured once."""
+        return self._stored[0]
+
+    def keys(self, which: Literal["clips", "prompted"]) -> list[str]:
+        """Return the motion keys of the clips; they are stored beside the values, which say nothing without them."""
+        return json.loads(self._stored[1][which])
+
+    @cached_property
+    def _stored(self) -> tuple[Values, dict[str, str]]:
         path = self.folder / "real.safetensors"
         if not path.exists():
-            write_shard(path, self._measure_real())
-        return read_tensors(path, largest=math.inf)[0]
+            keys = {"clips": self.clips, "prompted": self.prompted}
+            named = {name: json.dumps([one.key for one in clips]) for name, clips in keys.items()}
+            write_shard(path, self._measure_real(), named)
+        return read_tensors(path, largest=math.inf)
 
     def _measure_real(self) -> Values:
         rows: dict[str, list[Tensor]] = {"features": [], "motion": [], "drift": []}

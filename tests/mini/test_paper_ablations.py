@@ -265,6 +265,39 @@ def test_the_papers_claims_are_a_family_of_their_own(found: Statistics) -> None:
         assert len(asked) == len(set(asked)), "no comparison is made twice"
 
 
+def test_tables_need_the_measured_values_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither emoji nor models nor sets: the values have all, and the tables are of these values."""
+    monkeypatch.setenv("MICROCINEMA_HOME", str(tmp_path / "empty"))
+    given = options(tmp_path, values=tmp_path / "values", tables=["table2"], seeds=2)
+    bench = paper_ablations.bench_of(given, "validation")
+    keys = {"clips": KEYS, "prompted": [f"subject {i % 4}" for i in range(24)]}
+    named = {name: json.dumps(kinds) for name, kinds in keys.items()}
+    write_shard(bench.folder / "real.safetensors", real(), named)
+    for name, seed in paper_ablations.runs_of(given):
+        run = paper_ablations.config_of((name, seed), given).name
+        write_shard(bench.path(run, Cell(name)), made_up(len(name) / 100, seed))
+    arguments = [
+        "--values",
+        str(given.values),
+        "--image",
+        str(given.image),
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    assert paper_ablations.main(["table2", *arguments]) == 0
+    printed = capsys.readouterr().out
+    runs = {
+        cell: [made_up(len(cell.variant) / 100, seed) for seed in (1, 2)] for cell in cells_of(["table2"])
+    }
+    assert report("table2", Statistics(Measured(runs, real(), keys["clips"], keys["prompted"]))) in printed
+    assert (tmp_path / "validation.md").read_text(encoding="utf-8").strip() == printed.strip()
+    assert not (tmp_path / "empty").exists()
+
+
 def test_the_opposite_of_the_paper_is_said(found: Statistics) -> None:
     swapped = {**found.measured.runs, Cell(): [made_up(0.9, seed) for seed in (1, 2, 3)]}
     changed = Statistics(Measured(swapped, real(), KEYS, found.measured.prompted_keys), resamples=60)
