@@ -159,13 +159,23 @@ def bench_of(options: argparse.Namespace, split: str) -> Bench:
     return Bench(context, folder)
 
 
+def splits_of(options: argparse.Namespace) -> list[str]:
+    """Return the splits that are measured."""
+    return ["validation", "test"] if options.test else ["validation"]
+
+
 def plan(options: argparse.Namespace) -> str:
     """Return the runs with the time that each still takes, one per line."""
-    bench, lines, total = bench_of(options, "validation"), [], 0.0
+    benches, lines, total = [bench_of(options, split) for split in splits_of(options)], [], 0.0
     pace = _step_minutes(options)
     for run in runs_of(options):
         config = config_of(run, options)
-        pending = [cell for cell in _cells(run[0], options) if not bench.path(config.name, cell).exists()]
+        pending = [
+            cell
+            for bench in benches
+            for cell in _cells(run[0], options)
+            if not bench.path(config.name, cell).exists()
+        ]
         left = (options.steps - progress(config)[0]) * pace if pending and minutes_left(config) else 0.0
         total += left + len(pending) * MEASURE_MINUTES
         lines.append(
@@ -285,10 +295,9 @@ def run(options: argparse.Namespace) -> int:
     if options.plan:
         sys.stdout.write(plan(options) + "\n")
         return 0
-    splits = ["validation"]
     if options.test:
         allow_test(options)
-        splits.append("test")
+    splits = splits_of(options)
     make(options, splits)
     for split in splits:
         if complete(options, split):
