@@ -4,7 +4,7 @@ Trains what Tables 2 to 4 and Figures 6 and 7 compare, plus the ratio of learnin
 variant with the same seeds, steps and data. Then it samples every run in each way, and prints tables with intervals
 over seeds and motion keys and comparisons corrected for their number, and draws Fig. 6. What is trained or measured is
 not repeated: an interrupted command goes on, and `--part 1/2` and `--part 2/2` may run side by side. A run whose values
-are all in `--values` is not trained, so `--values mini/measured` prints the published tables in a minute.
+are all in `--values` is not trained, so `--values mini/measured` goes on from what is measured there.
 
 Figures are of the validation split. `--test` measures the test split too, once: with other settings it refuses.
 The sets `base-ablations` and `base-ablations-validation` are encoded first, if they are not there, in 10 minutes of one
@@ -26,6 +26,7 @@ from microcinema_core.data.shards import INDEX, write_json
 from microcinema_core.files.downloads import hash_of
 from microcinema_core.files.paths import home_folder
 from microcinema_core.guarded import guarded
+from microcinema_core.metrics.options import check_range
 from microcinema_core.metrics.protocol.options import parse_part
 from microcinema_core.train.config import TrainConfig
 
@@ -33,7 +34,7 @@ from ..family import minutes_left, progress
 from ..world import encode
 from . import ablation_report
 from .ablation_measure import Bench
-from .ablation_plan import TABLES, cells_of, variants_of
+from .ablation_plan import TABLES, Cell, cells_of, variants_of
 from .ablations import train, variant
 from .evaluation_context import BASE, WEIGHTS, EvaluationContext
 
@@ -121,10 +122,7 @@ def check(options: argparse.Namespace) -> None:
         ("subjects", 2),
         ("sampling_steps", 1),
     ):
-        if getattr(options, name) < least:
-            raise ValueError(
-                f"--{name.replace('_', '-')} is {getattr(options, name)}; at least {least} is needed"
-            )
+        check_range(f"--{name.replace('_', '-')}", getattr(options, name), least)
     options.start = options.start or options.image
     for name in ("image", "start"):
         if not getattr(options, name).is_file():
@@ -170,12 +168,7 @@ def plan(options: argparse.Namespace) -> str:
     pace = _step_minutes(options)
     for run in runs_of(options):
         config = config_of(run, options)
-        pending = [
-            cell
-            for bench in benches
-            for cell in _cells(run[0], options)
-            if not bench.path(config.name, cell).exists()
-        ]
+        pending = _pending(run, benches, options)
         left = (options.steps - progress(config)[0]) * pace if pending and minutes_left(config) else 0.0
         total += left + len(pending) * MEASURE_MINUTES
         lines.append(
@@ -192,8 +185,11 @@ def _step_minutes(options: argparse.Namespace) -> float:
     return minutes / steps if steps else (STEP_SECONDS + CLIP_SECONDS * options.batch) / 60
 
 
-def _cells(name: str, options: argparse.Namespace) -> list[Any]:
-    return [cell for cell in cells_of(options.tables) if cell.variant == name]
+def _pending(run: Run, benches: Sequence[Bench], options: argparse.Namespace) -> list[tuple[Bench, Cell]]:
+    """Return what is still to be measured of a run."""
+    name = config_of(run, options).name
+    cells = [cell for cell in cells_of(options.tables) if cell.variant == run[0]]
+    return [(bench, cell) for bench in benches for cell in cells if not bench.path(name, cell).exists()]
 
 
 def encode_sets(vae: Path) -> None:
@@ -209,32 +205,22 @@ def make(options: argparse.Namespace, splits: Sequence[str]) -> None:
     for bench in benches:
         bench.real()
     number, parts = options.part
-    runs = [
-        run
-        for run in runs_of(options)[number - 1 :: parts]
-        if not all(_measured(run, b, options) for b in benches)
-    ]
+    mine = runs_of(options)[number - 1 :: parts]
+    runs = [run for run in mine if _pending(run, benches, options)]
     if runs:
         encode_sets(options.image)
     for place, run in enumerate(runs, start=1):
         config = config_of(run, options)
         logger.info("run %d of %d: %s, seed %d", place, len(runs), *run)
         train(config)
-        for bench in benches:
-            for cell in _cells(run[0], options):
-                bench.values(config.name, config.export_path, cell, run[1])
-
-
-def _measured(run: Run, bench: Bench, options: argparse.Namespace) -> bool:
-    """Return whether every cell of a run was measured."""
-    name = config_of(run, options).name
-    return all(bench.path(name, cell).exists() for cell in _cells(run[0], options))
+        for bench, cell in _pending(run, benches, options):
+            bench.values(config.name, config.export_path, cell, run[1])
 
 
 def complete(options: argparse.Namespace, split: str) -> bool:
     """Return whether every run was measured on a split."""
     bench = bench_of(options, split)
-    return all(_measured(run, bench, options) for run in runs_of(options))
+    return not any(_pending(run, [bench], options) for run in runs_of(options))
 
 
 def tables(options: argparse.Namespace, split: str) -> str:
